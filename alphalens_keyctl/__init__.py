@@ -1,0 +1,3 @@
+"""Administer AlphaLens API keys: create, list, revoke, rotate, audit."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,208 @@
+"""The hash-chained log: append, read, verify, head.
+
+An event's hash is SHA-256 over `canonical(...)`, which holds the hash before it. What an event says, where it
+stands and what it follows cannot be changed without every later hash changing too; a log that was cut off or
+rewritten whole is found against a head kept elsewhere (promise 7).
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from json.encoder import encode_basestring_ascii
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, select
+
+from alphalens_keyctl.database import Writing
+from alphalens_keyctl.database.instants import microsecond_text
+from alphalens_keyctl.models import Action, Event, events
+from alphalens_keyctl.moments import rfc3339_exact
+from alphalens_keyctl.provenance import Act
+
+GENESIS: Final = bytes(32)
+_ROWS_AT_ONCE: Final = 2000
+
+
+class Head(NamedTuple):
+    """The last event's place and hash. Of an empty log: 0, 32 zero bytes, None."""
+
+    seq: int
+    hash: bytes
+    at: datetime | None
+
+
+class BreakKind(StrEnum):
+    """How a chain is broken."""
+
+    MISSING = "missing"
+    ALTERED = "altered"
+    UNLINKED = "unlinked"
+    TRUNCATED = "truncated"
+    REWRITTEN = "rewritten"
+
+
+class Break(NamedTuple):
+    """The first place where the log is not what it was."""
+
+    seq: int
+    kind: BreakKind
+
+
+class Verdict(NamedTuple):
+    """What `verify` found: the events that hold together from the start, the head, the first break if any."""
+
+    events: int
+    head: Head
+    broken: Break | None
+
+
+class LogFilter(NamedTuple):
+    """Which events to read. None and () mean: any. `since` is included, `until` is not; both aware."""
+
+    key_ids: tuple[str, ...] | None = None
+    actor: str | None = None
+    action: Action | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+def canonical(
+    seq: int,
+    at: str,
+    actor: str,
+    action: str,
+    key_id: str | None,
+    key_name: str | None,
+    detail: str,
+    previous_hash: bytes,
+) -> bytes:
+    """What is hashed: a compact ASCII JSON array of the values in this order.
+
+    `at` is RFC 3339 in UTC with six digits of a second, `detail` the stored JSON text as a string,
+    `previous_hash` in hex. JSON marks where each value ends, so no two events share a form.
+    """
+    quote = encode_basestring_ascii
+    return (
+        f"[{seq},{quote(at)},{quote(actor)},{quote(action)},"
+        f"{'null' if key_id is None else quote(key_id)},{'null' if key_name is None else quote(key_name)},"
+        f'{quote(detail)},"{previous_hash.hex()}"]'
+    ).encode("ascii")
+
+
+def append(
+    tx: Writing, act: Act, action: Action, *, key_id: str | None, key_name: str | None, **detail: object
+) -> None:
+    """Write one event at the end of the chain, inside the caller's transaction (promise 6).
+
+    `detail` is any JSON; None values are left out. Never hand it a raw key.
+    """
+    last = head(tx)
+    where = {**act.origin._asdict(), "database_user": tx.info.get("database_user")}
+    said = {**detail, "origin": {name: value for name, value in where.items() if value is not None}}
+    text = json.dumps({k: v for k, v in said.items() if v is not None}, sort_keys=True, separators=(",", ":"))
+    at = act.at.astimezone(UTC)
+    form = canonical(last.seq + 1, rfc3339_exact(at), act.actor, action.value, key_id, key_name, text, last.hash)
+    tx.execute(
+        insert(events).values(
+            seq=last.seq + 1,
+            at=at,
+            actor=act.actor,
+            action=action.value,
+            key_id=key_id,
+            key_name=key_name,
+            detail=text,
+            previous_hash=last.hash,
+            hash=hashlib.sha256(form).digest(),
+        )
+    )
+
+
+def head(connection: Connection) -> Head:
+    """The chain's last event, or `Head(0, GENESIS, None)`."""
+    query = select(events.c.seq, events.c.hash, events.c.at).order_by(events.c.seq.desc()).limit(1)
+    row = connection.execute(query).first()
+    return Head(row[0], bytes(row[1]), row[2]) if row else Head(0, GENESIS, None)
+
+
+def read(connection: Connection, wanted: LogFilter, *, limit: int | None = None) -> Iterator[Event]:
+    """The events that match, oldest first, streamed; with `limit` the newest that many."""
+    columns = [events.c[name] for name in Event._fields]
+    query = select(*columns).where(_where(wanted))
+    if limit is not None:
+        newest = query.order_by(events.c.seq.desc()).limit(limit).subquery()
+        query = select(*(newest.c[name] for name in Event._fields)).order_by(newest.c.seq)
+    else:
+        query = query.order_by(events.c.seq)
+    for row in connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query):
+        yield Event._make((*row[:6], _parsed(row[6]), bytes(row[7])))
+
+
+def count(connection: Connection, wanted: LogFilter) -> int:
+    """How many events match."""
+    return connection.scalar(select(func.count()).select_from(events).where(_where(wanted))) or 0
+
+
+def verify(connection: Connection, saved: Head | None = None) -> Verdict:
+    """Walk the whole chain in constant memory and stop at the first break.
+
+    With `saved`, a head that was kept elsewhere, also prove that this log is an extension of that one.
+    """
+    query = select(
+        events.c.seq,
+        microsecond_text(events.c.at),
+        events.c.actor,
+        events.c.action,
+        events.c.key_id,
+        events.c.key_name,
+        events.c.detail,
+        events.c.previous_hash,
+        events.c.hash,
+    ).order_by(events.c.seq)
+    last_seq, last_hash, last_at = 0, GENESIS, None
+    sha256 = hashlib.sha256
+    for rows in connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query).partitions():
+        for row in rows:
+            seq, at, actor, action, key_id, key_name, detail, previous_hash, stored = row
+            if kind := _break_in(seq, last_seq, bytes(previous_hash), last_hash):
+                return _verdict(last_seq, last_hash, last_at, Break(last_seq + 1, kind))
+            form = canonical(seq, at, actor, action, key_id, key_name, detail, last_hash)
+            if sha256(form).digest() != stored:
+                return _verdict(last_seq, last_hash, last_at, Break(seq, BreakKind.ALTERED))
+            last_seq, last_hash, last_at = seq, bytes(stored), at
+            if saved is not None and seq == saved.seq and last_hash != saved.hash:
+                return _verdict(last_seq, last_hash, last_at, Break(seq, BreakKind.REWRITTEN))
+    broken = Break(last_seq + 1, BreakKind.TRUNCATED) if saved is not None and saved.seq > last_seq else None
+    return _verdict(last_seq, last_hash, last_at, broken)
+
+
+def _break_in(seq: int, last_seq: int, previous_hash: bytes, last_hash: bytes) -> BreakKind | None:
+    if seq != last_seq + 1:
+        return BreakKind.MISSING
+    return BreakKind.UNLINKED if previous_hash != last_hash else None
+
+
+def _verdict(seq: int, last_hash: bytes, at: str | None, broken: Break | None) -> Verdict:
+    return Verdict(seq, Head(seq, last_hash, datetime.fromisoformat(at) if at else None), broken)
+
+
+def _where(wanted: LogFilter) -> ColumnElement[bool]:
+    column = events.c
+    conditions = [
+        column.key_id.in_(wanted.key_ids) if wanted.key_ids is not None else None,
+        column.actor == wanted.actor if wanted.actor is not None else None,
+        column.action == wanted.action.value if wanted.action is not None else None,
+        column.at >= wanted.since if wanted.since is not None else None,
+        column.at < wanted.until if wanted.until is not None else None,
+    ]
+    return and_(True, *(condition for condition in conditions if condition is not None))
+
+
+def _parsed(detail: str) -> Mapping[str, Any]:
+    """The detail as an object; text that somebody made unreadable is shown rather than lost."""
+    try:
+        parsed = json.loads(detail)
+    except ValueError:
+        return {"unreadable": detail}
+    return parsed if isinstance(parsed, dict) else {"unreadable": detail}

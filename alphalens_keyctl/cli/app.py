@@ -1,0 +1,90 @@
+"""The application: its commands and the options that stand before them."""
+
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from alphalens_keyctl import __version__
+from alphalens_keyctl.cli import audit, create, db, revoke, rotate, run, show, verify
+from alphalens_keyctl.cli import list as list_
+from alphalens_keyctl.output import channel
+from alphalens_keyctl.settings import PROGRAM
+
+app = typer.Typer(
+    help="Administer AlphaLens API keys: create, list, show, revoke, rotate and audit.",
+    epilog="Exit codes: 0 done, 1 failed, 2 bad usage or input, 3 no such key, 4 verification refused, "
+    "5 a check found something, 6 conflict, 7 the surroundings failed, 130 interrupted.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    # Rich would colour the help in a pipe where FORCE_COLOR or GITHUB_ACTIONS is set.
+    rich_markup_mode="rich" if channel.is_terminal(sys.stdout) else None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        channel.write([f"{PROGRAM} {__version__}\n"])
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    ctx: typer.Context,
+    database: Annotated[
+        str | None,
+        typer.Option(
+            "--database",
+            metavar="URL",
+            envvar=run.DATABASE_VARIABLE,
+            show_default=False,
+            help="A path, sqlite:///PATH or postgresql://USER@HOST/DATABASE.",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", show_default=False, help="Read this instead of config.toml."),
+    ] = None,
+    actor: Annotated[
+        str | None,
+        typer.Option(
+            "--actor",
+            metavar="NAME",
+            envvar=run.ACTOR_VARIABLE,
+            show_default=False,
+            help="Who acts, for the audit log. Default: the CI run or the user of the system.",
+        ),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors alone.")] = False,
+    no_color: Annotated[bool, typer.Option("--no-color", help="Print without colour.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Print a traceback with an error.")
+    ] = False,  # read by the entry, which also serves errors that come before this
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Administer AlphaLens API keys: create, list, show, revoke, rotate and audit."""
+    if ctx.invoked_subcommand is None:
+        channel.note(ctx.get_help())
+        raise typer.Exit(2)
+    if ctx.resilient_parsing:
+        return
+    asked_at = ctx.obj
+    assert isinstance(asked_at, datetime)  # noqa: S101  # the entry put it there
+    ctx.obj = run.start(
+        asked_at, database_url=database, actor=actor, config_file=config, quiet=quiet, no_color=no_color
+    )
+
+
+app.command(name="create")(create.create)
+app.command(name="list")(list_.list_keys)
+app.command(name="show")(show.show)
+app.command(name="revoke")(revoke.revoke)
+app.command(name="rotate")(rotate.rotate)
+app.command(name="verify")(verify.verify)
+app.add_typer(audit.app, name="audit")
+app.add_typer(db.app, name="db")

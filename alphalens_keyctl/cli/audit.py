@@ -1,0 +1,178 @@
+"""`audit`: the log of every change; `audit verify` and `audit head` prove that nobody touched it."""
+
+import json as jsonlib
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from alphalens_keyctl import text
+from alphalens_keyctl.cli import run as runs
+from alphalens_keyctl.cli.arguments import (
+    CsvOption,
+    JsonLinesOption,
+    JsonOption,
+    complete_key,
+    one_of,
+    parse_key,
+)
+from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.moments import parse_since
+
+if TYPE_CHECKING:
+    from alphalens_keyctl.audit import Head
+
+FOUND = 5
+TERMINAL_LIMIT = 100
+_LARGEST_HEAD = 4096  # bytes; a saved head has about 150
+
+app = typer.Typer(help="Read the audit log, and prove that it is whole.", invoke_without_command=True)
+
+
+@app.callback()
+def audit(
+    ctx: typer.Context,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            "--key",
+            metavar="KEY",
+            autocompletion=complete_key,
+            show_default=False,
+            help="Only this key; by name, every key that had it.",
+        ),
+    ] = None,
+    actor: Annotated[str | None, typer.Option("--actor", show_default=False, help="Only what this actor did.")] = None,
+    action: Annotated[
+        str | None, typer.Option("--action", metavar="ACTION", show_default=False, help="For example key.revoke.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="WHEN", show_default=False, help="From then on: 7d, a date, an instant."),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option("--until", metavar="WHEN", show_default=False, help="Before then: 7d, a date, an instant."),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit",
+            min=0,
+            show_default=False,
+            help=f"The latest so many; {TERMINAL_LIMIT} for people, all for machines.",
+        ),
+    ] = None,
+    json: JsonOption = False,
+    jsonl: JsonLinesOption = False,
+    csv: CsvOption = False,
+) -> None:
+    """Show who changed which key when, oldest first."""
+    if ctx.invoked_subcommand is not None:
+        return
+    run = runs.of(ctx)
+    from alphalens_keyctl import audit as log
+    from alphalens_keyctl import selection
+    from alphalens_keyctl.models import Action
+    from alphalens_keyctl.output import channel, documents
+
+    machine, now = runs.one_format(json=json, jsonl=jsonl, csv=csv), run.act.at
+    wanted = log.LogFilter(
+        actor=None if actor is None else text.parse_line(actor, what="actor", longest=text.LONGEST_ACTOR),
+        action=None if action is None else one_of(Action, action, "action"),
+        since=None if since is None else parse_since(since, what="start", now=now),
+        until=None if until is None else parse_since(until, what="end", now=now),
+    )
+    reference = None if key is None else parse_key(key)
+    with run.database() as database, database.reading() as connection:
+        if reference is not None:
+            wanted = wanted._replace(key_ids=selection.meant_by(connection, reference, now=now))
+        if machine is not None:
+            events = log.read(connection, wanted, limit=limit)
+            shapes = {
+                "json": lambda: documents.json_array(documents.event_texts(events)),
+                "jsonl": lambda: documents.json_lines(documents.event_texts(events)),
+                "csv": lambda: documents.event_rows(events),
+            }
+            channel.write(shapes[machine]())
+            return
+        shown = list(log.read(connection, wanted, limit=TERMINAL_LIMIT if limit is None else limit))
+        total = log.count(connection, wanted)
+    from alphalens_keyctl.output import tables
+
+    channel.write([tables.event_list(shown, total, now=now, screen=run.screen())])
+
+
+@app.command()
+def verify(
+    ctx: typer.Context,
+    head: Annotated[
+        str | None,
+        typer.Option(
+            "--head",
+            metavar="FILE",
+            show_default=False,
+            help="Also prove that the log extends this head, as 'audit head --json' printed it; - reads stdin.",
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Walk the whole log: exit 0 when it is sound, 5 with the first break and its kind when not."""
+    run = runs.of(ctx)
+    from alphalens_keyctl import audit as log
+    from alphalens_keyctl.output import channel, documents
+
+    saved = None if head is None else _read_head(head)
+    with run.database() as database, database.reading() as connection:
+        verdict = log.verify(connection, saved)
+    if json:
+        channel.write([documents.json_document(documents.verdict_object(verdict))])
+    else:
+        from alphalens_keyctl.output.words import log_verdict
+
+        channel.write([log_verdict(verdict, extends=saved is not None) + "\n"])
+    if verdict.broken is not None:
+        raise typer.Exit(FOUND)
+
+
+@app.command()
+def head(ctx: typer.Context, json: JsonOption = False) -> None:
+    """Print the log's last place, hash and time. Keep it elsewhere: 'audit verify --head' needs it."""
+    run = runs.of(ctx)
+    from alphalens_keyctl import audit as log
+    from alphalens_keyctl.output import channel, documents
+
+    with run.database() as database, database.reading() as connection:
+        last = documents.head_object(log.head(connection))
+    if json:
+        channel.write([documents.json_document(last)])
+    else:
+        channel.write(f"{name:<5} {value if value is not None else '-'}\n" for name, value in last.items())
+
+
+def _read_head(source: str) -> "Head":
+    from alphalens_keyctl.audit import Head
+
+    try:
+        if source == "-":
+            if sys.stdin is None:
+                raise KeyctlError(Code.INPUT_FAILED, "stdin is closed", "Pipe the saved head in.")
+            content = sys.stdin.buffer.read(_LARGEST_HEAD)
+        else:
+            with Path(source).open("rb") as file:
+                content = file.read(_LARGEST_HEAD)
+    except OSError as error:
+        raise KeyctlError(Code.INVALID_INPUT, f"the saved head cannot be read: {error.strerror}") from None
+    try:
+        saved = jsonlib.loads(content)
+        seq, digest = saved["seq"], bytes.fromhex(saved["hash"])
+        at = None if saved.get("at") is None else datetime.fromisoformat(saved["at"])
+        if type(seq) is not int or seq < 0 or len(digest) != 32:
+            raise ValueError
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise KeyctlError(
+            Code.INVALID_INPUT, "the saved head is not one", "Give what 'audit head --json' printed."
+        ) from None
+    return Head(seq, digest, at)

@@ -1,0 +1,80 @@
+"""`create NAME`: a new key, shown once."""
+
+from typing import Annotated
+
+import typer
+
+from alphalens_keyctl import text
+from alphalens_keyctl.cli import run as runs
+from alphalens_keyctl.cli.arguments import JsonOption
+from alphalens_keyctl.moments import parse_expiry
+
+
+def create(
+    ctx: typer.Context,
+    name: Annotated[
+        str, typer.Argument(help="What the key is called; letter case does not matter.", show_default=False)
+    ],
+    expires: Annotated[
+        str,
+        typer.Option("--expires", metavar="WHEN", help="30m 24h 7d 4w, 2027-01-31, an instant, or never."),
+    ] = "never",
+    owner: Annotated[str | None, typer.Option("--owner", help="Who answers for it.", show_default=False)] = None,
+    purpose: Annotated[str | None, typer.Option("--purpose", help="What it is for.", show_default=False)] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", metavar="K=V", help="A label; repeat for more.", show_default=False),
+    ] = None,
+    if_missing: Annotated[
+        bool, typer.Option("--if-missing", help="Do nothing where a key of that name exists.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Create a key and show it once.
+
+    On a terminal the raw key stands in a panel; otherwise stdout is the raw key alone. The key opens only
+    after it was shown.
+    """
+    run = runs.of(ctx)
+    from alphalens_keyctl import delivery, issuance
+    from alphalens_keyctl.lifecycle import Draft
+    from alphalens_keyctl.output import channel, documents
+
+    draft = Draft(
+        name=text.parse_name(name),
+        owner=None if owner is None else text.parse_line(owner, what="owner", longest=text.LONGEST_OWNER),
+        purpose=None if purpose is None else text.parse_line(purpose, what="purpose", longest=text.LONGEST_PURPOSE),
+        labels=text.parse_labels(label or ()),
+        expires_at=parse_expiry(expires, now=run.act.at),
+    )
+
+    def document(created: issuance.Created) -> str:
+        return documents.json_document(
+            {
+                "key": documents.key_object(created.key),
+                "raw_key": created.raw.reveal() if created.raw else None,
+                "delivered_to": [delivery.stdout_name()] if created.raw else [],
+            }
+        )
+
+    def deliver(created: issuance.Created) -> list[str]:
+        assert created.raw is not None  # noqa: S101  # only a new key is delivered
+        if json:
+            shown = document(created)
+        elif delivery.stdout_name() == "terminal":
+            from alphalens_keyctl.output import panels
+
+            shown = panels.created(created, now=run.act.at, screen=run.screen())
+        else:
+            shown = created.raw.reveal() + "\n"
+        return delivery.to_stdout(shown, created.raw, mask=run.in_github_actions)
+
+    with run.database() as database:
+        result = issuance.create(
+            database, draft, run.act, deliver, prefix=run.settings.key_prefix, if_missing=if_missing
+        )
+    if json and result.raw is None:
+        channel.write([document(result)])
+    elif not json:
+        done = "Created key" if result.raw else "Nothing to do: there is a key"
+        run.note(f"{done} '{result.key.name}' with id {result.key.id}.")

@@ -1,0 +1,108 @@
+"""The program's entry: one place turns every error, usage errors too, into a message and an exit code."""
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Final
+
+import typer
+
+from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.keyformat import redact, resembles_raw_key
+from alphalens_keyctl.moments import utc_now
+from alphalens_keyctl.output import channel
+from alphalens_keyctl.output.inert import for_terminal
+from alphalens_keyctl.settings import PROGRAM
+
+COMPLETE_VARIABLE: Final = "_ALPHALENS_KEYCTL_COMPLETE"
+_MACHINE_FORMATS: Final = frozenset({"--json", "--jsonl"})
+
+
+def main() -> int:
+    """Run the command that the arguments name; returns the exit status."""
+    asked_at = utc_now()
+    _keep_standard_descriptors()
+    arguments = sys.argv[1:]
+    try:
+        if COMPLETE_VARIABLE not in os.environ:
+            _refuse_raw_keys(arguments)
+        from alphalens_keyctl.cli.app import app
+
+        status = app(arguments, prog_name=PROGRAM, standalone_mode=False, obj=asked_at)
+        return status if isinstance(status, int) else 0
+    except channel.ReaderGoneError:
+        return 0  # `list | head` has what it wanted
+    except SystemExit as done:  # Typer leaves completion this way
+        return done.code if isinstance(done.code, int) else 1
+    except BaseException as error:  # noqa: BLE001  # nothing may reach the user as a traceback
+        return _fail(error, arguments)
+
+
+def _keep_standard_descriptors() -> None:
+    """With stdout closed, the next file opened would get its number: a raw key meant for stdout would be
+    written into the lock file or the database."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if stream is not None and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace" if stream is not sys.stdin else "strict")
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+def _refuse_raw_keys(arguments: Sequence[str]) -> None:
+    if any(map(resembles_raw_key, arguments)):
+        raise KeyctlError(
+            Code.RAW_KEY_IN_ARGUMENT,
+            "a raw key was given as an argument, where the process list and the shell's history show it",
+            "Pass it on standard input, with '-' as KEY. Consider it leaked: rotate it.",
+        )
+
+
+def _fail(error: BaseException, arguments: Sequence[str]) -> int:
+    told = _as_keyctl_error(error)
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    if _MACHINE_FORMATS.intersection(options):
+        document = {"code": told.code.value, "message": redact(told.message), "hint": redact(told.hint)}
+        channel.note(json.dumps({"error": document}))
+    else:
+        channel.note(f"error: {for_terminal(told.message)}")
+        if told.hint:
+            channel.note(f"hint: {for_terminal(told.hint)}")
+    if "--debug" in options:
+        # Frames and messages only: the locals of a frame may hold a raw key.
+        channel.note("".join(traceback.format_exception(error)).rstrip())
+    return told.code.exit_status
+
+
+def _as_keyctl_error(error: BaseException) -> KeyctlError:
+    notes = "; ".join(getattr(error, "__notes__", []))
+    if isinstance(error, KeyctlError):
+        hint = " ".join(part for part in (notes and f"Note: {notes}.", error.hint) if part)
+        return KeyctlError(error.code, error.message, hint)
+    if isinstance(error, typer.TyperException):
+        return KeyctlError(Code.USAGE, error.format_message(), _help_hint(error))
+    if isinstance(error, KeyboardInterrupt) or _was_interrupted(error):
+        return KeyctlError(Code.INTERRUPTED, "interrupted", notes)
+    if isinstance(error, typer.Abort):
+        return KeyctlError(Code.DECLINED, "not confirmed", "Nothing was changed.")
+    if isinstance(error, OSError):
+        return KeyctlError(Code.OUTPUT_FAILED, f"input or output failed: {error.strerror}", notes)
+    return KeyctlError(
+        Code.INTERNAL,
+        f"this is a fault of {PROGRAM}: {type(error).__name__}",
+        "Run with --debug before the command and report what it prints.",
+    )
+
+
+def _was_interrupted(error: BaseException) -> bool:
+    """Typer raises Abort for Ctrl-C and for the end of input alike; only the first was meant as "stop"."""
+    return isinstance(error, typer.Abort) and isinstance(error.__context__, KeyboardInterrupt)
+
+
+def _help_hint(error: typer.TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    return f"Try '{context.command_path if context is not None else PROGRAM} --help'."

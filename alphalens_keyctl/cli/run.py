@@ -1,0 +1,155 @@
+"""What every command starts from: the settings, who acts, and the way to the database."""
+
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from alphalens_keyctl import provenance
+from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.output import channel
+from alphalens_keyctl.provenance import Act
+from alphalens_keyctl.settings import PROGRAM, Given, Settings, load
+
+if TYPE_CHECKING:
+    from alphalens_keyctl.database import Database, Limits
+    from alphalens_keyctl.output.screen import Screen
+
+DATABASE_VARIABLE = "ALPHALENS_KEYCTL_DATABASE_URL"
+ACTOR_VARIABLE = "ALPHALENS_KEYCTL_ACTOR"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the program. `asked_at` is when it began, before anything was loaded."""
+
+    asked_at: datetime
+    settings: Settings
+    act: Act
+    quiet: bool
+    color: bool
+
+    @property
+    def in_github_actions(self) -> bool:
+        return self.act.origin.ci == "github-actions"
+
+    @property
+    def limits(self) -> "Limits":
+        from alphalens_keyctl.database import Limits
+
+        settings = self.settings
+        return Limits(settings.connect_timeout, settings.lock_timeout, settings.query_timeout)
+
+    @contextmanager
+    def database(self, *, create: bool = True) -> Iterator["Database"]:
+        """The database, open, and cleaned of what killed processes left."""
+        from alphalens_keyctl.database import Database, parse_address
+
+        database = Database.open(parse_address(self.settings.database_url), self.limits, create=create)
+        try:
+            _clean_up(database, self.act)
+            yield database
+        finally:
+            database.close()
+
+    def screen(self) -> "Screen":
+        from alphalens_keyctl.output.screen import Screen
+
+        return Screen.of_stdout(color=self.color)
+
+    def note(self, text: str) -> None:
+        """Say something beside the result, on stderr."""
+        if not self.quiet:
+            channel.note(text)
+
+
+def start(
+    asked_at: datetime,
+    *,
+    database_url: str | None,
+    actor: str | None,
+    config_file: Path | None,
+    quiet: bool,
+    no_color: bool,
+) -> Run:
+    """Settle settings and actor from the options and the process's surroundings."""
+    from platformdirs import user_config_path, user_data_path
+
+    # Typer takes a variable that is set but empty for one that is not set.
+    given = Given(
+        database_url=database_url if database_url is not None else _empty(DATABASE_VARIABLE),
+        actor=actor if actor is not None else _empty(ACTOR_VARIABLE),
+        config_file=config_file,
+    )
+    settings = load(
+        given,
+        config_folder=user_config_path(PROGRAM, appauthor=False),
+        data_folder=user_data_path(PROGRAM, appauthor=False),
+    )
+    os_user = _os_user()
+    ci = provenance.recognise_ci(os.environ)
+    act = Act(
+        at=asked_at,
+        actor=provenance.actor_name(settings.actor, ci, os_user),
+        origin=provenance.origin(host=platform.node(), os_user=os_user, ci=ci),
+    )
+    color = not (no_color or os.environ.get("NO_COLOR"))
+    return Run(asked_at, settings, act, quiet, color)
+
+
+def of(context: typer.Context) -> Run:
+    """The run that a command belongs to."""
+    run = context.find_root().obj
+    assert isinstance(run, Run)  # noqa: S101  # the application's callback put it there
+    return run
+
+
+def confirm(question: str) -> None:
+    """Ask on the terminal, on stderr. Raises `typer.Abort` unless the answer is yes."""
+    typer.confirm(question, abort=True, err=True)
+
+
+def can_ask() -> bool:
+    """Whether somebody is there to answer."""
+    return channel.is_terminal(sys.stdin) and channel.is_terminal(sys.stderr)
+
+
+def one_format(**formats: bool) -> str | None:
+    """The one machine format that was asked for, or None. Raises `KeyctlError` for two."""
+    asked = [name for name, wanted in formats.items() if wanted]
+    if len(asked) > 1:
+        raise KeyctlError(Code.USAGE, f"--{asked[0]} and --{asked[1]} exclude each other", "Choose one output format.")
+    return asked[0] if asked else None
+
+
+def _clean_up(database: "Database", act: Act) -> None:
+    from alphalens_keyctl import lifecycle
+
+    with database.reading() as connection:
+        left_behind = lifecycle.abandoned(connection, database.attempts)
+    if left_behind:
+        # Where this command may only read, or the writer is busy, the next one does it: what was left
+        # behind opens nothing meanwhile.
+        with suppress(KeyctlError), database.writing() as tx:
+            lifecycle.discard_abandoned(tx, database.attempts, act)
+
+
+def _empty(variable: str) -> str | None:
+    return os.environ.get(variable)
+
+
+def _os_user() -> str | None:
+    """The user who runs this, by the kernel's word: LOGNAME and USER say what anybody wants."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())

@@ -1,0 +1,146 @@
+"""URL → engine and transactions; what SQLite and PostgreSQL each need stands in a file of its own.
+
+database = Database.open(parse_address("keys.db"), Limits())
+with database.reading() as connection: ...
+with database.writing() as tx: ...
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NewType, Protocol
+
+from sqlalchemy import Connection, Engine
+
+from alphalens_keyctl.database import faults, postgresql, schema, sqlite
+from alphalens_keyctl.database.address import Address, PostgreSQLAddress, SQLiteAddress, parse_address
+from alphalens_keyctl.errors import Code, KeyctlError
+
+__all__ = ["Address", "Attempts", "Database", "Limits", "Writing", "parse_address"]
+
+# A transaction that is the only writing one of this program. Only `Database.writing` makes it, so a function
+# that takes it cannot be called without the lock that keeps the chain and the successors single.
+Writing = NewType("Writing", Connection)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long to wait, in seconds: for a connection, for a lock, for one answer."""
+
+    connect_timeout: float = 5.0
+    lock_timeout: float = 5.0
+    query_timeout: float = 60.0
+
+
+class Attempts(Protocol):
+    """Tells deliveries that still run from those whose process died."""
+
+    def hold(self, key_id: str) -> AbstractContextManager[float | None]:
+        """Mark a delivery as running while the block lasts; yields a lease in seconds where nothing that
+        dies with the process can be held, else None."""
+
+    def runs(self, connection: Connection, key_id: str) -> bool:
+        """Whether the process that delivers the key is alive."""
+
+
+class Database:
+    """An open database of the right schema. Hands out transactions; committing is the block's end."""
+
+    def __init__(self, address: Address, engine: Engine, attempts: Attempts) -> None:
+        self.address = address
+        self.attempts = attempts
+        self._engine = engine
+
+    @classmethod
+    def open(cls, address: Address, limits: Limits, *, create: bool = True) -> "Database":
+        """Open a database and check its schema.
+
+        A SQLite file is created where there is none (with `create`) and brought to the latest schema; a
+        PostgreSQL schema is only ever changed by `upgrade`. Raises `KeyctlError`.
+        """
+        database = cls.connect(address, limits, create=create)
+        with database.reading() as connection:
+            found = schema.read(connection)
+        if isinstance(address, SQLiteAddress) and found.state is schema.SchemaState.OUTDATED:
+            database.upgrade()
+        else:
+            schema.require(found)
+        return database
+
+    @classmethod
+    def connect(cls, address: Address, limits: Limits, *, create: bool = True) -> "Database":
+        """As `open`, but whatever schema there is. Raises `KeyctlError`, also where a file that is no
+        database of this program stands."""
+        if isinstance(address, PostgreSQLAddress):
+            return cls._on_server(address, limits)
+        if not sqlite.exists(address.path):
+            if not create:
+                raise KeyctlError(
+                    Code.DATABASE_MISSING, f"there is no database at {address.display}", "Create a first key."
+                )
+            sqlite.bring_to_life(address.path, lambda draft: cls._fill(draft, limits), lock_timeout=limits.lock_timeout)
+        database = cls._on_file(address, limits)
+        with database.reading() as connection:
+            if schema.read(connection).state is schema.SchemaState.MISSING:
+                raise KeyctlError(
+                    Code.DATABASE_UNUSABLE,
+                    f"{address.display} is a database of another program",
+                    "Name another file; this one is left as it is.",
+                )
+        return database
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction for reading. Rolled back at the end."""
+        with faults.translated(self.address), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Writing]:
+        """The one writing transaction, waited for within the lock limit. Commits at the end of the block,
+        rolls back when it is left by an exception."""
+        with faults.translated(self.address), self._engine.connect() as connection:
+            connection = connection.execution_options(**{sqlite.WRITES: True})
+            with connection.begin():
+                if isinstance(self.address, PostgreSQLAddress):
+                    postgresql.become_only_writer(connection)
+                yield Writing(connection)
+
+    def upgrade(self) -> None:
+        """Bring the schema to the latest revision; nothing happens where it is. Two at once do no harm."""
+        with self.writing() as tx:
+            if isinstance(self.address, PostgreSQLAddress):
+                tx.exec_driver_sql("SET LOCAL statement_timeout = 0")
+            schema.upgrade(tx)
+
+    def schema(self) -> schema.Schema:
+        """The schema that is there now."""
+        with self.reading() as connection:
+            return schema.read(connection)
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        self._engine.dispose()
+
+    @classmethod
+    def _on_file(cls, address: SQLiteAddress, limits: Limits) -> "Database":
+        engine = sqlite.make_engine(address.path, lock_timeout=limits.lock_timeout)
+        return cls(address, engine, sqlite.FileAttempts(address.path, lock_timeout=limits.lock_timeout))
+
+    @classmethod
+    def _on_server(cls, address: PostgreSQLAddress, limits: Limits) -> "Database":
+        engine = postgresql.make_engine(
+            address,
+            connect_timeout=limits.connect_timeout,
+            lock_timeout=limits.lock_timeout,
+            query_timeout=limits.query_timeout,
+        )
+        attempts = postgresql.SessionAttempts(engine, lambda: faults.translated(address))
+        return cls(address, engine, attempts)
+
+    @classmethod
+    def _fill(cls, draft: Path, limits: Limits) -> None:
+        database = cls._on_file(SQLiteAddress(draft), limits)
+        database.upgrade()
+        database.close()

@@ -1,0 +1,119 @@
+"""Where the database is: a URL or a path → a plain value that can be shown without its password."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from alphalens_keyctl.errors import Code, KeyctlError
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?")
+_POSTGRESQL: Final = frozenset({"postgresql", "postgres", "postgresql+psycopg"})
+_SECRET_PARAMETERS: Final = frozenset({"password", "sslpassword", "passfile"})
+_FORMS: Final = "Use a path, sqlite:///PATH or postgresql://USER@HOST/DATABASE."
+
+
+@dataclass(frozen=True)
+class SQLiteAddress:
+    """A SQLite file, as an absolute path with links resolved: SQLite puts its own files beside the target,
+    and every process has to find the same lock file there."""
+
+    path: Path
+
+    @property
+    def display(self) -> str:
+        return str(self.path)
+
+    def scrub(self, text: str) -> str:
+        return text
+
+
+@dataclass(frozen=True)
+class PostgreSQLAddress:
+    """A PostgreSQL server, as libpq takes it. `display` never holds a password in any form."""
+
+    conninfo: str = field(repr=False)
+    display: str
+    _secrets: tuple[str, ...] = field(repr=False)
+
+    def scrub(self, text: str) -> str:
+        """`text`, a driver's message, without the password should the driver repeat it."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
+
+Address = SQLiteAddress | PostgreSQLAddress
+
+
+def parse_address(text: str) -> Address:
+    """A path, `sqlite:///PATH`, `postgresql://…` or `postgres://…`.
+
+    Raises `KeyctlError` (configuration_invalid). Its message never repeats the text, which may hold a
+    password in a place that the parser did not expect.
+    """
+    if "\0" in text or "\n" in text:
+        raise _refusal("the database URL holds a control character")
+    scheme = _SCHEME.match(text)
+    if scheme is None or (len(scheme[1]) == 1 and not scheme[2]):
+        return _sqlite(text)
+    name = scheme[1].lower()
+    if name == "sqlite":
+        return _sqlite_url(text)
+    if name in _POSTGRESQL:
+        return _postgresql(text, scheme)
+    if scheme[2]:
+        raise _refusal(f"no database is known by the scheme '{name}'")
+    return _sqlite(text)
+
+
+def _sqlite_url(text: str) -> SQLiteAddress:
+    rest = text[len("sqlite:") :]
+    if not rest.startswith("///"):
+        raise _refusal("a SQLite URL has three slashes before its path")
+    path = rest[3:]
+    if "?" in path or "#" in path:
+        raise _refusal("a SQLite URL takes no parameters")
+    return _sqlite(unquote(path))
+
+
+def _sqlite(path: str) -> SQLiteAddress:
+    if not path or path == ":memory:":
+        raise _refusal("the database needs a file: keys kept in memory are lost when the command ends")
+    return SQLiteAddress(Path(path).expanduser().resolve())
+
+
+def _postgresql(text: str, scheme: re.Match[str]) -> PostgreSQLAddress:
+    if not scheme[2]:
+        raise _refusal("a PostgreSQL URL has two slashes after its scheme")
+    rest = text[scheme.end() :]
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    # With an unescaped '@' the end of the password would be taken for the host and turn up in messages.
+    if authority.count("@") > 1 or "@" in rest[len(authority) :].partition("?")[0]:
+        raise _refusal("the user name or password holds a bare '@', '/', '?' or '#'", _ESCAPE)
+    if "#" in rest:
+        raise _refusal("a bare '#' stands in the URL", _ESCAPE)
+    try:
+        parts = urlsplit("postgresql://" + rest)
+        query = parse_qsl(parts.query, keep_blank_values=True)
+    except ValueError:
+        raise _refusal("the database URL cannot be read", _ESCAPE) from None
+    credentials, _, hosts = authority.rpartition("@")
+    user, _, password = credentials.partition(":")
+    if ":" in password:
+        raise _refusal("the password holds a bare ':'", _ESCAPE)
+    secrets = [password, *(value for name, value in query if name in _SECRET_PARAMETERS)]
+    forms = {form for secret in secrets for form in (secret, unquote(secret)) if form}
+    return PostgreSQLAddress(
+        conninfo="postgresql://" + rest,
+        display=f"postgresql://{user + '@' if user else ''}{hosts}{parts.path}",
+        _secrets=tuple(sorted(forms, key=len, reverse=True)),
+    )
+
+
+_ESCAPE: Final = "Write such characters in a user name or password as %40 for @, %3A for :, %2F for /."
+
+
+def _refusal(problem: str, hint: str = _FORMS) -> KeyctlError:
+    return KeyctlError(Code.CONFIGURATION, problem, hint)

@@ -1,0 +1,101 @@
+"""What a driver raised → what the user is told. Both databases pass through here."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+
+from alphalens_keyctl.database.address import Address
+from alphalens_keyctl.errors import Code, KeyctlError
+
+_SQLITE_UNUSABLE: Final = {
+    sqlite3.SQLITE_CORRUPT: ("the database file is damaged", "Restore it from a backup."),
+    sqlite3.SQLITE_NOTADB: (
+        "the file is not a SQLite database",
+        "Name another file; this one is left as it is.",
+    ),
+    sqlite3.SQLITE_READONLY: ("the database cannot be written", "Check who owns the file and its folder."),
+    sqlite3.SQLITE_CANTOPEN: (
+        "the database file cannot be opened",
+        "Check who owns the file and its folder.",
+    ),
+    sqlite3.SQLITE_PERM: ("the database file cannot be opened", "Check who owns the file and its folder."),
+    sqlite3.SQLITE_FULL: ("the disk is full", "Make room and run the command again."),
+    sqlite3.SQLITE_IOERR: ("the database file cannot be read or written", "Check the disk and its limits."),
+}
+_BUSY_HINT: Final = "Another process is writing. Run the command again, or raise lock_timeout."
+
+
+@contextmanager
+def translated(address: Address) -> Iterator[None]:
+    """Turn what the driver or the mapping raises inside the block into `KeyctlError`."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise explain(error, address) from error
+    except UnicodeDecodeError as error:
+        raise _damaged(address) from error
+
+
+def explain(error: Exception, address: Address) -> KeyctlError:
+    """The `KeyctlError` for a driver's or SQLAlchemy's error; its message is free of passwords."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(original, sqlite3.Error):
+        return _explain_sqlite(original, address)
+    if isinstance(error, DBAPIError):
+        return _explain_postgresql(error, address)
+    return _damaged(address)
+
+
+def _explain_sqlite(error: sqlite3.Error, address: Address) -> KeyctlError:
+    # The low byte is the primary result code (SQLite, "Result and Error Codes").
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return KeyctlError(Code.DATABASE_BUSY, "the database is locked by another process", _BUSY_HINT)
+    if code == sqlite3.SQLITE_CONSTRAINT:
+        return _constraint(str(error))
+    problem, hint = _SQLITE_UNUSABLE.get(code, (f"the database failed: {error}", "Run with --debug for more."))
+    return KeyctlError(Code.DATABASE_UNUSABLE, f"{problem}: {address.display}", hint)
+
+
+def _explain_postgresql(error: DBAPIError, address: Address) -> KeyctlError:
+    state = getattr(error.orig, "sqlstate", None)
+    said = " ".join(address.scrub(str(error.orig)).split())
+    # Classes of SQLSTATE: PostgreSQL, appendix A.
+    if state in ("55P03", "57014"):
+        return KeyctlError(Code.DATABASE_BUSY, "the database did not answer in time", _BUSY_HINT)
+    if state in ("40001", "40P01"):
+        return KeyctlError(Code.DATABASE_BUSY, "the database gave way to another transaction", _BUSY_HINT)
+    if isinstance(error, IntegrityError) or (state or "").startswith("23"):
+        return _constraint(said)
+    if state in ("42501", "25006"):
+        return KeyctlError(
+            Code.DATABASE_UNUSABLE,
+            f"the database refuses the change: {said}",
+            "Check the database user's rights, and that the server is not a read-only replica.",
+        )
+    if state is None or state[:2] in ("08", "28", "3D", "53", "57"):
+        return KeyctlError(
+            Code.DATABASE_UNREACHABLE,
+            f"the database at {address.display} cannot be reached: {said}",
+            "Check the URL, the server and the network.",
+        )
+    return KeyctlError(Code.DATABASE_UNUSABLE, f"the database failed: {said}", "Run with --debug for more.")
+
+
+def _constraint(said: str) -> KeyctlError:
+    return KeyctlError(
+        Code.CONFLICT,
+        f"the database refused the change: {said}",
+        "Something else changed the same key. Look at it again, then repeat the command.",
+    )
+
+
+def _damaged(address: Address) -> KeyctlError:
+    return KeyctlError(
+        Code.DATABASE_UNUSABLE,
+        f"the database holds a value that cannot be read: {address.display}",
+        "Restore it from a backup, or run with --debug for more.",
+    )

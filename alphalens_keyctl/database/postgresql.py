@@ -1,0 +1,148 @@
+"""What PostgreSQL needs: every wait bounded, one writer at a time, and locks that die with a session."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+
+from alphalens_keyctl.database.address import PostgreSQLAddress
+from alphalens_keyctl.errors import Code, KeyctlError
+
+LEASE: Final = 60.0  # seconds; issue 2: where neither kind of lock serves
+# How much longer than the server's own limit the client waits before it takes the server for frozen.
+_PATIENCE: Final = 5.0
+_Result = TypeVar("_Result")
+
+
+def make_engine(
+    address: PostgreSQLAddress, *, connect_timeout: float, lock_timeout: float, query_timeout: float
+) -> Engine:
+    """An engine on a server. Times are in seconds. Connects on first use.
+
+    Raises `KeyctlError` when psycopg is not installed or the URL is not one that libpq takes.
+    """
+    try:
+        import psycopg
+        from psycopg.conninfo import conninfo_to_dict
+    except ImportError as error:
+        raise KeyctlError(
+            Code.CONFIGURATION,
+            "PostgreSQL needs psycopg, which is not installed",
+            "Install it with: pip install 'alphalens-keyctl[postgres]'",
+        ) from error
+    try:
+        parameters: dict[str, Any] = conninfo_to_dict(address.conninfo)
+    except psycopg.Error as error:
+        said = address.scrub(str(error).strip())
+        raise KeyctlError(Code.CONFIGURATION, f"the database URL is not valid: {said}") from None
+    parameters.setdefault("connect_timeout", max(1, round(connect_timeout)))
+    parameters.setdefault("application_name", "alphalens-keyctl")
+
+    class BoundedConnection(psycopg.Connection[Any]):
+        """A server that was stopped in its tracks keeps the socket open and says nothing: no limit of the
+        server's own ever fires, so the client keeps one too."""
+
+        def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+            limit = query_timeout + _PATIENCE if timeout is None else timeout
+            try:
+                return super().wait(gen, interval, timeout=limit)
+            except psycopg.errors._WaitTimeout:
+                self.pgconn.finish()  # what it was doing is unknown: nothing more goes over this connection
+                raise psycopg.OperationalError("the server stopped answering") from None
+
+    def connect() -> BoundedConnection:
+        # Prepared statements do not survive a pooler in transaction mode.
+        return BoundedConnection.connect(**parameters, prepare_threshold=None, client_encoding="utf8")
+
+    engine = create_engine(
+        "postgresql+psycopg://",
+        creator=connect,
+        hide_parameters=True,
+        pool_pre_ping=True,
+        # A stricter default would read the chain's head as it was before the writer's lock was granted.
+        isolation_level="READ COMMITTED",
+        use_native_hstore=False,
+    )
+    _limit_transactions(engine, lock_timeout=lock_timeout, query_timeout=query_timeout)
+    return engine
+
+
+def _limit_transactions(engine: Engine, *, lock_timeout: float, query_timeout: float) -> None:
+    @event.listens_for(engine, "connect")
+    def remember_user(connection: Any, record: Any) -> None:
+        record.info["database_user"] = connection.info.user
+
+    @event.listens_for(engine, "begin")
+    def limit(connection: Connection) -> None:
+        # Local to the transaction: a session's settings would stay with the pooler's connection.
+        connection.execute(
+            _SETTINGS,
+            {
+                "lock_timeout": f"{round(lock_timeout * 1000)}ms",
+                "query_timeout": f"{round(query_timeout * 1000)}ms",
+            },
+        )
+
+
+_SETTINGS: Final = text(
+    "SELECT set_config('lock_timeout', :lock_timeout, true),"
+    " set_config('statement_timeout', :query_timeout, true),"
+    " set_config('TimeZone', 'UTC', true)"
+)
+
+
+def become_only_writer(connection: Connection) -> None:
+    """Wait, within lock_timeout, until no other transaction of this program writes; until this one ends."""
+    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _lock_number("writer")})
+
+
+class SessionAttempts:
+    """Which deliveries are still running, told by session advisory locks, or by a lease behind a pooler."""
+
+    def __init__(self, engine: Engine, translated: Callable[[], Any]) -> None:
+        self._engine = engine
+        self._translated = translated
+
+    @contextmanager
+    def hold(self, key_id: str) -> Iterator[float | None]:
+        """Mark the delivery of a key as running; yields the lease in seconds where a lock cannot be held.
+
+        A pooler that lends a server connection for a transaction at a time would leave a session lock on a
+        connection that belongs to nobody. It is recognised by the process number: what the client was told
+        at connecting is then not the number of the process that answers.
+        """
+        with self._translated():
+            connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        try:
+            with self._translated():
+                pooled = self._is_pooled(connection)
+                if not pooled:
+                    connection.execute(_HOLD, {"lock": _lock_number(key_id)})
+            yield LEASE if pooled else None
+        finally:
+            # Thrown away rather than returned: the lock goes with the session.
+            with suppress(Exception):
+                connection.invalidate()
+            with suppress(Exception):
+                connection.close()
+
+    def runs(self, connection: Connection, key_id: str) -> bool:
+        """Whether a session still holds the key's lock. Leases are judged by their end, not here."""
+        free = connection.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": _lock_number(key_id)})
+        return not free
+
+    @staticmethod
+    def _is_pooled(connection: Connection) -> bool:
+        told = connection.connection.driver_connection.info.backend_pid  # type: ignore[union-attr]  # psycopg's
+        return bool(connection.scalar(text("SELECT pg_backend_pid()")) != told)
+
+
+_HOLD: Final = text("SELECT pg_advisory_lock(:lock)")
+
+
+def _lock_number(name: str) -> int:
+    """A number for a named advisory lock, the same in every process."""
+    digest = hashlib.sha256(f"alphalens-keyctl {name}".encode()).digest()
+    return int.from_bytes(digest[:8], signed=True)

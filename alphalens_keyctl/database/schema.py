@@ -1,0 +1,81 @@
+"""Which schema a database has, and how it gets the one this program knows."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple
+
+from sqlalchemy import Connection, inspect, text
+
+from alphalens_keyctl import migrations
+from alphalens_keyctl.errors import Code, KeyctlError
+
+
+class SchemaState(StrEnum):
+    """How a database's schema relates to the one this program knows."""
+
+    CURRENT = "current"
+    OUTDATED = "outdated"
+    MISSING = "missing"
+    NEWER = "newer"
+
+
+class Schema(NamedTuple):
+    """The revision a database has (None: none) and what that means."""
+
+    revision: str | None
+    state: SchemaState
+
+
+def read(connection: Connection) -> Schema:
+    """Look up the schema's revision. Writes nothing and does not load Alembic."""
+    if not inspect(connection).has_table(migrations.VERSION_TABLE):
+        return Schema(None, SchemaState.MISSING)
+    revision = connection.scalar(text(f"SELECT version_num FROM {migrations.VERSION_TABLE}"))  # noqa: S608  # our own constant
+    if revision is None:
+        return Schema(None, SchemaState.MISSING)
+    if revision not in migrations.REVISIONS:
+        return Schema(revision, SchemaState.NEWER)
+    state = SchemaState.CURRENT if revision == migrations.LATEST else SchemaState.OUTDATED
+    return Schema(revision, state)
+
+
+def require(schema: Schema) -> None:
+    """Raise `KeyctlError` unless the schema is the one this program knows."""
+    if schema.state is SchemaState.MISSING:
+        raise KeyctlError(
+            Code.SCHEMA_MISSING,
+            "the database has no tables of alphalens-keyctl",
+            "Run 'alphalens-keyctl db upgrade' once to make them.",
+        )
+    if schema.state is SchemaState.OUTDATED:
+        raise KeyctlError(
+            Code.SCHEMA_OUTDATED,
+            f"the database has schema {schema.revision}, this program needs {migrations.LATEST}",
+            "Run 'alphalens-keyctl db upgrade'.",
+        )
+    refuse_newer(schema)
+
+
+def refuse_newer(schema: Schema) -> None:
+    """Raise `KeyctlError` when a newer program made the schema: what it means cannot be known here."""
+    if schema.state is SchemaState.NEWER:
+        raise KeyctlError(
+            Code.SCHEMA_NEWER,
+            "the database comes from a newer version of alphalens-keyctl",
+            "Upgrade alphalens-keyctl; the database is left as it is.",
+        )
+
+
+def upgrade(connection: Connection) -> None:
+    """Bring the schema to the latest revision inside the caller's transaction.
+
+    The caller's transaction is the only writer, so that of two processes the second finds nothing to do.
+    """
+    refuse_newer(read(connection))
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

@@ -1,0 +1,209 @@
+"""What SQLite needs: a file that is ours and whole, one writer at a time, and locks that die with a process."""
+
+import fcntl
+import hashlib
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Engine, create_engine, event
+
+from alphalens_keyctl.errors import Code, KeyctlError
+
+WRITES: Final = "alphalens_keyctl_writes"
+_MAGIC: Final = b"SQLite format 3\0"
+_BIRTH_LOCK: Final = 0
+
+
+def make_engine(path: Path, *, lock_timeout: float) -> Engine:
+    """An engine on an existing file. `lock_timeout` is in seconds. The file is never created here."""
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"file:{quote(str(path))}?mode=rw",
+            uri=True,
+            timeout=lock_timeout,
+            # The driver's own transactions leave SELECT outside; BEGIN is ours, below.
+            isolation_level=None,
+            check_same_thread=False,
+        )
+
+    engine = create_engine("sqlite://", creator=connect, hide_parameters=True)
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _record: object) -> None:
+        # FULL: a key that was shown must survive a power cut (NORMAL may lose the last commits in WAL mode).
+        for pragma in ("foreign_keys = ON", "synchronous = FULL", "cell_size_check = ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A deferred transaction would let two rotators read the same state and then both write.
+        writes = connection.get_execution_options().get(WRITES, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def exists(path: Path) -> bool:
+    """Whether a database file is there, looked at without opening it (a FIFO would block, a device act).
+
+    Raises `KeyctlError` for everything that is there and is not one: it is left alone.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise _unusable(path, f"cannot be looked at ({error.strerror})") from error
+    if stat.S_ISDIR(found.st_mode):
+        raise _unusable(path, "is a folder")
+    if not stat.S_ISREG(found.st_mode):
+        raise _unusable(path, "is not a regular file")
+    if found.st_size == 0:
+        # A new database is moved here complete, so an empty file is one that lost its contents. To SQLite it
+        # would be a fresh database: every key unknown, and nobody told.
+        raise _unusable(path, "is empty: it was cut off", "Restore it from a backup, or remove it to start anew.")
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(_MAGIC))
+    except OSError as error:
+        raise _unusable(path, f"cannot be read ({error.strerror})") from error
+    if magic != _MAGIC:
+        raise _unusable(path, "is not a SQLite database")
+    return True
+
+
+def bring_to_life(path: Path, fill: Callable[[Path], None], *, lock_timeout: float) -> None:
+    """Create the database file, complete or not at all.
+
+    It is made beside its place, mode 0600 before SQLite first opens it (`-wal` and `-shm` take its mode),
+    filled by `fill`, synced and moved in; missing folders are made 0700. Of two processes one makes it and
+    the other finds it.
+    """
+    try:
+        _make_folder(path.parent)
+        with FileLocks(path).held(_BIRTH_LOCK, timeout=lock_timeout):
+            if exists(path):
+                return
+            draft = path.with_name(path.name + "-new")
+            for leftover in (draft, Path(f"{draft}-wal"), Path(f"{draft}-shm"), Path(f"{draft}-journal")):
+                leftover.unlink(missing_ok=True)
+            os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW, 0o600))
+            fill(draft)
+            with sqlite3.connect(draft, isolation_level=None) as connection:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.close()
+            _sync(draft)
+            draft.rename(path)
+            _sync(path.parent)
+    except OSError as error:
+        raise _unusable(path, f"cannot be created ({error.strerror})", "Check the folder and its owner.") from error
+
+
+class FileLocks:
+    """POSIX record locks on `<database>-lock`, one byte of it a lock.
+
+    The kernel drops them when the process ends, however it ends, and a child does not inherit them: that is
+    what tells an attempt that still runs from one that died. The file itself is never removed, since a
+    removed lock file is one that two processes can hold at once.
+    """
+
+    def __init__(self, database: Path) -> None:
+        self._path = database.with_name(database.name + "-lock")
+        self._descriptor: int | None = None
+        self._mine: set[int] = set()
+
+    @contextmanager
+    def held(self, offset: int, *, timeout: float) -> Iterator[None]:
+        """Hold one lock, waiting at most `timeout` seconds. Raises `KeyctlError` (database_busy)."""
+        deadline = time.monotonic() + timeout
+        while not self._acquire(offset):
+            if time.monotonic() >= deadline:
+                raise KeyctlError(
+                    Code.DATABASE_BUSY,
+                    "another process is preparing the database",
+                    "Run the command again.",
+                )
+            time.sleep(0.02)
+        self._mine.add(offset)
+        try:
+            yield
+        finally:
+            self._mine.discard(offset)
+            fcntl.lockf(self._open(), fcntl.LOCK_UN, 1, offset)
+
+    def is_held(self, offset: int) -> bool:
+        """Whether any process, this one included, holds the lock."""
+        if offset in self._mine:
+            return True
+        if not self._acquire(offset):
+            return True
+        fcntl.lockf(self._open(), fcntl.LOCK_UN, 1, offset)
+        return False
+
+    def _acquire(self, offset: int) -> bool:
+        try:
+            fcntl.lockf(self._open(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
+        except (BlockingIOError, PermissionError):  # EAGAIN or EACCES: POSIX allows both
+            return False
+        return True
+
+    def _open(self) -> int:
+        # Opened once and kept: closing any descriptor of a file drops all of the process's locks on it.
+        if self._descriptor is None:
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            try:
+                self._descriptor = os.open(self._path, flags, 0o600)
+            except OSError as error:
+                raise _unusable(self._path, f"cannot be opened ({error.strerror})") from error
+        return self._descriptor
+
+
+class FileAttempts:
+    """Which deliveries are still running, told by file locks."""
+
+    def __init__(self, path: Path, *, lock_timeout: float) -> None:
+        self._locks = FileLocks(path)
+        self._lock_timeout = lock_timeout
+
+    @contextmanager
+    def hold(self, key_id: str) -> Iterator[float | None]:
+        """Mark the delivery of a key as running for as long as the block, and the process, lasts."""
+        with self._locks.held(_offset_of(key_id), timeout=self._lock_timeout):
+            yield None
+
+    def runs(self, _connection: Connection, key_id: str) -> bool:
+        """Whether some process is still delivering the key."""
+        return self._locks.is_held(_offset_of(key_id))
+
+
+def _offset_of(key_id: str) -> int:
+    """A byte of the lock file for a key. Two keys on one byte would only make a dead attempt look alive."""
+    return 1 + int.from_bytes(hashlib.sha256(key_id.encode()).digest()[:8]) % (2**62)
+
+
+def _make_folder(folder: Path) -> None:
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unusable(path: Path, problem: str, hint: str = "Name another file; this one is left as it is.") -> KeyctlError:
+    return KeyctlError(Code.DATABASE_UNUSABLE, f"{path} {problem}", hint)

@@ -1,0 +1,134 @@
+"""What a raw key looks like: make, parse, check, redact, digest.
+
+A raw key is `<prefix>_<id>_<secret><checksum>`: prefix `[a-z][a-z0-9]{1,9}`, 12 base62 characters of
+public id, 43 of secret, 6 of CRC32 over everything before them (design, section 3). 62^43 > 2^256, so
+the secret carries at least 256 bits; 62^6 > 2^32, so the checksum fits.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+import zlib
+from typing import Final, NoReturn
+
+ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+DEFAULT_PREFIX: Final = "alk"
+ID_LENGTH: Final = 12
+SECRET_LENGTH: Final = 43
+CHECKSUM_LENGTH: Final = 6
+LONGEST: Final = 10 + 1 + ID_LENGTH + 1 + SECRET_LENGTH + CHECKSUM_LENGTH
+DIGEST_SCHEME: Final = "sha256"
+
+_PREFIX = re.compile(r"[a-z][a-z0-9]{1,9}")
+_ID = re.compile(rf"[0-9A-Za-z]{{{ID_LENGTH}}}")
+_RAW_KEY = re.compile(
+    rf"(?P<prefix>[a-z][a-z0-9]{{1,9}})_(?P<id>[0-9A-Za-z]{{{ID_LENGTH}}})"
+    rf"_(?P<rest>[0-9A-Za-z]{{{SECRET_LENGTH + CHECKSUM_LENGTH}}})"
+)
+# Wider than a valid key on purpose: a key that lost a few characters to a bad copy, or gained some, still
+# gives most of its secret away.
+_LOOKALIKE = re.compile(r"([a-z][a-z0-9]{1,9}_[0-9A-Za-z]{12})_[0-9A-Za-z]{16,}")
+
+
+class MalformedKeyError(Exception):
+    """The text is not a raw key. The message says why and never repeats the text."""
+
+
+class RawKey:
+    """A raw key in memory. Its secret leaves through `reveal()` alone: repr, str, format and pickle do not
+    show it, so that no log line or traceback can."""
+
+    __slots__ = ("_text", "id", "prefix")
+
+    def __init__(self, text: str, prefix: str, key_id: str) -> None:
+        self._text = text
+        self.prefix = prefix
+        self.id = key_id
+
+    def reveal(self) -> str:
+        """The whole raw key. Call it only where the key is written to its destination."""
+        return self._text
+
+    def digest(self) -> bytes:
+        """SHA-256 of the whole raw key, 32 bytes: what is kept at rest under `DIGEST_SCHEME`.
+
+        A slow hash would protect nothing: a random secret of 256 bits cannot be guessed (NIST SP 800-63B
+        5.1.2.2, OWASP ASVS 6.5.2).
+        """
+        return hashlib.sha256(self._text.encode("ascii")).digest()
+
+    def __repr__(self) -> str:
+        return f"<RawKey {self.prefix}_{self.id}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a raw key is never pickled")
+
+
+def checksum(text: str) -> str:
+    """CRC32 of ASCII `text` as 6 base62 characters, most significant first."""
+    value = zlib.crc32(text.encode("ascii"))
+    digits = ""
+    for _ in range(CHECKSUM_LENGTH):
+        value, digit = divmod(value, 62)
+        digits = ALPHABET[digit] + digits
+    return digits
+
+
+def generate(prefix: str = DEFAULT_PREFIX) -> RawKey:
+    """A new raw key from the operating system's CSPRNG. `prefix` must satisfy `is_prefix`."""
+    if not is_prefix(prefix):
+        raise ValueError("not a key prefix")
+    key_id = _random(ID_LENGTH)
+    body = f"{prefix}_{key_id}_{_random(SECRET_LENGTH)}"
+    return RawKey(body + checksum(body), prefix, key_id)
+
+
+def parse(text: str | bytes) -> RawKey:
+    """Check the form of a presented key and take it apart.
+
+    Raises `MalformedKeyError`, and nothing else, for anything that is not exactly a raw key. Length and
+    alphabet are looked at before the checksum, so that ten megabytes cost no more than ten bytes.
+    """
+    if len(text) > LONGEST:
+        raise MalformedKeyError("it is too long for a raw key")
+    if isinstance(text, bytes):
+        try:
+            text = text.decode("ascii")
+        except UnicodeDecodeError:
+            raise MalformedKeyError("it is not ASCII") from None
+    match = _RAW_KEY.fullmatch(text)
+    if match is None:
+        raise MalformedKeyError("it does not have the form prefix_id_secret")
+    if text[-CHECKSUM_LENGTH:] != checksum(text[:-CHECKSUM_LENGTH]):
+        raise MalformedKeyError("its checksum is wrong: a character is missing or was changed")
+    return RawKey(text, match["prefix"], match["id"])
+
+
+def same_digest(one: bytes, other: bytes) -> bool:
+    """Compare two digests in constant time."""
+    return hmac.compare_digest(one, other)
+
+
+def is_prefix(text: str) -> bool:
+    """Whether `text` may stand before the first underscore of a raw key."""
+    return _PREFIX.fullmatch(text) is not None
+
+
+def is_id(text: str) -> bool:
+    """Whether `text` has the form of a key's public id."""
+    return _ID.fullmatch(text) is not None
+
+
+def resembles_raw_key(text: str) -> bool:
+    """Whether a raw key, or enough of one to be worth hiding, stands anywhere in `text`."""
+    return _LOOKALIKE.search(text) is not None
+
+
+def redact(text: str) -> str:
+    """`text` with the secret of every raw key in it taken out; the public id stays."""
+    return _LOOKALIKE.sub(r"\1_[redacted]", text)
+
+
+def _random(length: int) -> str:
+    return "".join(secrets.choice(ALPHABET) for _ in range(length))

@@ -1,0 +1,164 @@
+"""The tables, and the values that leave them.
+
+What must never break is held by the database and made by the migrations; here stand the columns. Nothing
+outside this package's domain code sees a row: it sees `Key` and `Event`.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import JSON, BigInteger, Column, Computed, Index, Integer, LargeBinary, Text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field, SQLModel
+from sqlmodel.sql.sqltypes import UTCDateTime
+
+
+class Status(StrEnum):
+    """What a key is at an instant. The table knows all but `expired` and `retired`, which the clock adds."""
+
+    PENDING = "pending"
+    DELIVERING = "delivering"
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    RETIRING = "retiring"
+    RETIRED = "retired"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
+class Action(StrEnum):
+    """What an audit event records. A word is added, never renamed: the log is for ever."""
+
+    CREATE = "key.create"
+    ACTIVATE = "key.activate"
+    DISCARD = "key.discard"
+    ROTATE = "key.rotate"
+    REVOKE = "key.revoke"
+
+
+# Derived inside the database, so that no code can leave a status that contradicts the times beside it.
+STATUS_SQL: Final = (
+    "CASE WHEN revoked_at IS NOT NULL THEN 'revoked'"
+    " WHEN activated_at IS NULL AND delivering_to IS NULL THEN 'pending'"
+    " WHEN suspended_at IS NOT NULL THEN 'suspended'"
+    " WHEN activated_at IS NULL THEN 'delivering'"
+    " WHEN retires_at IS NOT NULL THEN 'retiring'"
+    " ELSE 'active' END"
+)
+# The key that its name means: a successor on its way is not it yet, a key rotated out no longer.
+CURRENT_SQL: Final = "revoked_at IS NULL AND retires_at IS NULL AND (activated_at IS NOT NULL OR replaces IS NULL)"
+LIVE_SUCCESSOR_SQL: Final = "replaces IS NOT NULL AND revoked_at IS NULL"
+
+# Byte order, whatever the database's locale: a prefix of a name or an id is then a range of the index.
+ByteOrderText = Text().with_variant(Text(collation="C"), "postgresql")
+# INTEGER PRIMARY KEY is SQLite's row number itself: the log is read in its order without an index between.
+Sequence = BigInteger().with_variant(Integer(), "sqlite")
+JsonObject = JSON().with_variant(JSONB(), "postgresql")
+
+
+class ApiKey(SQLModel, table=True):
+    """A key's record. The raw key is not in it, only its digest."""
+
+    __tablename__ = "api_key"
+    __table_args__ = (
+        Index("api_key_name", "name_folded"),
+        Index("api_key_created", "created_at", "id"),
+        Index("api_key_status", "status"),
+        Index("api_key_owner", "owner"),
+        Index("api_key_expires", "expires_at"),
+        Index("api_key_last_used", "last_used_at"),
+    )
+
+    id: str = Field(sa_column=Column(ByteOrderText, primary_key=True))
+    name: str = Field(sa_type=Text)
+    name_folded: str = Field(sa_column=Column(ByteOrderText, nullable=False))
+    status: str | None = Field(
+        default=None, sa_column=Column(Text, Computed(STATUS_SQL, persisted=True), nullable=False)
+    )
+    owner: str | None = Field(default=None, sa_type=Text)
+    purpose: str | None = Field(default=None, sa_type=Text)
+    labels: dict[str, str] = Field(sa_column=Column(JsonObject, nullable=False))
+    created_at: datetime
+    created_by: str = Field(sa_type=Text)
+    activated_at: datetime | None = None
+    expires_at: datetime | None = None
+    retires_at: datetime | None = None
+    suspended_at: datetime | None = None
+    last_used_at: datetime | None = None
+    use_count: int = Field(default=0, sa_type=BigInteger)
+    revoked_at: datetime | None = None
+    revoked_by: str | None = Field(default=None, sa_type=Text)
+    revoke_reason: str | None = Field(default=None, sa_type=Text)
+    replaces: str | None = Field(default=None, sa_column=Column(ByteOrderText))
+    replaced_by: str | None = Field(default=None, sa_column=Column(ByteOrderText))
+    delivering_to: str | None = Field(default=None, sa_type=Text)
+    lease_until: datetime | None = None
+    digest: bytes = Field(sa_type=LargeBinary)
+    digest_scheme: str = Field(sa_type=Text)
+
+
+class AuditEvent(SQLModel, table=True):
+    """A link of the hash chain. `detail` is JSON text, kept to the letter because the hash covers it."""
+
+    __tablename__ = "audit_event"
+    __table_args__ = (
+        Index("audit_event_key", "key_id", "seq"),
+        Index("audit_event_actor", "actor", "seq"),
+        Index("audit_event_action", "action", "seq"),
+        Index("audit_event_at", "at"),
+    )
+
+    seq: int = Field(sa_column=Column(Sequence, primary_key=True, autoincrement=False))
+    at: datetime
+    actor: str = Field(sa_type=Text)
+    action: str = Field(sa_type=Text)
+    key_id: str | None = Field(default=None, sa_type=Text)
+    key_name: str | None = Field(default=None, sa_type=Text)
+    detail: str = Field(sa_type=Text)
+    previous_hash: bytes = Field(sa_type=LargeBinary)
+    hash: bytes = Field(sa_type=LargeBinary)
+
+
+class Key(NamedTuple):
+    """A key as the rest of the program sees it: K of the design, in K's order. Times are aware, in UTC;
+    `status` is what it was at the instant of the query."""
+
+    id: str
+    name: str
+    status: str
+    owner: str | None
+    purpose: str | None
+    labels: Mapping[str, str]
+    created_at: datetime
+    created_by: str
+    activated_at: datetime | None
+    expires_at: datetime | None
+    retires_at: datetime | None
+    suspended_at: datetime | None
+    last_used_at: datetime | None
+    use_count: int
+    revoked_at: datetime | None
+    revoked_by: str | None
+    revoke_reason: str | None
+    replaces: str | None
+    replaced_by: str | None
+
+
+class Event(NamedTuple):
+    """An audit event as the rest of the program sees it: E of the design, in E's order."""
+
+    seq: int
+    at: datetime
+    actor: str
+    action: str
+    key_id: str | None
+    key_name: str | None
+    detail: Mapping[str, Any]
+    hash: bytes
+
+
+keys: Final = ApiKey.__table__  # type: ignore[attr-defined]  # SQLModel sets it and does not declare it
+events: Final = AuditEvent.__table__  # type: ignore[attr-defined]  # the same
+__all__ = ["Action", "ApiKey", "AuditEvent", "Event", "Key", "Status", "UTCDateTime", "events", "keys"]

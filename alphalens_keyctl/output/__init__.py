@@ -1,0 +1,1 @@
+"""Results → table, panel, JSON, JSON Lines, CSV. Rich lives here alone."""

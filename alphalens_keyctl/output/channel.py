@@ -1,0 +1,59 @@
+"""The two streams. stdout holds the result alone, stderr the rest; what could not be written is an error."""
+
+import os
+import sys
+from collections.abc import Iterable
+from typing import TextIO
+
+from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.keyformat import redact
+
+
+class ReaderGoneError(Exception):
+    """Whoever read stdout has stopped reading: `list | head`."""
+
+
+def write(pieces: Iterable[str]) -> None:
+    """Write a result to stdout and flush it.
+
+    Raises `ReaderGoneError`, or `KeyctlError` (output_failed) when stdout is closed or full.
+    """
+    stream = sys.stdout
+    if stream is None:
+        raise KeyctlError(Code.OUTPUT_FAILED, "stdout is closed", "Run the command with a stdout.")
+    try:
+        for piece in pieces:
+            stream.write(piece)
+        stream.flush()
+    except BrokenPipeError as error:
+        _give_up(stream)
+        raise ReaderGoneError from error
+    except OSError as error:
+        _give_up(stream)
+        raise KeyctlError(
+            Code.OUTPUT_FAILED, f"stdout cannot be written: {error.strerror}", "Check where it leads."
+        ) from error
+
+
+def note(text: str) -> None:
+    """Write a line to stderr. Nobody depends on it: where stderr is gone, so is the note."""
+    stream = sys.stderr
+    if stream is None:
+        return
+    try:
+        stream.write(redact(text) + "\n")
+        stream.flush()
+    except OSError:
+        _give_up(stream)
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a standard stream leads to a terminal."""
+    return stream is not None and stream.isatty()
+
+
+def _give_up(stream: TextIO) -> None:
+    """What is still in the buffer would be tried again at exit and turn the status into 120."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, stream.fileno())
+    os.close(devnull)

@@ -1,0 +1,126 @@
+"""Values → JSON, JSON Lines and CSV. The names are a contract (design, section 5). Output is ASCII."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii
+from typing import Any
+
+from alphalens_keyctl.audit import Head, Verdict
+from alphalens_keyctl.models import Event, Key
+from alphalens_keyctl.moments import rfc3339, rfc3339_exact
+from alphalens_keyctl.output.inert import for_spreadsheet
+from alphalens_keyctl.selection import KeyDocument
+
+_KEY_TEMPLATE = "{" + ", ".join(f'"{name}": %s' for name in Key._fields) + "}"
+
+
+def key_object(key: Key) -> dict[str, Any]:
+    """A key as K."""
+    return {name: _plain(value) for name, value in key._asdict().items()}
+
+
+def event_object(event: Event) -> dict[str, Any]:
+    """An audit event as E."""
+    return event._asdict() | {"at": rfc3339_exact(event.at), "hash": event.hash.hex()}
+
+
+def head_object(head: Head) -> dict[str, Any]:
+    """The head of the log: what `audit verify --head` takes."""
+    return {
+        "seq": head.seq,
+        "hash": head.hash.hex(),
+        "at": rfc3339_exact(head.at) if head.at else None,
+    }
+
+
+def verdict_object(verdict: Verdict) -> dict[str, Any]:
+    """What `audit verify` found."""
+    broken = verdict.broken
+    return {
+        "sound": broken is None,
+        "events": verdict.events,
+        "head": head_object(verdict.head),
+        "break": None if broken is None else {"seq": broken.seq, "kind": broken.kind.value},
+    }
+
+
+def json_document(value: Mapping[str, Any]) -> str:
+    """One ASCII JSON document on one line, with its newline."""
+    return json.dumps(value) + "\n"
+
+
+def json_array(items: Iterable[str]) -> Iterator[str]:
+    """JSON texts → one JSON array, an item a line, without holding them all."""
+    separator = "[\n"
+    for item in items:
+        yield separator + item
+        separator = ",\n"
+    yield "[]\n" if separator == "[\n" else "\n]\n"
+
+
+def json_lines(items: Iterable[str]) -> Iterator[str]:
+    """JSON texts → JSON Lines."""
+    for item in items:
+        yield item + "\n"
+
+
+def key_texts(documents: Iterable[KeyDocument]) -> Iterator[str]:
+    """K as JSON text, a document a piece.
+
+    Written out instead of built as a dict and dumped: a million keys take half the time.
+    """
+    quote = encode_basestring_ascii
+    for row in documents:
+        values = ["null" if v is None else quote(v) if type(v) is str else str(v) for v in row]
+        values[5] = _labels(row[5])
+        yield _KEY_TEMPLATE % tuple(values)
+
+
+def event_texts(events: Iterable[Event]) -> Iterator[str]:
+    """E as JSON text, an event a piece."""
+    return (json.dumps(event_object(event)) for event in events)
+
+
+def key_rows(documents: Iterable[KeyDocument]) -> Iterator[str]:
+    """K as CSV (RFC 4180), with a header line; labels are JSON in a cell."""
+    return _csv(
+        Key._fields,
+        (document._replace(labels=_labels(document.labels)) for document in map(KeyDocument._make, documents)),
+    )
+
+
+def event_rows(events: Iterable[Event]) -> Iterator[str]:
+    """E as CSV, with a header line; detail is JSON in a cell."""
+    rows = map(event_object, events)
+    return _csv(Event._fields, ((row | {"detail": json.dumps(row["detail"])}).values() for row in rows))
+
+
+def _csv(header: Iterable[str], rows: Iterable[Iterable[object]]) -> Iterator[str]:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    writer.writerow(header)
+    for row in rows:
+        writer.writerow(
+            "" if cell is None else for_spreadsheet(cell) if isinstance(cell, str) else cell for cell in row
+        )
+        if buffer.tell() > 1 << 16:
+            yield buffer.getvalue()
+            buffer.seek(0)
+            buffer.truncate()
+    yield buffer.getvalue()
+
+
+@lru_cache(maxsize=4096)
+def _labels(stored: str) -> str:
+    """The labels' stored JSON in one spelling: PostgreSQL orders and spaces it in its own way, in UTF-8."""
+    return json.dumps(json.loads(stored), sort_keys=True)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return rfc3339(value)
+    return dict(sorted(value.items())) if isinstance(value, Mapping) else value

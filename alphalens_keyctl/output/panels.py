@@ -1,0 +1,86 @@
+"""One thing for people: a new key shown once, everything about a key, the state of the log."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from alphalens_keyctl.issuance import Created, Rotated
+from alphalens_keyctl.models import Key
+from alphalens_keyctl.moments import rfc3339
+from alphalens_keyctl.output.screen import Screen, cell
+from alphalens_keyctl.output.tables import dot
+from alphalens_keyctl.output.words import ago, counted, retirement
+
+
+def created(result: Created, *, now: datetime, screen: Screen) -> str:
+    """A new key with its raw key, shown this once."""
+    return _shown_once("Key created", result.key, result.raw.reveal() if result.raw else "", [], now, screen)
+
+
+def rotated(result: Rotated, *, now: datetime, screen: Screen) -> str:
+    """A successor with its raw key, and what becomes of the old key."""
+    said = [] if result.previous is None else [retirement(result.previous, now)]
+    return _shown_once("Key rotated", result.key, result.raw.reveal() if result.raw else "", said, now, screen)
+
+
+def details(key: Key, lineage: Sequence[Key], *, now: datetime, screen: Screen) -> str:
+    """Everything about one key."""
+    rows: list[tuple[str, Text]] = [
+        ("status", Text.assemble(dot(key.status, screen), " ", key.status)),
+        ("name", cell(key.name, "bold")),
+        ("id", Text(key.id)),
+        ("owner", cell(key.owner)),
+        ("purpose", cell(key.purpose)),
+        ("labels", cell(" ".join(f"{k}={v}" for k, v in sorted(key.labels.items())) or None)),
+        ("created", _moment(key.created_at, now, f"by {key.created_by}")),
+        ("activated", _moment(key.activated_at, now)),
+        ("expires", _moment(key.expires_at, now)),
+        ("last used", _moment(key.last_used_at, now, counted(key.use_count, "use"))),
+    ]
+    if key.suspended_at:
+        rows.append(("suspended", _moment(key.suspended_at, now)))
+    if key.retires_at:
+        rows.append(("retires", _moment(key.retires_at, now)))
+    if key.revoked_at:
+        rows.append(("revoked", _moment(key.revoked_at, now, f"by {key.revoked_by}")))
+        rows.append(("reason", cell(key.revoke_reason)))
+    if len(lineage) > 1:
+        line = Text(overflow="fold")
+        for position, member in enumerate(lineage):
+            line.append(" -> " if position else "")
+            line.append(f"{member.id} ({member.status})", style="bold" if member.id == key.id else "")
+        rows.append(("line", line))
+    return screen.draw(_grid(rows))
+
+
+def _shown_once(title: str, key: Key, raw: str, remarks: Iterable[str], now: datetime, screen: Screen) -> str:
+    rows = [("name", cell(key.name, "bold")), ("id", Text(key.id))]
+    rows += [("owner", cell(key.owner))] if key.owner is not None else []
+    rows.append(("expires", _moment(key.expires_at, now)))
+    line = Rule(style="green", characters="─" if screen.unicode else "-")
+    head = screen.draw(Rule(Text(title, style="bold green"), style="green", characters=line.characters), _grid(rows))
+    foot = screen.draw(
+        *(Text(remark) for remark in remarks),
+        Text("Copy it now: it is shown this once and kept nowhere.", style="bold"),
+        line,
+    )
+    # Not drawn but written: Rich would break the line at the screen's edge, and a copied key would have a
+    # line break in it. The terminal wraps it by itself and copies it whole.
+    return f"{head}\n{raw}\n\n{foot}"
+
+
+def _grid(rows: Iterable[tuple[str, Text]]) -> Table:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in rows:
+        grid.add_row(Text(name), value)
+    return grid
+
+
+def _moment(moment: datetime | None, now: datetime, remark: str = "") -> Text:
+    words = ago(moment, now) if moment is None else f"{ago(moment, now)} ({rfc3339(moment)})"
+    return cell(f"{words}, {remark}" if remark else words)

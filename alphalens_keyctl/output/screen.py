@@ -1,0 +1,60 @@
+"""What a person sees: the console that everything for people is drawn on."""
+
+import io
+import sys
+from dataclasses import dataclass
+from shutil import get_terminal_size
+
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from alphalens_keyctl.output.channel import is_terminal
+from alphalens_keyctl.output.inert import for_terminal
+
+# Into a pipe a row stays on its line, however long, so that grep finds the whole of it.
+_PIPE_WIDTH = 2000
+
+
+@dataclass(frozen=True)
+class Screen:
+    """How wide stdout is, and what it can show."""
+
+    width: int
+    terminal: bool
+    color: bool
+    unicode: bool
+
+    @classmethod
+    def of_stdout(cls, *, color: bool) -> "Screen":
+        """The screen behind stdout. A pipe is wide and never coloured, whatever the environment says."""
+        terminal = is_terminal(sys.stdout)
+        encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+        return cls(
+            width=max(20, get_terminal_size().columns) if terminal else _PIPE_WIDTH,
+            terminal=terminal,
+            color=color and terminal,
+            unicode=encoding.lower().replace("-", "").startswith("utf"),
+        )
+
+    def draw(self, *parts: RenderableType) -> str:
+        """Rich's parts → the text to write. Plain strings are not markup."""
+        buffer = io.StringIO()
+        console = Console(
+            file=buffer,
+            width=self.width,
+            force_terminal=self.terminal,
+            no_color=not self.color,
+            color_system="auto" if self.color else None,
+            markup=False,
+            emoji=False,
+            highlight=False,
+            legacy_windows=False,
+        )
+        for part in parts:
+            console.print(part)
+        return "\n".join(line.rstrip(" ") for line in buffer.getvalue().split("\n"))
+
+
+def cell(text: str | None, style: str = "", *, missing: str = "-") -> Text:
+    """Text from the database, made inert, as a cell that folds rather than loses its end."""
+    return Text(for_terminal(text) if text is not None else missing, style=style, overflow="fold")

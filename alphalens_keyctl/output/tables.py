@@ -1,0 +1,144 @@
+"""Lists for people: keys and audit events, from a narrow screen to a wide one."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from alphalens_keyctl.models import Event, Key, Status
+from alphalens_keyctl.output.screen import Screen, cell
+from alphalens_keyctl.output.words import ago, counted
+
+_NARROW: Final = 60  # below this a row of columns would be cut to pieces
+_WIDE: Final = 120  # from here the rest of a key fits on its line
+_DOTS: Final = {
+    Status.ACTIVE: ("●", "*", "green"),
+    Status.RETIRING: ("◐", "~", "yellow"),
+    Status.SUSPENDED: ("○", "o", "magenta"),
+    Status.PENDING: ("◌", "?", "cyan"),
+    Status.DELIVERING: ("◍", "!", "cyan"),
+    Status.EXPIRED: ("◇", "x", "red"),
+    Status.RETIRED: ("·", ".", "dim"),
+    Status.REVOKED: ("✕", "X", "red"),
+}
+
+
+def key_list(keys: Sequence[Key], total: int, *, hidden: int, now: datetime, screen: Screen) -> str:
+    """A list of keys. `total` is how many match, `hidden` how many revoked and retired ones were left out."""
+    footer = Text(_key_footer(keys, total, hidden, screen), style="dim")
+    if not keys:
+        return screen.draw(footer)
+    return screen.draw(_stacked(keys, now, screen) if screen.width < _NARROW else _columns(keys, now, screen), footer)
+
+
+def dot(status: str, screen: Screen) -> Text:
+    """A status as a coloured mark; each has its own shape for those who do not see the colour."""
+    unicode, ascii_, style = _DOTS[Status(status)]
+    return Text(unicode if screen.unicode else ascii_, style=style)
+
+
+def event_list(events: Sequence[Event], total: int, *, now: datetime, screen: Screen) -> str:
+    """A list of audit events, oldest first."""
+    footer = Text(
+        f"the latest {len(events):,} of {counted(total, 'event')}: --limit shows more"
+        if len(events) < total
+        else counted(total, "event"),
+        style="dim",
+    )
+    if not events:
+        return screen.draw(footer)
+    if screen.width < _NARROW:
+        lines = Table.grid(padding=(0, 1))
+        for event in events:
+            lines.add_row(Text(str(event.seq)), cell(f"{event.action} {event.key_name or ''}", "bold"))
+            lines.add_row("", cell(f"{ago(event.at, now)} by {event.actor}"))
+        return screen.draw(lines, footer)
+    table = _table(screen)
+    for title in ("Seq", "When", "Who", "What", "Key", "Id"):
+        table.add_column(title, no_wrap=title in ("Seq", "Id", "What"), overflow="fold")
+    if screen.width >= _WIDE:
+        table.add_column("Detail", overflow="fold")
+    for event in events:
+        row = [
+            Text(str(event.seq)), cell(ago(event.at, now)), cell(event.actor), cell(event.action),
+            cell(event.key_name, "bold"), cell(event.key_id),
+        ]  # fmt: skip
+        table.add_row(*row, *([cell(_detail(event))] if screen.width >= _WIDE else []))
+    return screen.draw(table, footer)
+
+
+def _columns(keys: Sequence[Key], now: datetime, screen: Screen) -> Table:
+    wide = screen.width >= _WIDE
+    table = _table(screen)
+    table.add_column("", no_wrap=True)
+    table.add_column("Name", overflow="fold", ratio=2 if not screen.terminal else None, min_width=8)
+    table.add_column("Id", no_wrap=True)
+    if wide:
+        table.add_column("Status", no_wrap=True)
+    for title in ("Owner", "Created", "Last used", "Expires"):
+        table.add_column(title, overflow="fold", min_width=6)
+    if wide:
+        table.add_column("Uses", justify="right", no_wrap=True)
+        table.add_column("Labels", overflow="fold")
+        table.add_column("Purpose", overflow="fold")
+    for key in keys:
+        row = [dot(key.status, screen), cell(key.name, "bold"), Text(key.id)]
+        row += [Text(key.status)] if wide else []
+        row += [
+            cell(key.owner),
+            Text(ago(key.created_at, now)),
+            Text(ago(key.last_used_at, now)),
+            _end(key, now),
+        ]
+        if wide:
+            labels = " ".join(f"{name}={value}" for name, value in sorted(key.labels.items()))
+            row += [Text(f"{key.use_count:,}"), cell(labels or None), cell(key.purpose)]
+        table.add_row(*row)
+    return table
+
+
+def _stacked(keys: Sequence[Key], now: datetime, screen: Screen) -> Table:
+    lines = Table.grid(padding=(0, 1))
+    for key in keys:
+        lines.add_row(dot(key.status, screen), cell(key.name, "bold"))
+        lines.add_row("", Text(f"{key.id} {key.status}", overflow="fold"))
+        if key.owner is not None:
+            lines.add_row("", cell(f"owner {key.owner}"))
+        lines.add_row("", Text(f"created {ago(key.created_at, now)}"))
+        lines.add_row("", Text(f"last used {ago(key.last_used_at, now)}"))
+        lines.add_row("", Text.assemble("expires ", _end(key, now)))
+    return lines
+
+
+def _end(key: Key, now: datetime) -> Text:
+    """When the key stops to open: a retiring key retires, whatever its expiry, unless that comes first."""
+    ends = [moment for moment in (key.expires_at, key.retires_at) if moment is not None]
+    return Text(ago(min(ends, default=None), now), style="red" if ends and min(ends) <= now else "")
+
+
+def _table(screen: Screen) -> Table:
+    return Table(
+        box=(box.SIMPLE_HEAD if screen.unicode else box.ASCII2) if screen.terminal else None,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        header_style="bold" if screen.color else "",
+        show_edge=False,
+    )
+
+
+def _key_footer(keys: Sequence[Key], total: int, hidden: int, screen: Screen) -> str:
+    shown = (
+        f"{len(keys):,} of {counted(total, 'key')}: --limit shows more" if len(keys) < total else counted(total, "key")
+    )
+    left_out = f", and {counted(hidden, 'key')} revoked or retired: --all shows them" if hidden else ""
+    statuses = dict.fromkeys(Status(key.status) for key in keys)
+    legend = "  ".join(f"{dot(status, screen).plain} {status}" for status in statuses)
+    return f"{shown}{left_out}" + (f"   {legend}" if legend and screen.width < _WIDE else "")
+
+
+def _detail(event: Event) -> str:
+    said = {name: value for name, value in event.detail.items() if name != "origin"}
+    return " ".join(f"{name}={value}" for name, value in said.items())

@@ -1,0 +1,107 @@
+"""Times and numbers in words a person reads."""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from alphalens_keyctl.audit import BreakKind, Verdict
+from alphalens_keyctl.models import Key, Status
+from alphalens_keyctl.moments import rfc3339
+from alphalens_keyctl.output.inert import for_terminal
+from alphalens_keyctl.verification.check import Reason, Verification
+
+# Each unit up to where the next reads better.
+_UNITS: Final = (
+    (timedelta(minutes=90), timedelta(minutes=1), "minute"),
+    (timedelta(hours=36), timedelta(hours=1), "hour"),
+    (timedelta(days=14), timedelta(days=1), "day"),
+    (timedelta(days=60), timedelta(days=7), "week"),
+    (timedelta(days=730), timedelta(days=30.44), "month"),
+    (timedelta.max, timedelta(days=365.25), "year"),
+)
+
+
+def span(length: timedelta) -> str:
+    """A length of time: "2 hours", "3 days". Rounded down, months and years to the nearest."""
+    if length < timedelta(minutes=1):
+        return f"{max(0, int(length.total_seconds()))} seconds"
+    for limit, unit, name in _UNITS:
+        if length < limit:
+            return counted(round(length / unit) if unit > timedelta(days=7) else length // unit, name)
+    raise AssertionError("unreachable: the last unit has no limit")
+
+
+def ago(moment: datetime | None, now: datetime, *, never: str = "never") -> str:
+    """How long ago, or in how long: "3 days ago", "in 2 weeks", "just now"."""
+    if moment is None:
+        return never
+    distance = moment - now
+    if abs(distance) < timedelta(minutes=1):
+        return "just now" if distance <= timedelta(0) else "in a moment"
+    # What lies ahead was often asked for a second ago: "in 7 days", not "in 6 days".
+    return f"in {span(distance + timedelta(seconds=59))}" if distance > timedelta(0) else f"{span(-distance)} ago"
+
+
+def counted(number: int, noun: str) -> str:
+    """ "1 key", "2 keys"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def retirement(old: Key, now: datetime) -> str:
+    """Until when a key that was rotated out works, and when it was used last."""
+    used = (
+        f"It was last used {ago(old.last_used_at, now)}, {counted(old.use_count, 'time')} in all."
+        if old.last_used_at
+        else "It was never used."
+    )
+    if old.status == Status.EXPIRED or old.retires_at is None:
+        return f"The old key {old.id} had expired and opens nothing. {used}"
+    if old.status == Status.RETIRED:
+        return f"The old key {old.id} stopped working just now. {used}"
+    end = min(old.retires_at, old.expires_at or old.retires_at)
+    return f"The old key {old.id} works for {span(end - now)} more, until {rfc3339(end)}. {used}"
+
+
+_REFUSALS: Final = {
+    Reason.MALFORMED: "this is not a raw key",
+    Reason.UNKNOWN: "no such key was issued here",
+    Reason.PENDING: "it was never delivered, so it was never switched on",
+    Reason.UNAVAILABLE: "its record cannot be judged by this version",
+}
+
+
+def verification(answer: Verification, now: datetime) -> str:
+    """Whether a raw key opens, and if not why and since when."""
+    key = answer.key
+    called = f"key '{for_terminal(key.name)}' ({key.id})" if key else "the key"
+    if answer.allowed and key is not None:
+        until = min((m for m in (key.expires_at, key.retires_at) if m is not None), default=None)
+        return f"Opens: {called}, {'without end' if until is None else f'until {rfc3339(until)}'}."
+    if answer.reason in _REFUSALS or key is None:
+        return f"Refused: {_REFUSALS[answer.reason]}."
+    since = {
+        Reason.SUSPENDED: key.suspended_at,
+        Reason.RETIRED: key.retires_at,
+        Reason.EXPIRED: key.expires_at,
+        Reason.REVOKED: key.revoked_at,
+    }[answer.reason]
+    when = f" {ago(since, now)}, {rfc3339(since)}" if since else ""
+    why = f": {for_terminal(key.revoke_reason)}" if key.revoke_reason and answer.reason is Reason.REVOKED else ""
+    return f"Refused: {called} is {answer.reason}{' since' if when else ''}{when}{why}."
+
+
+_BREAKS: Final = {
+    BreakKind.MISSING: "event {seq} is missing",
+    BreakKind.ALTERED: "event {seq} is not what was written",
+    BreakKind.UNLINKED: "event {seq} does not follow the one before it",
+    BreakKind.TRUNCATED: "the log ends before event {seq}, which the saved head had seen",
+    BreakKind.REWRITTEN: "event {seq} is another than the saved head had seen",
+}
+
+
+def log_verdict(verdict: Verdict, *, extends: bool) -> str:
+    """What `audit verify` found."""
+    if verdict.broken is not None:
+        said = _BREAKS[verdict.broken.kind].format(seq=verdict.broken.seq)
+        return f"Broken ({verdict.broken.kind}): {said}. {counted(verdict.events, 'event')} before it hold together."
+    proof = ", and it extends the saved head" if extends else ""
+    return f"Sound: {counted(verdict.events, 'event')}, each following the one before{proof}."

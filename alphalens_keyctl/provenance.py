@@ -1,0 +1,94 @@
+"""Who acts, and from where: what every audit event says beside what was done."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final, NamedTuple
+from urllib.parse import urlsplit
+
+from alphalens_keyctl.text import LONGEST_ACTOR, is_inert
+
+
+class Origin(NamedTuple):
+    """Where a change came from. What cannot be known is None."""
+
+    host: str | None
+    os_user: str | None
+    ci: str | None
+    ci_run_url: str | None
+
+
+class Act(NamedTuple):
+    """One doing: the instant (aware, UTC), the actor's name, and the origin."""
+
+    at: datetime
+    actor: str
+    origin: Origin
+
+
+class CiRun(NamedTuple):
+    """A run of a CI system: the system, what it calls the run's project, and the run's page."""
+
+    system: str
+    project: str
+    url: str | None
+
+
+# Each system's documented variables: the one that is set in every run, the project, the run's page.
+_SYSTEMS: Final = (
+    ("github-actions", "GITHUB_ACTIONS", "GITHUB_REPOSITORY", None),
+    ("gitlab-ci", "GITLAB_CI", "CI_PROJECT_PATH", "CI_JOB_URL"),
+    ("buildkite", "BUILDKITE", "BUILDKITE_PIPELINE_SLUG", "BUILDKITE_BUILD_URL"),
+    ("circleci", "CIRCLECI", "CIRCLE_PROJECT_REPONAME", "CIRCLE_BUILD_URL"),
+    ("azure-pipelines", "TF_BUILD", "BUILD_REPOSITORY_NAME", None),
+    ("jenkins", "JENKINS_URL", "JOB_NAME", "BUILD_URL"),
+)
+
+
+def recognise_ci(environment: Mapping[str, str]) -> CiRun | None:
+    """The CI run that `environment` describes, or None. The values come from outside and are made inert."""
+    for system, marker, project, url in _SYSTEMS:
+        if environment.get(marker):
+            page = _github_page(environment) if system == "github-actions" else environment.get(url or "")
+            return CiRun(system, _inert(environment.get(project, "")), _web_page(page))
+    return None
+
+
+def actor_name(given: str | None, ci: CiRun | None, os_user: str | None) -> str:
+    """The actor: the name that was given, else the CI run, else the user of the operating system."""
+    if given is not None:
+        return given
+    if ci is not None:
+        return f"{ci.system}:{ci.project}" if ci.project else ci.system
+    return _inert(os_user or "") or "unknown"
+
+
+def origin(*, host: str, os_user: str | None, ci: CiRun | None) -> Origin:
+    """The origin of what this process does."""
+    return Origin(
+        host=_inert(host) or None,
+        os_user=_inert(os_user or "") or None,
+        ci=ci.system if ci else None,
+        ci_run_url=ci.url if ci else None,
+    )
+
+
+def _github_page(environment: Mapping[str, str]) -> str | None:
+    parts = [environment.get(name, "") for name in ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID")]
+    return f"{parts[0]}/{parts[1]}/actions/runs/{parts[2]}" if all(parts) else None
+
+
+def _web_page(url: str | None) -> str | None:
+    """The URL without user, password, query and fragment, which may carry a token."""
+    if not url:
+        return None
+    try:
+        parts = urlsplit(_inert(url))
+    except ValueError:
+        return None
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        return None
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _inert(text: str) -> str:
+    return "".join(c if is_inert(c) else "?" for c in text[:LONGEST_ACTOR]).strip()

@@ -1,0 +1,121 @@
+"""Options, environment, `config.toml`, defaults → one frozen object. The first that says something wins."""
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from alphalens_keyctl import keyformat, text
+from alphalens_keyctl.errors import Code, KeyctlError
+
+PROGRAM: Final = "alphalens-keyctl"
+DATABASE_FILE: Final = "keys.db"
+CONFIG_FILE: Final = "config.toml"
+_LONGEST_WAIT: Final = 3600.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that can be set. Times are in seconds; `actor` None means: find out who runs this."""
+
+    database_url: str
+    actor: str | None = None
+    key_prefix: str = keyformat.DEFAULT_PREFIX
+    connect_timeout: float = 5.0
+    lock_timeout: float = 5.0
+    query_timeout: float = 60.0
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the options and the environment say; None where they are silent."""
+
+    database_url: str | None = None
+    actor: str | None = None
+    config_file: Path | None = None
+
+
+def load(given: Given, *, config_folder: Path, data_folder: Path) -> Settings:
+    """Settle every setting.
+
+    The configuration file is `given.config_file`, which must then exist, or `config.toml` in
+    `config_folder`, which need not. Raises `KeyctlError` (configuration_invalid) naming the file and the key.
+    """
+    values: dict[str, Any] = {"database_url": str(data_folder / DATABASE_FILE)}
+    values |= _read_file(given.config_file or config_folder / CONFIG_FILE, required=given.config_file is not None)
+    if given.database_url is not None:
+        values["database_url"] = _database_url(given.database_url, "the database URL")
+    if given.actor is not None:
+        values["actor"] = _actor(given.actor, "the actor")
+    return Settings(**values)
+
+
+def _read_file(path: Path, *, required: bool) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            found = tomllib.load(file)
+    except FileNotFoundError:
+        if required:
+            raise _invalid(f"there is no configuration file {path}") from None
+        return {}
+    except OSError as error:
+        raise _invalid(f"the configuration file {path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+        # The parser's own message repeats the line, which may hold a password.
+        raise _invalid(f"the configuration file {path} is not valid TOML") from None
+    return {key: _read_value(key, value, path) for key, value in found.items()}
+
+
+def _read_value(key: str, value: object, path: Path) -> object:
+    # A key of a file is shown only when it is harmless: it may hold anything.
+    shown = key if key.isascii() and key.isprintable() else ascii(key)
+    parse = _PARSERS.get(key)
+    if parse is None:
+        raise _invalid(f"{path}: '{keyformat.redact(shown)}' is not a setting", f"There are: {', '.join(_PARSERS)}.")
+    return parse(value, f"{path}: '{shown}'")
+
+
+def _database_url(value: object, where: str) -> str:
+    if not isinstance(value, str):
+        raise _invalid(f"{where} must be a text")
+    if not value:
+        # In CI a secret that is not there arrives as an empty variable. The default database instead would
+        # be another one than was meant.
+        raise _invalid(f"{where} is set but empty", "Give it a value, or unset it to use the default.")
+    return value
+
+
+def _actor(value: object, where: str) -> str:
+    if not isinstance(value, str):
+        raise _invalid(f"{where} must be a text")
+    try:
+        return text.parse_line(value, what="actor", longest=text.LONGEST_ACTOR)
+    except KeyctlError as error:
+        raise _invalid(f"{where}: {error.message}", error.hint) from None
+
+
+def _key_prefix(value: object, where: str) -> str:
+    if not isinstance(value, str) or not keyformat.is_prefix(value):
+        raise _invalid(f"{where} must be a-z and then 1 to 9 of a-z 0-9")
+    return value
+
+
+def _seconds(value: object, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LONGEST_WAIT:
+        raise _invalid(f"{where} must be a number of seconds above 0, {_LONGEST_WAIT:.0f} at most")
+    return float(value)
+
+
+_PARSERS: Final[Mapping[str, Callable[[object, str], object]]] = {
+    "database_url": _database_url,
+    "actor": _actor,
+    "key_prefix": _key_prefix,
+    "connect_timeout": _seconds,
+    "lock_timeout": _seconds,
+    "query_timeout": _seconds,
+}
+
+
+def _invalid(problem: str, hint: str = "") -> KeyctlError:
+    return KeyctlError(Code.CONFIGURATION, problem, hint or "Correct it and run the command again.")

@@ -1,0 +1,122 @@
+"""The text that people type: what is accepted, and which two texts name the same thing.
+
+Promise 12, on the way in. What is accepted can be shown in a terminal, a table, a shell completion and a
+log without moving a cursor, hiding a character or running anything.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from alphalens_keyctl import keyformat
+from alphalens_keyctl.errors import Code, KeyctlError
+
+LONGEST_NAME: Final = 100
+LONGEST_OWNER: Final = 100
+LONGEST_PURPOSE: Final = 200
+LONGEST_REASON: Final = 500
+LONGEST_ACTOR: Final = 200
+LONGEST_LABEL_VALUE: Final = 100
+MOST_LABELS: Final = 32
+
+_LABEL_KEY = re.compile(r"[a-z0-9]([a-z0-9._/-]{0,61}[a-z0-9])?")
+# General categories (Unicode 4.5) with no place in a one-line text: controls, formats (bidi and zero-width
+# characters are here), surrogates (bytes that were not UTF-8), private use, unassigned, line and paragraph
+# separators.
+_REFUSED_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+# Characters of other categories that show nothing (Default_Ignorable_Code_Point, and the blank Braille cell),
+# and the two that a shell or a completion script may act on.
+_REFUSED: Final = frozenset(
+    "\\`\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
+    + "".join(map(chr, range(0xFE00, 0xFE10)))
+    + "".join(map(chr, range(0x180B, 0x1810)))
+    + "".join(map(chr, range(0xE0100, 0xE01F0)))
+)
+
+
+def parse_line(text: str, *, what: str, longest: int) -> str:
+    """One line of text as it will be stored: NFC, and nothing in it that a terminal would act on.
+
+    `what` names the text in the message ("name"), `longest` counts characters after normalisation.
+    Raises `KeyctlError` (invalid_input); the message never repeats the refused text.
+    """
+    if keyformat.resembles_raw_key(text):
+        raise KeyctlError(
+            Code.RAW_KEY_IN_ARGUMENT,
+            f"the {what} holds a raw key",
+            "Keep raw keys out of metadata; name a key by its id.",
+        )
+    text = unicodedata.normalize("NFC", text)
+    if not text:
+        raise _refusal(what, "is empty", f"Give a {what} of 1 to {longest} characters.")
+    if len(text) > longest:
+        raise _refusal(what, f"is {len(text)} characters long", f"Keep it to {longest} characters.")
+    for character in text:
+        if (problem := _problem_with(character)) is not None:
+            raise _refusal(what, f"holds {problem}", "Leave the character out.")
+    if text != text.strip(" "):
+        raise _refusal(what, "begins or ends with a space", "Leave the outer spaces out.")
+    if unicodedata.category(text[0]).startswith("M"):
+        raise _refusal(what, "begins with a combining mark", "Begin with a letter, digit or symbol.")
+    return text
+
+
+def parse_name(text: str) -> str:
+    """A key's name. `-` alone is refused: as KEY it means "a raw key on standard input"."""
+    name = parse_line(text, what="name", longest=LONGEST_NAME)
+    if name == "-":
+        raise _refusal("name", "is a lone '-'", "That stands for a raw key on standard input.")
+    return name
+
+
+def fold(name: str) -> str:
+    """The form under which names are compared: canonical caseless matching (Unicode 3.13, D145)."""
+    decomposed = unicodedata.normalize("NFD", name)
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", decomposed.casefold()).casefold())
+
+
+def parse_label(text: str) -> tuple[str, str]:
+    """`key=value` → the two. Keys are `[a-z0-9]` with `. _ / -` inside, 63 characters at most."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise _refusal("label", "has no '='", "Write it as key=value, for example team=billing.")
+    if _LABEL_KEY.fullmatch(key) is None:
+        raise _refusal(
+            "label",
+            "has a key that is not plain",
+            "Label keys are 1 to 63 of a-z 0-9 . _ / -, with a letter or digit at both ends.",
+        )
+    return key, parse_line(value, what="label value", longest=LONGEST_LABEL_VALUE)
+
+
+def parse_labels(texts: Iterable[str]) -> Mapping[str, str]:
+    """Several `key=value` texts → a mapping; a key given twice is refused rather than overwritten."""
+    labels: dict[str, str] = {}
+    for key, value in map(parse_label, texts):
+        if key in labels:
+            raise _refusal("label", f"'{key}' is given twice", "Give each label key once.")
+        labels[key] = value
+    if len(labels) > MOST_LABELS:
+        raise _refusal("label", f"count is {len(labels)}", f"Keep it to {MOST_LABELS} labels.")
+    return labels
+
+
+def is_inert(character: str) -> bool:
+    """Whether a character can be written to a terminal as it is."""
+    return character == " " or _problem_with(character) is None
+
+
+def _problem_with(character: str) -> str | None:
+    category = unicodedata.category(character)
+    if category == "Cs":
+        return "bytes that are not UTF-8"
+    if category in _REFUSED_CATEGORIES or character in _REFUSED:
+        return f"the character U+{ord(character):04X}"
+    if category == "Zs" and character != " ":
+        return f"the space U+{ord(character):04X}, which looks like another"
+    return None
+
+
+def _refusal(what: str, problem: str, hint: str) -> KeyctlError:
+    return KeyctlError(Code.INVALID_INPUT, f"the {what} {problem}", hint)

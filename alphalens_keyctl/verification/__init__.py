@@ -1,0 +1,1 @@
+"""Whether a raw key opens, and if not why."""

@@ -1,0 +1,100 @@
+"""Fixtures: both databases, real processes. Each test gets a database and a home of its own."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from alphalens_keyctl.database import Database, Limits, parse_address
+from tests.commands import Keyctl, Zygote
+from tests.postgresql import URL_VARIABLE, Databases, Server
+
+# On two busy cores a deadline would measure the neighbours.
+settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+settings.load_profile("default")
+
+
+@pytest.fixture(scope="session")
+def zygote() -> Iterator[Zygote]:
+    zygote = Zygote()
+    yield zygote
+    zygote.close()
+
+
+@pytest.fixture(scope="session")
+def postgresql_url() -> Iterator[str]:
+    """The administrator's URL of a server that every test of this worker shares."""
+    if URL_VARIABLE in os.environ:
+        yield os.environ[URL_VARIABLE]
+        return
+    server = Server()
+    yield server.url
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def databases(postgresql_url: str) -> Iterator[Databases]:
+    databases = Databases(postgresql_url)
+    yield databases
+    databases.close()
+
+
+@pytest.fixture(scope="session")
+def postgresql_template(databases: Databases) -> str:
+    """The name of a database with an up-to-date, empty schema."""
+    url = databases.create()
+    _upgrade(url)
+    return url.rpartition("/")[2]
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "keys.db"
+    _upgrade(str(path))
+    return path
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database of its own, empty and up to date: every test that takes it runs on both kinds."""
+    if request.param == "sqlite":
+        path = tmp_path / "keys.db"
+        shutil.copy2(request.getfixturevalue("sqlite_template"), path)
+        return f"sqlite:///{path}"
+    databases: Databases = request.getfixturevalue("databases")
+    return databases.create(request.getfixturevalue("postgresql_template"))
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """The same, open."""
+    database = Database.open(parse_address(database_url), Limits())
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def keyctl(zygote: Zygote, tmp_path: Path, database_url: str) -> Keyctl:
+    """The program on that database."""
+    return Keyctl(zygote, _home(tmp_path), database_url)
+
+
+@pytest.fixture
+def fresh_keyctl(zygote: Zygote, tmp_path: Path) -> Keyctl:
+    """The program in an empty home, with nothing configured: SQLite in the user's data folder."""
+    return Keyctl(zygote, _home(tmp_path), None)
+
+
+def _home(folder: Path) -> Path:
+    home = folder / "home"
+    home.mkdir(exist_ok=True)
+    return home
+
+
+def _upgrade(url: str) -> None:
+    database = Database.connect(parse_address(url), Limits())
+    database.upgrade()
+    database.close()
