@@ -9,10 +9,21 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import JSON, BigInteger, Column, Computed, Index, Integer, LargeBinary, Text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Computed,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
-from sqlmodel.sql.sqltypes import UTCDateTime
 
 
 class Status(StrEnum):
@@ -58,6 +69,10 @@ Sequence = BigInteger().with_variant(Integer(), "sqlite")
 JsonObject = JSON().with_variant(JSONB(), "postgresql")
 
 
+def _unique_where(name: str, column: str, condition: str) -> Index:
+    return Index(name, column, unique=True, sqlite_where=text(condition), postgresql_where=text(condition))
+
+
 class ApiKey(SQLModel, table=True):
     """A key's record. The raw key is not in it, only its digest."""
 
@@ -69,6 +84,8 @@ class ApiKey(SQLModel, table=True):
         Index("api_key_owner", "owner"),
         Index("api_key_expires", "expires_at"),
         Index("api_key_last_used", "last_used_at"),
+        _unique_where("api_key_current_name", "name_folded", CURRENT_SQL),
+        _unique_where("api_key_live_successor", "replaces", LIVE_SUCCESSOR_SQL),
     )
 
     id: str = Field(sa_column=Column(ByteOrderText, primary_key=True))
@@ -91,8 +108,8 @@ class ApiKey(SQLModel, table=True):
     revoked_at: datetime | None = None
     revoked_by: str | None = Field(default=None, sa_type=Text)
     revoke_reason: str | None = Field(default=None, sa_type=Text)
-    replaces: str | None = Field(default=None, sa_column=Column(ByteOrderText))
-    replaced_by: str | None = Field(default=None, sa_column=Column(ByteOrderText))
+    replaces: str | None = Field(default=None, sa_column=Column(ByteOrderText, ForeignKey("api_key.id")))
+    replaced_by: str | None = Field(default=None, sa_column=Column(ByteOrderText, ForeignKey("api_key.id")))
     delivering_to: str | None = Field(default=None, sa_type=Text)
     lease_until: datetime | None = None
     digest: bytes = Field(sa_type=LargeBinary)
@@ -108,6 +125,7 @@ class AuditEvent(SQLModel, table=True):
         Index("audit_event_actor", "actor", "seq"),
         Index("audit_event_action", "action", "seq"),
         Index("audit_event_at", "at"),
+        UniqueConstraint("previous_hash", name="audit_event_one_follower"),
     )
 
     seq: int = Field(sa_column=Column(Sequence, primary_key=True, autoincrement=False))
@@ -161,4 +179,3 @@ class Event(NamedTuple):
 
 keys: Final = ApiKey.__table__  # type: ignore[attr-defined]  # SQLModel sets it and does not declare it
 events: Final = AuditEvent.__table__  # type: ignore[attr-defined]  # the same
-__all__ = ["Action", "ApiKey", "AuditEvent", "Event", "Key", "Status", "UTCDateTime", "events", "keys"]

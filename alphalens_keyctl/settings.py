@@ -72,7 +72,7 @@ def _read_value(key: str, value: object, path: Path) -> object:
     shown = key if key.isascii() and key.isprintable() else ascii(key)
     parse = _PARSERS.get(key)
     if parse is None:
-        raise _invalid(f"{path}: '{keyformat.redact(shown)}' is not a setting", f"There are: {', '.join(_PARSERS)}.")
+        raise _invalid(f"{path}: '{keyformat.redact(shown)}' is not a setting", f"There are: {', '.join(NAMES)}.")
     return parse(value, f"{path}: '{shown}'")
 
 
@@ -115,6 +115,7 @@ _PARSERS: Final[Mapping[str, Callable[[object, str], object]]] = {
     "lock_timeout": _seconds,
     "query_timeout": _seconds,
 }
+NAMES: Final = tuple(_PARSERS)
 
 
 def _invalid(problem: str, hint: str = "") -> KeyctlError:

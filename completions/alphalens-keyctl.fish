@@ -1,0 +1,1 @@
+complete --command alphalens-keyctl --no-files --arguments "(env _ALPHALENS_KEYCTL_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) alphalens-keyctl)" --condition "env _ALPHALENS_KEYCTL_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) alphalens-keyctl"

@@ -75,6 +75,6 @@ def create(
         )
     if json and result.raw is None:
         channel.write([document(result)])
-    elif not json:
+    elif not json and (result.raw is None or delivery.stdout_name() != "terminal"):
         done = "Created key" if result.raw else "Nothing to do: there is a key"
         run.note(f"{done} '{result.key.name}' with id {result.key.id}.")

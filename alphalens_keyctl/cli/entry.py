@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import typer
+from typer.completion import completion_init  # type: ignore[attr-defined]  # else only behind options of its own
 
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import redact, resembles_raw_key
@@ -26,7 +27,9 @@ def main() -> int:
     _keep_standard_descriptors()
     arguments = sys.argv[1:]
     try:
-        if COMPLETE_VARIABLE not in os.environ:
+        if COMPLETE_VARIABLE in os.environ:
+            completion_init()
+        else:
             _refuse_raw_keys(arguments)
         from alphalens_keyctl.cli.app import app
 

@@ -91,12 +91,11 @@ def rotate(
             channel.write([document(result)])
     elif result.previous is None:
         run.note(f"Nothing to do: key '{result.key.name}' ({result.key.id}) needs no rotation yet.")
-    else:
+    elif delivery.stdout_name() != "terminal":
         from alphalens_keyctl.output.words import retirement
 
         run.note(f"Rotated key '{result.key.name}'; the new id is {result.key.id}.")
-        if delivery.stdout_name() != "terminal":
-            run.note(retirement(result.previous, run.act.at))
+        run.note(retirement(result.previous, run.act.at))
 
 
 class _Due:

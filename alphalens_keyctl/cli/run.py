@@ -132,13 +132,14 @@ def one_format(**formats: bool) -> str | None:
 def _clean_up(database: "Database", act: Act) -> None:
     from alphalens_keyctl import lifecycle
 
-    with database.reading() as connection:
-        left_behind = lifecycle.abandoned(connection, database.attempts)
-    if left_behind:
-        # Where this command may only read, or the writer is busy, the next one does it: what was left
-        # behind opens nothing meanwhile.
-        with suppress(KeyctlError), database.writing() as tx:
-            lifecycle.discard_abandoned(tx, database.attempts, act)
+    # Where this command may only read, or the writer is busy, the next one does it: what was left behind
+    # opens nothing meanwhile.
+    with suppress(KeyctlError):
+        with database.reading() as connection:
+            left_behind = lifecycle.abandoned(connection, database.attempts)
+        if left_behind:
+            with database.writing() as tx:
+                lifecycle.discard_abandoned(tx, database.attempts, act)
 
 
 def _empty(variable: str) -> str | None:

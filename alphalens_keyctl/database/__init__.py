@@ -60,8 +60,7 @@ class Database:
         PostgreSQL schema is only ever changed by `upgrade`. Raises `KeyctlError`.
         """
         database = cls.connect(address, limits, create=create)
-        with database.reading() as connection:
-            found = schema.read(connection)
+        found = database.schema()
         if isinstance(address, SQLiteAddress) and found.state is schema.SchemaState.OUTDATED:
             database.upgrade()
         else:
@@ -70,8 +69,7 @@ class Database:
 
     @classmethod
     def connect(cls, address: Address, limits: Limits, *, create: bool = True) -> "Database":
-        """As `open`, but whatever schema there is. Raises `KeyctlError`, also where a file that is no
-        database of this program stands."""
+        """As `open`, but without a look at the schema. Raises `KeyctlError`."""
         if isinstance(address, PostgreSQLAddress):
             return cls._on_server(address, limits)
         if not sqlite.exists(address.path):
@@ -80,15 +78,7 @@ class Database:
                     Code.DATABASE_MISSING, f"there is no database at {address.display}", "Create a first key."
                 )
             sqlite.bring_to_life(address.path, lambda draft: cls._fill(draft, limits), lock_timeout=limits.lock_timeout)
-        database = cls._on_file(address, limits)
-        with database.reading() as connection:
-            if schema.read(connection).state is schema.SchemaState.MISSING:
-                raise KeyctlError(
-                    Code.DATABASE_UNUSABLE,
-                    f"{address.display} is a database of another program",
-                    "Name another file; this one is left as it is.",
-                )
-        return database
+        return cls._on_file(address, limits)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -115,9 +105,17 @@ class Database:
             schema.upgrade(tx)
 
     def schema(self) -> schema.Schema:
-        """The schema that is there now."""
+        """The schema that is there now. Raises `KeyctlError` for a SQLite file without one: a file of ours
+        is born with a schema, so this one belongs to another program."""
         with self.reading() as connection:
-            return schema.read(connection)
+            found = schema.read(connection)
+        if isinstance(self.address, SQLiteAddress) and found.state is schema.SchemaState.MISSING:
+            raise KeyctlError(
+                Code.DATABASE_UNUSABLE,
+                f"{self.address.display} is a database of another program",
+                "Name another file; this one is left as it is.",
+            )
+        return found
 
     def close(self) -> None:
         """Let go of all connections."""

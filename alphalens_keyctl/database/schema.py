@@ -2,12 +2,17 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, text
 
 from alphalens_keyctl import migrations
 from alphalens_keyctl.errors import Code, KeyctlError
+
+_EXISTS: Final = {
+    "sqlite": "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = :table",
+    "postgresql": "SELECT to_regclass(:table)",
+}
 
 
 class SchemaState(StrEnum):
@@ -28,7 +33,9 @@ class Schema(NamedTuple):
 
 def read(connection: Connection) -> Schema:
     """Look up the schema's revision. Writes nothing and does not load Alembic."""
-    if not inspect(connection).has_table(migrations.VERSION_TABLE):
+    # Asked for by hand: SQLAlchemy's inspector takes longer than the command.
+    exists = _EXISTS[connection.dialect.name]
+    if connection.scalar(text(exists), {"table": migrations.VERSION_TABLE}) is None:
         return Schema(None, SchemaState.MISSING)
     revision = connection.scalar(text(f"SELECT version_num FROM {migrations.VERSION_TABLE}"))  # noqa: S608  # our own constant
     if revision is None:

@@ -14,7 +14,8 @@ from alphalens_keyctl.output.words import ago, counted
 
 _NARROW: Final = 60  # below this a row of columns would be cut to pieces
 _WIDE: Final = 120  # from here the rest of a key fits on its line
-_DOTS: Final = {
+# A mark for UTF-8, one for ASCII, a colour.
+DOTS: Final = {
     Status.ACTIVE: ("●", "*", "green"),
     Status.RETIRING: ("◐", "~", "yellow"),
     Status.SUSPENDED: ("○", "o", "magenta"),
@@ -36,7 +37,7 @@ def key_list(keys: Sequence[Key], total: int, *, hidden: int, now: datetime, scr
 
 def dot(status: str, screen: Screen) -> Text:
     """A status as a coloured mark; each has its own shape for those who do not see the colour."""
-    unicode, ascii_, style = _DOTS[Status(status)]
+    unicode, ascii_, style = DOTS[Status(status)]
     return Text(unicode if screen.unicode else ascii_, style=style)
 
 
