@@ -1,12 +1,14 @@
 """The raw key's destinations. Each either has the key for certain when its function returns, or raises."""
 
+import os
+import stat
 import sys
 
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import RawKey
 from alphalens_keyctl.output import channel
 
-_UNUSED = "The key was not activated and opens nothing; its name is free."
+_UNUSED = "The new key was not activated and opens nothing; all else is as it was."
 
 
 def stdout_name() -> str:
@@ -20,21 +22,30 @@ def to_stdout(text: str, raw: RawKey, *, mask: bool) -> list[str]:
     With `mask`, first tell GitHub Actions on standard error to hide the key in its log (`::add-mask::`).
     Raises `KeyctlError` (delivery_failed) when either stream is closed, full or no longer read.
     """
+    if mask:
+        _mask(raw)
     try:
-        if mask:
-            _mask(raw)
         channel.write([text])
+        _make_durable(sys.stdout.fileno())
     except channel.ReaderGoneError as error:
         raise _failed("whoever read stdout has gone away") from error
     except KeyctlError as error:
         raise _failed(error.message) from error
+    except OSError as error:
+        raise _failed(f"stdout cannot be synced: {error.strerror}") from error
     return [stdout_name()]
 
 
+def _make_durable(descriptor: int) -> None:
+    """A file may take what is written and lose it later, when the disk turns out to be full or the power goes."""
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.fsync(descriptor)
+
+
 def _mask(raw: RawKey) -> None:
+    if sys.stderr is None:
+        raise _failed("stderr is closed, so the key cannot be masked in the log")
     try:
-        if sys.stderr is None:
-            raise _failed("stderr is closed, so the key cannot be masked in the log")
         sys.stderr.write(f"::add-mask::{raw.reveal()}\n")
         sys.stderr.flush()
     except OSError as error:

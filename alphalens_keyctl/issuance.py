@@ -48,8 +48,9 @@ class RotationPlan(NamedTuple):
     due: Callable[[Key], bool] = lambda _key: True
 
 
-Deliver = Callable[[Created], Sequence[str]]
-DeliverSuccessor = Callable[[Rotated], Sequence[str]]
+# Given what will be true once the key is active, and the raw key; returns where it went, or raises.
+Deliver = Callable[[Created, RawKey], Sequence[str]]
+DeliverSuccessor = Callable[[Rotated, RawKey], Sequence[str]]
 
 
 def create(
@@ -71,7 +72,7 @@ def create(
         at = utc_now()
         promised = pending._replace(status=Status.ACTIVE, activated_at=at)
         with _discarded_on_failure(database, raw.id, act):
-            delivered_to = deliver(Created(promised, raw))
+            delivered_to = deliver(Created(promised, raw), raw)
             with database.writing() as tx:
                 lifecycle.activate(tx, raw.id, act._replace(at=utc_now()), at=at, delivered_to=delivered_to)
     return Created(promised, raw)
@@ -102,7 +103,7 @@ def rotate(
             raw,
         )
         with _discarded_on_failure(database, raw.id, act):
-            delivered_to = deliver(promised)
+            delivered_to = deliver(promised, raw)
             with database.writing() as tx:
                 lifecycle.switch(
                     tx, raw.id, act._replace(at=utc_now()), at=at, grace=plan.grace, delivered_to=delivered_to

@@ -91,12 +91,7 @@ def audit(
             wanted = wanted._replace(key_ids=selection.meant_by(connection, reference, now=now))
         if machine is not None:
             events = log.read(connection, wanted, limit=limit)
-            shapes = {
-                "json": lambda: documents.json_array(documents.event_texts(events)),
-                "jsonl": lambda: documents.json_lines(documents.event_texts(events)),
-                "csv": lambda: documents.event_rows(events),
-            }
-            channel.write(shapes[machine]())
+            channel.write(documents.events_as(machine, events))
             return
         shown = list(log.read(connection, wanted, limit=TERMINAL_LIMIT if limit is None else limit))
         total = log.count(connection, wanted)

@@ -7,6 +7,8 @@ import typer
 from alphalens_keyctl import text
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.arguments import JsonOption
+from alphalens_keyctl.cli.shown_once import show_once
+from alphalens_keyctl.keyformat import RawKey
 from alphalens_keyctl.moments import parse_expiry
 
 
@@ -32,8 +34,7 @@ def create(
 ) -> None:
     """Create a key and show it once.
 
-    On a terminal the raw key stands in a panel; otherwise stdout is the raw key alone. The key opens only
-    after it was shown.
+    Without a terminal stdout is the raw key alone. It opens only after it was shown.
     """
     run = runs.of(ctx)
     from alphalens_keyctl import delivery, issuance
@@ -48,33 +49,26 @@ def create(
         expires_at=parse_expiry(expires, now=run.act.at),
     )
 
-    def document(created: issuance.Created) -> str:
-        return documents.json_document(
-            {
-                "key": documents.key_object(created.key),
-                "raw_key": created.raw.reveal() if created.raw else None,
-                "delivered_to": [delivery.stdout_name()] if created.raw else [],
-            }
-        )
-
-    def deliver(created: issuance.Created) -> list[str]:
-        assert created.raw is not None  # noqa: S101  # only a new key is delivered
-        if json:
-            shown = document(created)
-        elif delivery.stdout_name() == "terminal":
+    def deliver(created: issuance.Created, raw: RawKey) -> list[str]:
+        def panel() -> str:
             from alphalens_keyctl.output import panels
 
-            shown = panels.created(created, now=run.act.at, screen=run.screen())
-        else:
-            shown = created.raw.reveal() + "\n"
-        return delivery.to_stdout(shown, created.raw, mask=run.in_github_actions)
+            return panels.created(created.key, raw, now=run.act.at, screen=run.screen())
+
+        return show_once(
+            run,
+            raw,
+            json=json,
+            document=lambda: documents.created_object(created, [delivery.stdout_name()]),
+            panel=panel,
+        )
 
     with run.database() as database:
         result = issuance.create(
             database, draft, run.act, deliver, prefix=run.settings.key_prefix, if_missing=if_missing
         )
     if json and result.raw is None:
-        channel.write([document(result)])
+        channel.write([documents.json_document(documents.created_object(result, []))])
     elif not json and (result.raw is None or delivery.stdout_name() != "terminal"):
         done = "Created key" if result.raw else "Nothing to do: there is a key"
         run.note(f"{done} '{result.key.name}' with id {result.key.id}.")

@@ -88,12 +88,7 @@ def list_keys(
     with run.database() as database, database.reading() as connection:
         if machine is not None:
             found = selection.documents(connection, wanted, sort=order, limit=limit, now=now)
-            shapes = {
-                "json": lambda: documents.json_array(documents.key_texts(found)),
-                "jsonl": lambda: documents.json_lines(documents.key_texts(found)),
-                "csv": lambda: documents.key_rows(found),
-            }
-            channel.write(shapes[machine]())
+            channel.write(documents.keys_as(machine, found))
             return
         keys = selection.read(connection, wanted, sort=order, limit=TERMINAL_LIMIT if limit is None else limit, now=now)
         total = selection.count(connection, wanted, now=now)

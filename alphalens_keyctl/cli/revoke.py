@@ -53,12 +53,7 @@ def revoke(
         with database.reading() as connection:
             siblings = selection.still_opening(connection, [key.id for key in done.changed], now=run.act.at)
     if json:
-        document = {
-            "changed": [documents.key_object(key) for key in done.changed],
-            "unchanged": [documents.key_object(key) for key in done.unchanged],
-            "dry_run": dry_run,
-        }
-        channel.write([documents.json_document(document)])
+        channel.write([documents.json_document(documents.changed_object(done, dry_run=dry_run))])
         return
     verb = "Would revoke" if dry_run else "Revoked"
     lines = [f"{verb} key '{key.name}' ({key.id}).\n" for key in done.changed]

@@ -7,6 +7,8 @@ import typer
 
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.arguments import JsonOption, KeyArgument, parse_key
+from alphalens_keyctl.cli.shown_once import show_once
+from alphalens_keyctl.keyformat import RawKey
 from alphalens_keyctl.moments import parse_expiry, parse_span
 
 if TYPE_CHECKING:
@@ -38,9 +40,9 @@ def rotate(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Replace a key by a successor of the same name, owner, purpose and labels, and show that once.
+    """Replace a key by a successor of the same name, owner, purpose and labels.
 
-    The old key keeps working for its grace. Of several rotations at once one wins; the others exit 6.
+    The old key keeps working for its grace. Of rotations at once one wins, the rest exit 6.
     """
     run = runs.of(ctx)
     from alphalens_keyctl import delivery, issuance, selection
@@ -59,28 +61,19 @@ def rotate(
     )
     reference = parse_key(key)
 
-    def document(rotated: issuance.Rotated) -> str:
-        return documents.json_document(
-            {
-                "key": documents.key_object(rotated.key),
-                "raw_key": rotated.raw.reveal() if rotated.raw else None,
-                "delivered_to": [delivery.stdout_name()] if rotated.raw else [],
-                "previous": documents.key_object(rotated.previous) if rotated.previous else None,
-                "rotated": rotated.raw is not None,
-            }
-        )
-
-    def deliver(rotated: issuance.Rotated) -> list[str]:
-        assert rotated.raw is not None  # noqa: S101  # only a new key is delivered
-        if json:
-            shown = document(rotated)
-        elif delivery.stdout_name() == "terminal":
+    def deliver(rotated: issuance.Rotated, raw: RawKey) -> list[str]:
+        def panel() -> str:
             from alphalens_keyctl.output import panels
 
-            shown = panels.rotated(rotated, now=run.act.at, screen=run.screen())
-        else:
-            shown = rotated.raw.reveal() + "\n"
-        return delivery.to_stdout(shown, rotated.raw, mask=run.in_github_actions)
+            return panels.rotated(rotated, raw, now=run.act.at, screen=run.screen())
+
+        return show_once(
+            run,
+            raw,
+            json=json,
+            document=lambda: documents.rotated_object(rotated, [delivery.stdout_name()]),
+            panel=panel,
+        )
 
     with run.database() as database:
         with database.reading() as connection:
@@ -88,7 +81,7 @@ def rotate(
         result = issuance.rotate(database, found.id, plan, run.act, deliver, prefix=run.settings.key_prefix)
     if json:
         if result.raw is None:
-            channel.write([document(result)])
+            channel.write([documents.json_document(documents.rotated_object(result, []))])
     elif result.previous is None:
         run.note(f"Nothing to do: key '{result.key.name}' ({result.key.id}) needs no rotation yet.")
     elif delivery.stdout_name() != "terminal":

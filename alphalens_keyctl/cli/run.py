@@ -20,6 +20,7 @@ from alphalens_keyctl.settings import PROGRAM, Given, Settings, load
 
 if TYPE_CHECKING:
     from alphalens_keyctl.database import Database, Limits
+    from alphalens_keyctl.output.documents import Format
     from alphalens_keyctl.output.screen import Screen
 
 DATABASE_VARIABLE = "ALPHALENS_KEYCTL_DATABASE_URL"
@@ -121,9 +122,11 @@ def can_ask() -> bool:
     return channel.is_terminal(sys.stdin) and channel.is_terminal(sys.stderr)
 
 
-def one_format(**formats: bool) -> str | None:
-    """The one machine format that was asked for, or None. Raises `KeyctlError` for two."""
-    asked = [name for name, wanted in formats.items() if wanted]
+def one_format(**formats: bool) -> "Format | None":
+    """The one machine format that was asked for, by its option's name, or None. Raises `KeyctlError` for two."""
+    from alphalens_keyctl.output.documents import Format
+
+    asked = [Format(name) for name, wanted in formats.items() if wanted]
     if len(asked) > 1:
         raise KeyctlError(Code.USAGE, f"--{asked[0]} and --{asked[1]} exclude each other", "Choose one output format.")
     return asked[0] if asked else None

@@ -18,12 +18,7 @@ def verify(ctx: typer.Context, json: JsonOption = False) -> None:
     with run.database() as database, database.reading() as connection:
         answer = check(connection, presented, now=run.act.at)
     if json:
-        document = {
-            "allowed": answer.allowed,
-            "reason": answer.reason.value,
-            "key": documents.key_object(answer.key) if answer.key else None,
-        }
-        channel.write([documents.json_document(document)])
+        channel.write([documents.json_document(documents.verification_object(answer))])
     else:
         from alphalens_keyctl.output.words import verification
 

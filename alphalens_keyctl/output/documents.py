@@ -3,19 +3,76 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from enum import StrEnum
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from alphalens_keyctl.audit import Head, Verdict
+from alphalens_keyctl.issuance import Created, Rotated
+from alphalens_keyctl.lifecycle import Changed
 from alphalens_keyctl.models import Event, Key
 from alphalens_keyctl.moments import rfc3339, rfc3339_exact
 from alphalens_keyctl.output.inert import for_spreadsheet
 from alphalens_keyctl.selection import KeyDocument
+from alphalens_keyctl.verification.check import Verification
 
 _KEY_TEMPLATE = "{" + ", ".join(f'"{name}": %s' for name in Key._fields) + "}"
+
+
+class Format(StrEnum):
+    """What machines can ask for, each the name of its option."""
+
+    JSON = "json"
+    JSONL = "jsonl"
+    CSV = "csv"
+
+
+def keys_as(form: Format, documents: Iterable[KeyDocument]) -> Iterator[str]:
+    """Keys in a format, streamed."""
+    return key_rows(documents) if form is Format.CSV else _json_as(form, key_texts(documents))
+
+
+def events_as(form: Format, events: Iterable[Event]) -> Iterator[str]:
+    """Audit events in a format, streamed."""
+    return event_rows(events) if form is Format.CSV else _json_as(form, event_texts(events))
+
+
+def created_object(created: Created, delivered_to: Sequence[str]) -> dict[str, Any]:
+    """What `create` answers: the only documents beside `rotated_object` that hold a raw key."""
+    return {
+        "key": key_object(created.key),
+        "raw_key": created.raw.reveal() if created.raw else None,
+        "delivered_to": list(delivered_to),
+    }
+
+
+def rotated_object(rotated: Rotated, delivered_to: Sequence[str]) -> dict[str, Any]:
+    """What `rotate` answers."""
+    return created_object(Created(rotated.key, rotated.raw), delivered_to) | {
+        "previous": key_object(rotated.previous) if rotated.previous else None,
+        "rotated": rotated.raw is not None,
+    }
+
+
+def changed_object(changed: Changed, *, dry_run: bool) -> dict[str, Any]:
+    """What `revoke` answers."""
+    return {
+        "changed": [key_object(key) for key in changed.changed],
+        "unchanged": [key_object(key) for key in changed.unchanged],
+        "dry_run": dry_run,
+    }
+
+
+def verification_object(answer: Verification) -> dict[str, Any]:
+    """What `verify` answers."""
+    return {
+        "allowed": answer.allowed,
+        "reason": answer.reason.value,
+        "key": key_object(answer.key) if answer.key else None,
+    }
 
 
 def key_object(key: Key) -> dict[str, Any]:
@@ -46,6 +103,10 @@ def verdict_object(verdict: Verdict) -> dict[str, Any]:
         "head": head_object(verdict.head),
         "break": None if broken is None else {"seq": broken.seq, "kind": broken.kind.value},
     }
+
+
+def _json_as(form: Format, texts: Iterable[str]) -> Iterator[str]:
+    return json_array(texts) if form is Format.JSON else json_lines(texts)
 
 
 def json_document(value: Mapping[str, Any]) -> str:

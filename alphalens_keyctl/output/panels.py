@@ -7,7 +7,8 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from alphalens_keyctl.issuance import Created, Rotated
+from alphalens_keyctl.issuance import Rotated
+from alphalens_keyctl.keyformat import RawKey
 from alphalens_keyctl.models import Key
 from alphalens_keyctl.moments import rfc3339
 from alphalens_keyctl.output.screen import Screen, cell
@@ -15,15 +16,15 @@ from alphalens_keyctl.output.tables import dot
 from alphalens_keyctl.output.words import ago, counted, retirement
 
 
-def created(result: Created, *, now: datetime, screen: Screen) -> str:
+def created(key: Key, raw: RawKey, *, now: datetime, screen: Screen) -> str:
     """A new key with its raw key, shown this once."""
-    return _shown_once("Key created", result.key, result.raw.reveal() if result.raw else "", [], now, screen)
+    return _shown_once("Key created", key, raw, [], now, screen)
 
 
-def rotated(result: Rotated, *, now: datetime, screen: Screen) -> str:
+def rotated(result: Rotated, raw: RawKey, *, now: datetime, screen: Screen) -> str:
     """A successor with its raw key, and what becomes of the old key."""
     said = [] if result.previous is None else [retirement(result.previous, now)]
-    return _shown_once("Key rotated", result.key, result.raw.reveal() if result.raw else "", said, now, screen)
+    return _shown_once("Key rotated", result.key, raw, said, now, screen)
 
 
 def details(key: Key, lineage: Sequence[Key], *, now: datetime, screen: Screen) -> str:
@@ -56,7 +57,7 @@ def details(key: Key, lineage: Sequence[Key], *, now: datetime, screen: Screen) 
     return screen.draw(_grid(rows))
 
 
-def _shown_once(title: str, key: Key, raw: str, remarks: Iterable[str], now: datetime, screen: Screen) -> str:
+def _shown_once(title: str, key: Key, raw: RawKey, remarks: Iterable[str], now: datetime, screen: Screen) -> str:
     rows = [("name", cell(key.name, "bold")), ("id", Text(key.id))]
     rows += [("owner", cell(key.owner))] if key.owner is not None else []
     rows.append(("expires", _moment(key.expires_at, now)))
@@ -69,7 +70,7 @@ def _shown_once(title: str, key: Key, raw: str, remarks: Iterable[str], now: dat
     )
     # Not drawn but written: Rich would break the line at the screen's edge, and a copied key would have a
     # line break in it. The terminal wraps it by itself and copies it whole.
-    return f"{head}\n{raw}\n\n{foot}"
+    return f"{head}\n{raw.reveal()}\n\n{foot}"
 
 
 def _grid(rows: Iterable[tuple[str, Text]]) -> Table:
