@@ -27,8 +27,9 @@ _RAW_KEY = re.compile(
     rf"_(?P<rest>[0-9A-Za-z]{{{SECRET_LENGTH + CHECKSUM_LENGTH}}})"
 )
 # Wider than a valid key on purpose: a key that lost a few characters to a bad copy, or gained some, still
-# gives most of its secret away.
-_LOOKALIKE = re.compile(r"([a-z][a-z0-9]{1,9}_[0-9A-Za-z]{12})_[0-9A-Za-z]{16,}")
+# gives most of its secret away. What stands before the secret is looked at and not taken: of two keys that
+# stand together without a gap, the second's prefix is the end of the first's secret.
+_LOOKALIKE = re.compile(r"(?<=[a-z][a-z0-9]_[0-9A-Za-z]{12}_|[a-z0-9]{2}_[0-9A-Za-z]{12}_)[0-9A-Za-z]{16,}")
 
 
 class MalformedKeyError(Exception):
@@ -127,7 +128,7 @@ def resembles_raw_key(text: str) -> bool:
 
 def redact(text: str) -> str:
     """`text` with the secret of every raw key in it taken out; the public id stays."""
-    return _LOOKALIKE.sub(r"\1_[redacted]", text)
+    return _LOOKALIKE.sub("[redacted]", text)
 
 
 def _random(length: int) -> str:

@@ -12,7 +12,7 @@ _SPAN = re.compile(r"([0-9]{1,9})([mhdw])")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # RFC 3339, section 5.6: an offset is required, T and Z may be lower case.
 _INSTANT = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-5][0-9])"
 )
 _WHEN_HINT: Final = "Write a duration (30m 24h 7d 4w), a date (2027-01-31) or an instant (2027-01-31T09:00:00Z)"
 
@@ -32,7 +32,10 @@ def parse_span(text: str, *, what: str, zero: bool = False) -> timedelta:
     match = _SPAN.fullmatch(text)
     if match is None:
         raise _refusal(what, "is not a duration", "Write a number and a unit: 30m 24h 7d 4w.")
-    span = timedelta(**{_UNITS[match[2]]: int(match[1])})
+    try:
+        span = timedelta(**{_UNITS[match[2]]: int(match[1])})
+    except OverflowError:
+        span = timedelta.max
     if not span and not zero:
         raise _refusal(what, "is a duration of nothing", "Write at least 1m.")
     if span > LONGEST_SPAN:

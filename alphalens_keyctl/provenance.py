@@ -5,7 +5,9 @@ from datetime import datetime
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-from alphalens_keyctl.text import LONGEST_ACTOR, is_inert
+from alphalens_keyctl.text import LONGEST_ACTOR, tame
+
+_LONGEST: Final = 2000  # characters of a link or a host's name
 
 
 class Origin(NamedTuple):
@@ -49,7 +51,7 @@ def recognise_ci(environment: Mapping[str, str]) -> CiRun | None:
     for system, marker, project, url in _SYSTEMS:
         if environment.get(marker):
             page = _github_page(environment) if system == "github-actions" else environment.get(url or "")
-            return CiRun(system, _inert(environment.get(project, "")), _web_page(page))
+            return CiRun(system, tame(environment.get(project, ""), longest=LONGEST_ACTOR), _web_page(page))
     return None
 
 
@@ -58,15 +60,15 @@ def actor_name(given: str | None, ci: CiRun | None, os_user: str | None) -> str:
     if given is not None:
         return given
     if ci is not None:
-        return f"{ci.system}:{ci.project}" if ci.project else ci.system
-    return _inert(os_user or "") or "unknown"
+        return tame(f"{ci.system}:{ci.project}" if ci.project else ci.system, longest=LONGEST_ACTOR)
+    return tame(os_user or "", longest=LONGEST_ACTOR) or "unknown"
 
 
 def origin(*, host: str, os_user: str | None, ci: CiRun | None) -> Origin:
     """The origin of what this process does."""
     return Origin(
-        host=_inert(host) or None,
-        os_user=_inert(os_user or "") or None,
+        host=tame(host, longest=_LONGEST) or None,
+        os_user=tame(os_user or "", longest=_LONGEST) or None,
         ci=ci.system if ci else None,
         ci_run_url=ci.url if ci else None,
     )
@@ -82,13 +84,13 @@ def _web_page(url: str | None) -> str | None:
     if not url:
         return None
     try:
-        parts = urlsplit(_inert(url))
+        parts = urlsplit(url.strip())
+        # Reading it raises where it is no number: an unescaped '/' in a password makes the host end early,
+        # and what is left of the token stands where the port should.
+        port = parts.port
     except ValueError:
         return None
-    if parts.scheme not in ("http", "https") or not parts.netloc:
+    if parts.scheme not in ("http", "https") or not parts.netloc or port == 0:
         return None
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-def _inert(text: str) -> str:
-    return "".join(c if is_inert(c) else "?" for c in text[:LONGEST_ACTOR]).strip()
+    page = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return tame(page, longest=_LONGEST) if len(page) <= _LONGEST else None  # half a link leads elsewhere

@@ -1,5 +1,6 @@
 """Options, environment, `config.toml`, defaults → one frozen object. The first that says something wins."""
 
+import stat
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -53,6 +54,8 @@ def load(given: Given, *, config_folder: Path, data_folder: Path) -> Settings:
 
 def _read_file(path: Path, *, required: bool) -> dict[str, Any]:
     try:
+        if stat.S_ISFIFO(path.stat().st_mode):
+            raise _invalid(f"the configuration file {path} is a FIFO, which may never answer")
         with path.open("rb") as file:
             found = tomllib.load(file)
     except FileNotFoundError:
@@ -61,7 +64,7 @@ def _read_file(path: Path, *, required: bool) -> dict[str, Any]:
         return {}
     except OSError as error:
         raise _invalid(f"the configuration file {path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+    except (ValueError, RecursionError):
         # The parser's own message repeats the line, which may hold a password.
         raise _invalid(f"the configuration file {path} is not valid TOML") from None
     return {key: _read_value(key, value, path) for key, value in found.items()}

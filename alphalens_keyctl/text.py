@@ -41,13 +41,14 @@ def parse_line(text: str, *, what: str, longest: int) -> str:
     `what` names the text in the message ("name"), `longest` counts characters after normalisation.
     Raises `KeyctlError` (invalid_input); the message never repeats the refused text.
     """
-    if keyformat.resembles_raw_key(text):
+    given, text = text, unicodedata.normalize("NFC", text)
+    # Both: normalisation turns some other letters into those of a raw key.
+    if keyformat.resembles_raw_key(given) or keyformat.resembles_raw_key(text):
         raise KeyctlError(
             Code.RAW_KEY_IN_ARGUMENT,
             f"the {what} holds a raw key",
             "Keep raw keys out of metadata; name a key by its id.",
         )
-    text = unicodedata.normalize("NFC", text)
     if not text:
         raise _refusal(what, "is empty", f"Give a {what} of 1 to {longest} characters.")
     if len(text) > longest:
@@ -60,6 +61,16 @@ def parse_line(text: str, *, what: str, longest: int) -> str:
     if unicodedata.category(text[0]).startswith("M"):
         raise _refusal(what, "begins with a combining mark", "Begin with a letter, digit or symbol.")
     return text
+
+
+def tame(text: str, *, longest: int) -> str:
+    """Text that nobody can be asked to correct, such as a host's name, made acceptable: what `parse_line`
+    would refuse becomes a question mark. May be empty."""
+    text = unicodedata.normalize("NFC", text[:longest])
+    text = "".join("?" if _problem_with(c) else c for c in text).strip(" ")
+    if text and unicodedata.category(text[0]).startswith("M"):
+        text = "?" + text
+    return keyformat.redact(text[:longest].rstrip(" "))
 
 
 def parse_name(text: str) -> str:

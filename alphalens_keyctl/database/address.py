@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from alphalens_keyctl.errors import Code, KeyctlError
 
@@ -65,6 +65,9 @@ def parse_address(text: str) -> Address:
         return _postgresql(text, scheme)
     if scheme[2]:
         raise _refusal(f"no database is known by the scheme '{name}'")
+    if "@" in text:
+        # Taken for a path, the password would be shown in every message.
+        raise _refusal("the database URL has no scheme")
     return _sqlite(text)
 
 
@@ -81,7 +84,12 @@ def _sqlite_url(text: str) -> SQLiteAddress:
 def _sqlite(path: str) -> SQLiteAddress:
     if not path or path == ":memory:":
         raise _refusal("the database needs a file: keys kept in memory are lost when the command ends")
-    return SQLiteAddress(Path(path).expanduser().resolve())
+    if "\0" in path or "\n" in path:
+        raise _refusal("the database path holds a control character")
+    try:
+        return SQLiteAddress(Path(path).expanduser().resolve())
+    except (RuntimeError, OSError):
+        raise _refusal("the database path leads nowhere") from None
 
 
 def _postgresql(text: str, scheme: re.Match[str]) -> PostgreSQLAddress:
@@ -90,20 +98,24 @@ def _postgresql(text: str, scheme: re.Match[str]) -> PostgreSQLAddress:
     rest = text[scheme.end() :]
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     # With an unescaped '@' the end of the password would be taken for the host and turn up in messages.
-    if authority.count("@") > 1 or "@" in rest[len(authority) :].partition("?")[0]:
+    if authority.count("@") > 1 or "@" in rest[len(authority) :]:
         raise _refusal("the user name or password holds a bare '@', '/', '?' or '#'", _ESCAPE)
     if "#" in rest:
         raise _refusal("a bare '#' stands in the URL", _ESCAPE)
     try:
         parts = urlsplit("postgresql://" + rest)
-        query = parse_qsl(parts.query, keep_blank_values=True)
+        query = [pair.partition("=")[::2] for pair in parts.query.split("&")]
+        ports = [host.rpartition("]")[2].partition(":")[2] for host in parts.netloc.rpartition("@")[2].split(",")]
     except ValueError:
         raise _refusal("the database URL cannot be read", _ESCAPE) from None
     credentials, _, hosts = authority.rpartition("@")
     user, _, password = credentials.partition(":")
     if ":" in password:
         raise _refusal("the password holds a bare ':'", _ESCAPE)
-    secrets = [password, *(value for name, value in query if name in _SECRET_PARAMETERS)]
+    # Where the host was forgotten, the password stands in the place of the port.
+    if any(port and not (port.isascii() and port.isdigit()) for port in ports):
+        raise _refusal("the URL's port is not a number", _ESCAPE)
+    secrets = [password, *(value for name, value in query if unquote(name) in _SECRET_PARAMETERS)]
     forms = {form for secret in secrets for form in (secret, unquote(secret)) if form}
     return PostgreSQLAddress(
         conninfo="postgresql://" + rest,

@@ -77,18 +77,14 @@ def _limit_transactions(engine: Engine, *, lock_timeout: float, query_timeout: f
     @event.listens_for(engine, "begin")
     def limit(connection: Connection) -> None:
         # Local to the transaction: a session's settings would stay with the pooler's connection.
-        connection.execute(
-            _SETTINGS,
-            {
-                "lock_timeout": f"{round(lock_timeout * 1000)}ms",
-                "query_timeout": f"{round(query_timeout * 1000)}ms",
-            },
-        )
+        # To PostgreSQL 0 means no limit.
+        milliseconds = {"lock": max(1, round(lock_timeout * 1000)), "query": max(1, round(query_timeout * 1000))}
+        connection.execute(_SETTINGS, {name: f"{value}ms" for name, value in milliseconds.items()})
 
 
 _SETTINGS: Final = text(
-    "SELECT set_config('lock_timeout', :lock_timeout, true),"
-    " set_config('statement_timeout', :query_timeout, true),"
+    "SELECT set_config('lock_timeout', :lock, true),"
+    " set_config('statement_timeout', :query, true),"
     " set_config('TimeZone', 'UTC', true)"
 )
 

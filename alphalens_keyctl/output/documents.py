@@ -1,4 +1,4 @@
-"""Values → JSON, JSON Lines and CSV. The names are a contract (design, section 5). Output is ASCII."""
+"""Values → JSON, JSON Lines and CSV. The names are a contract (design, section 5). JSON is ASCII."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ from alphalens_keyctl.issuance import Created, Rotated
 from alphalens_keyctl.lifecycle import Changed
 from alphalens_keyctl.models import Event, Key
 from alphalens_keyctl.moments import rfc3339, rfc3339_exact
-from alphalens_keyctl.output.inert import for_spreadsheet
+from alphalens_keyctl.output.inert import for_spreadsheet, for_terminal
 from alphalens_keyctl.selection import KeyDocument
 from alphalens_keyctl.verification.check import Verification
 
@@ -166,7 +166,8 @@ def _csv(header: Iterable[str], rows: Iterable[Iterable[object]]) -> Iterator[st
     writer.writerow(header)
     for row in rows:
         writer.writerow(
-            "" if cell is None else for_spreadsheet(cell) if isinstance(cell, str) else cell for cell in row
+            "" if cell is None else for_spreadsheet(for_terminal(cell)) if isinstance(cell, str) else cell
+            for cell in row
         )
         if buffer.tell() > 1 << 16:
             yield buffer.getvalue()

@@ -15,7 +15,7 @@ def for_terminal(text: str) -> str:
     """`text` with everything that could move a cursor, open a link or hide something spelled out."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(c if is_inert(c) else _spelled(c) for c in text)
+    return "".join(c if is_inert(c) or c in "\\`" else _spelled(c) for c in text)
 
 
 def for_spreadsheet(text: str) -> str:

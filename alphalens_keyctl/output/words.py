@@ -23,7 +23,7 @@ _UNITS: Final = (
 def span(length: timedelta) -> str:
     """A length of time: "2 hours", "3 days". Rounded down, months and years to the nearest."""
     if length < timedelta(minutes=1):
-        return f"{max(0, int(length.total_seconds()))} seconds"
+        return counted(max(0, int(length.total_seconds())), "second")
     for limit, unit, name in _UNITS:
         if length < limit:
             return counted(round(length / unit) if unit > timedelta(days=7) else length // unit, name)
