@@ -14,6 +14,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Computed,
+    Dialect,
     ForeignKey,
     Index,
     Integer,
@@ -22,7 +23,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import TypeDecorator, TypeEngine
 from sqlmodel import Field, SQLModel
 
 
@@ -66,7 +67,24 @@ LIVE_SUCCESSOR_SQL: Final = "replaces IS NOT NULL AND revoked_at IS NULL"
 ByteOrderText = Text().with_variant(Text(collation="C"), "postgresql")
 # INTEGER PRIMARY KEY is SQLite's row number itself: the log is read in its order without an index between.
 Sequence = BigInteger().with_variant(Integer(), "sqlite")
-JsonObject = JSON().with_variant(JSONB(), "postgresql")
+
+
+class JsonObject(TypeDecorator[Mapping[str, str]]):
+    """JSON, on PostgreSQL JSONB. A variant would load PostgreSQL's drivers into every command on SQLite."""
+
+    impl = JSON
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name != "postgresql":
+            return dialect.type_descriptor(JSON())
+        from sqlalchemy.dialects.postgresql import JSONB
+
+        return dialect.type_descriptor(JSONB())
+
+    def coerce_compared_value(self, op: Any, value: Any) -> TypeEngine[Any]:
+        # A type decorator would bind the key in labels[key] as JSON; it is the key of an index.
+        return self.impl_instance.coerce_compared_value(op, value)
 
 
 def _unique_where(name: str, column: str, condition: str) -> Index:
@@ -96,7 +114,7 @@ class ApiKey(SQLModel, table=True):
     )
     owner: str | None = Field(default=None, sa_type=Text)
     purpose: str | None = Field(default=None, sa_type=Text)
-    labels: dict[str, str] = Field(sa_column=Column(JsonObject, nullable=False))
+    labels: dict[str, str] = Field(sa_column=Column(JsonObject(), nullable=False))
     created_at: datetime
     created_by: str = Field(sa_type=Text)
     activated_at: datetime | None = None

@@ -7,7 +7,6 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Select, Text, and_, case, cast, func, or_, select, text
 
-from alphalens_keyctl.database.instants import second_text
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import RawKey, is_id, same_digest
 from alphalens_keyctl.models import CURRENT_SQL, Key, Status, keys
@@ -15,7 +14,7 @@ from alphalens_keyctl.text import fold
 
 SHORTEST_ID_START: Final = 6  # design, section 5
 _ROWS_AT_ONCE: Final = 2000
-_TIMES: Final = frozenset(name for name in Key._fields if name.endswith("_at"))
+TIMES: Final = frozenset(name for name in Key._fields if name.endswith("_at"))
 # Final states: they open nothing and nothing brings them back, so a list leaves them out unless asked.
 _FINAL: Final = (Status.REVOKED, Status.RETIRED)
 
@@ -49,7 +48,9 @@ class Selection(NamedTuple):
 
 
 class KeyDocument(NamedTuple):
-    """K as the machine formats write it: times are RFC 3339 text, labels JSON text. Fields as in `Key`."""
+    """K on its way to a machine format: times and labels are text as the database writes it (times in UTC,
+    date and time of day first). To make values of a million of them would take longer than the query. Fields
+    as in `Key`."""
 
     id: str
     name: str
@@ -218,8 +219,8 @@ def _column(name: str, now: datetime) -> ColumnElement[Any]:
 
 
 def _document_column(name: str, now: datetime) -> ColumnElement[Any]:
-    if name in _TIMES:
-        return second_text(keys.c[name])
+    if name in TIMES:
+        return cast(keys.c[name], Text)
     return cast(keys.c.labels, Text) if name == "labels" else _column(name, now)
 
 

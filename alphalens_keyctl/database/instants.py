@@ -1,4 +1,4 @@
-"""Times as RFC 3339 text, written by the database: a million of them cost Python more than the query."""
+"""A time as RFC 3339 text, written by the database: a million of them cost Python more than the query."""
 
 from typing import Any
 
@@ -7,34 +7,16 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 
-class second_text(FunctionElement[str]):  # noqa: N801  # reads as the SQL function it stands for
-    """A time column as `2026-11-23T06:34:00Z`, what `moments.rfc3339` writes."""
-
-    type = Text()
-    inherit_cache = True
-
-
-class microsecond_text(FunctionElement[str]):  # noqa: N801  # the same
+class microsecond_text(FunctionElement[str]):  # noqa: N801  # reads as the SQL function it stands for
     """A time column as `2026-11-23T06:34:00.123456Z`, what `moments.rfc3339_exact` writes."""
 
     type = Text()
     inherit_cache = True
 
 
-@compiles(second_text, "sqlite")
-def _(element: Any, compiler: Any, **options: Any) -> str:
-    return f"replace(substr({compiler.process(element.clauses, **options)}, 1, 19), ' ', 'T') || 'Z'"
-
-
 @compiles(microsecond_text, "sqlite")
 def _(element: Any, compiler: Any, **options: Any) -> str:
     return f"replace({compiler.process(element.clauses, **options)}, ' ', 'T') || 'Z'"
-
-
-@compiles(second_text, "postgresql")
-def _(element: Any, compiler: Any, **options: Any) -> str:
-    column = compiler.process(element.clauses, **options)
-    return f"""to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"""
 
 
 @compiles(microsecond_text, "postgresql")

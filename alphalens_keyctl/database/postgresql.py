@@ -85,7 +85,8 @@ def _limit_transactions(engine: Engine, *, lock_timeout: float, query_timeout: f
 _SETTINGS: Final = text(
     "SELECT set_config('lock_timeout', :lock, true),"
     " set_config('statement_timeout', :query, true),"
-    " set_config('TimeZone', 'UTC', true)"
+    # What a role or a database may have set otherwise: psycopg reads times in ISO style alone.
+    " set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO, MDY', true)"
 )
 
 

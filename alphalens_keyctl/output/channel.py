@@ -2,11 +2,14 @@
 
 import os
 import sys
-from collections.abc import Iterable
-from typing import TextIO
+from collections.abc import Iterable, Iterator
+from typing import Final, TextIO
 
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import redact
+
+# Unbuffered streams (PYTHONUNBUFFERED, common in containers) would make a system call of every piece.
+_BLOCK: Final = 1 << 16
 
 
 class ReaderGoneError(Exception):
@@ -22,8 +25,8 @@ def write(pieces: Iterable[str]) -> None:
     if stream is None:
         raise KeyctlError(Code.OUTPUT_FAILED, "stdout is closed", "Run the command with a stdout.")
     try:
-        for piece in pieces:
-            stream.write(piece)
+        for block in _blocks(pieces):
+            stream.write(block)
         stream.flush()
     except BrokenPipeError as error:
         _give_up(stream)
@@ -33,6 +36,19 @@ def write(pieces: Iterable[str]) -> None:
         raise KeyctlError(
             Code.OUTPUT_FAILED, f"stdout cannot be written: {error.strerror}", "Check where it leads."
         ) from error
+
+
+def _blocks(pieces: Iterable[str]) -> Iterator[str]:
+    block: list[str] = []
+    size = 0
+    for piece in pieces:
+        block.append(piece)
+        size += len(piece)
+        if size >= _BLOCK:
+            yield "".join(block)
+            block.clear()
+            size = 0
+    yield "".join(block)
 
 
 def note(text: str) -> None:

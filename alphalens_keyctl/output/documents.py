@@ -16,10 +16,8 @@ from alphalens_keyctl.lifecycle import Changed
 from alphalens_keyctl.models import Event, Key
 from alphalens_keyctl.moments import rfc3339, rfc3339_exact
 from alphalens_keyctl.output.inert import for_spreadsheet, for_terminal
-from alphalens_keyctl.selection import KeyDocument
+from alphalens_keyctl.selection import TIMES, KeyDocument
 from alphalens_keyctl.verification.check import Verification
-
-_KEY_TEMPLATE = "{" + ", ".join(f'"{name}": %s' for name in Key._fields) + "}"
 
 
 class Format(StrEnum):
@@ -134,11 +132,27 @@ def key_texts(documents: Iterable[KeyDocument]) -> Iterator[str]:
 
     Written out instead of built as a dict and dumped: a million keys take half the time.
     """
-    quote = encode_basestring_ascii
-    for row in documents:
-        values = ["null" if v is None else quote(v) if type(v) is str else str(v) for v in row]
-        values[5] = _labels(row[5])
-        yield _KEY_TEMPLATE % tuple(values)
+    quote, time = encode_basestring_ascii, _time
+    for (
+        key_id, name, status, owner, purpose, labels, created_at, created_by, activated_at, expires_at, retires_at,
+        suspended_at, last_used_at, use_count, revoked_at, revoked_by, revoke_reason, replaces, replaced_by,
+    ) in documents:  # fmt: skip
+        yield (
+            f'{{"id": {quote(key_id)}, "name": {quote(name)}, "status": {quote(status)},'
+            f' "owner": {"null" if owner is None else quote(owner)},'
+            f' "purpose": {"null" if purpose is None else quote(purpose)}, "labels": {_labels(labels)},'
+            f' "created_at": "{time(created_at)}", "created_by": {quote(created_by)},'
+            f' "activated_at": {"null" if activated_at is None else quote(time(activated_at))},'
+            f' "expires_at": {"null" if expires_at is None else quote(time(expires_at))},'
+            f' "retires_at": {"null" if retires_at is None else quote(time(retires_at))},'
+            f' "suspended_at": {"null" if suspended_at is None else quote(time(suspended_at))},'
+            f' "last_used_at": {"null" if last_used_at is None else quote(time(last_used_at))},'
+            f' "use_count": {use_count}, "revoked_at": {"null" if revoked_at is None else quote(time(revoked_at))},'
+            f' "revoked_by": {"null" if revoked_by is None else quote(revoked_by)},'
+            f' "revoke_reason": {"null" if revoke_reason is None else quote(revoke_reason)},'
+            f' "replaces": {"null" if replaces is None else quote(replaces)},'
+            f' "replaced_by": {"null" if replaced_by is None else quote(replaced_by)}}}'
+        )
 
 
 def event_texts(events: Iterable[Event]) -> Iterator[str]:
@@ -148,10 +162,7 @@ def event_texts(events: Iterable[Event]) -> Iterator[str]:
 
 def key_rows(documents: Iterable[KeyDocument]) -> Iterator[str]:
     """K as CSV (RFC 4180), with a header line; labels are JSON in a cell."""
-    return _csv(
-        Key._fields,
-        (document._replace(labels=_labels(document.labels)) for document in map(KeyDocument._make, documents)),
-    )
+    return _csv(Key._fields, map(_key_cells, documents))
 
 
 def event_rows(events: Iterable[Event]) -> Iterator[str]:
@@ -174,6 +185,19 @@ def _csv(header: Iterable[str], rows: Iterable[Iterable[object]]) -> Iterator[st
             buffer.seek(0)
             buffer.truncate()
     yield buffer.getvalue()
+
+
+def _key_cells(document: KeyDocument) -> Iterator[object]:
+    for name, value in zip(KeyDocument._fields, document, strict=True):
+        if name == "labels":
+            yield _labels(str(value))
+        else:
+            yield _time(str(value)) if name in TIMES and value is not None else value
+
+
+def _time(stored: str) -> str:
+    """`2026-11-23 06:34:00.123456`, and what PostgreSQL adds, as `rfc3339` writes it."""
+    return f"{stored[:10]}T{stored[11:19]}Z"
 
 
 @lru_cache(maxsize=4096)

@@ -1,0 +1,44 @@
+"""`python -m tests.benchmarks [--quick] [--only NAME]…`: one table, and the machine it was measured on."""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.benchmarks import auditing, listing, machine, postgresql, startup, table
+from tests.benchmarks.scale import FULL, QUICK
+
+# Each takes the scale and a folder of its own.
+SUBJECTS = {
+    "startup": startup.program,
+    "commands": startup.commands,
+    "listing": listing.rows,
+    "auditing": auditing.rows,
+    "postgresql": postgresql.rows,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer rows and rounds: a look, not a result")
+    parser.add_argument("--only", action="append", choices=SUBJECTS, metavar="NAME", help=", ".join(SUBJECTS))
+    options = parser.parse_args()
+    scale = QUICK if options.quick else FULL
+    began = time.monotonic()
+    measured: list[table.Row] = []
+    with tempfile.TemporaryDirectory(prefix="keyctl-benchmarks-") as folder:
+        for name in options.only or SUBJECTS:
+            print(f"measuring {name} …", file=sys.stderr, flush=True)
+            own = Path(folder) / name
+            own.mkdir(exist_ok=True)
+            measured += SUBJECTS[name](scale, own)
+    print(table.drawn(measured))
+    print()
+    print("\n".join(machine.described()))
+    print(f"{scale.described}; {time.monotonic() - began:.0f} s in all")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

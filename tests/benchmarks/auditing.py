@@ -1,0 +1,40 @@
+"""`audit verify` of a million events, against a bare loop over the same rows."""
+
+from pathlib import Path
+
+from tests.benchmarks import processes, seeding, table
+from tests.benchmarks.scale import Scale
+
+_AT_LEAST = 0.3
+# Reads what the chain covers and hashes it, row by row. It proves nothing: no form that tells one value from
+# the next, no comparison, no link.
+_BARE = """
+import sqlite3, sys
+from hashlib import sha256
+rows = sqlite3.connect(sys.argv[1]).execute(
+    "SELECT seq, at, actor, action, key_id, key_name, detail, previous_hash, hash FROM audit_event ORDER BY seq")
+for seq, at, actor, action, key_id, key_name, detail, previous_hash, hash in rows:
+    sha256(f"{seq}{at}{actor}{action}{key_id}{key_name}{detail}".encode() + previous_hash).digest()
+"""
+
+
+def rows(scale: Scale, folder: Path) -> list[table.Row]:
+    env = processes.environment(folder)
+    path = folder / "keys.db"
+    seeding.sqlite(path, keys=0, events=scale.rows)
+    ours, bare = command(str(path)), processes.python(_BARE, str(path))
+    costs = processes.in_turn(
+        {"ours": lambda _round: processes.run(ours, env), "bare": lambda _round: processes.run(bare, env)},
+        scale.rounds,
+    )
+    speed, against = scale.rows / costs["ours"].seconds, scale.rows / costs["bare"].seconds
+    return [
+        table.rate(
+            f"audit verify, {scale.rows:,} events", speed, against, "sqlite3 and SHA-256, bare", scale.goal(_AT_LEAST)
+        ),
+        table.memory("audit verify, peak memory", costs["ours"].peak, None),
+    ]
+
+
+def command(database: str) -> tuple[str, ...]:
+    return (*processes.PROGRAM, "--database", database, "audit", "verify")
