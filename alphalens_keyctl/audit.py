@@ -136,7 +136,8 @@ def read(connection: Connection, wanted: LogFilter, *, limit: int | None = None)
     else:
         query = query.order_by(events.c.seq)
     for row in connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query):
-        yield Event._make((*row[:6], _parsed(row[6]), bytes(row[7])))
+        seq, at, *texts, detail, stored = row
+        yield Event._make((seq, at, *map(_text, texts), _parsed(_text(detail)), _bytes(stored)))
 
 
 def count(connection: Connection, wanted: LogFilter) -> int:
@@ -165,22 +166,21 @@ def verify(connection: Connection, saved: Head | None = None) -> Verdict:
     for rows in connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query).partitions():
         for row in rows:
             seq, at, actor, action, key_id, key_name, detail, previous_hash, stored = row
-            if kind := _break_in(seq, last_seq, bytes(previous_hash), last_hash):
-                return _verdict(last_seq, last_hash, last_at, Break(last_seq + 1, kind))
-            form = canonical(seq, at, actor, action, key_id, key_name, detail, last_hash)
+            if seq != last_seq + 1:
+                return _verdict(last_seq, last_hash, last_at, Break(last_seq + 1, BreakKind.MISSING))
+            if previous_hash != last_hash:
+                return _verdict(last_seq, last_hash, last_at, Break(seq, BreakKind.UNLINKED))
+            try:
+                form = canonical(seq, at, actor, action, key_id, key_name, detail, last_hash)
+            except TypeError:  # SQLite keeps a value of any type in any column
+                return _verdict(last_seq, last_hash, last_at, Break(seq, BreakKind.ALTERED))
             if sha256(form).digest() != stored:
                 return _verdict(last_seq, last_hash, last_at, Break(seq, BreakKind.ALTERED))
-            last_seq, last_hash, last_at = seq, bytes(stored), at
+            last_seq, last_hash, last_at = seq, stored, at
             if saved is not None and seq == saved.seq and last_hash != saved.hash:
                 return _verdict(last_seq, last_hash, last_at, Break(seq, BreakKind.REWRITTEN))
     broken = Break(last_seq + 1, BreakKind.TRUNCATED) if saved is not None and saved.seq > last_seq else None
     return _verdict(last_seq, last_hash, last_at, broken)
-
-
-def _break_in(seq: int, last_seq: int, previous_hash: bytes, last_hash: bytes) -> BreakKind | None:
-    if seq != last_seq + 1:
-        return BreakKind.MISSING
-    return BreakKind.UNLINKED if previous_hash != last_hash else None
 
 
 def _verdict(seq: int, last_hash: bytes, at: str | None, broken: Break | None) -> Verdict:
@@ -199,10 +199,21 @@ def _where(wanted: LogFilter) -> ColumnElement[bool]:
     return and_(True, *(condition for condition in conditions if condition is not None))
 
 
-def _parsed(detail: str) -> Mapping[str, Any]:
+def _text(value: object) -> str | None:
+    """What stands in a text column: SQLite lets anything stand there, and a log must be readable to judge it."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    return value if value is None else str(value)
+
+
+def _bytes(value: object) -> bytes:
+    return bytes(value) if isinstance(value, bytes | memoryview) else str(value).encode("utf-8", "surrogateescape")
+
+
+def _parsed(detail: str | None) -> Mapping[str, Any]:
     """The detail as an object; text that somebody made unreadable is shown rather than lost."""
     try:
-        parsed = json.loads(detail)
-    except ValueError:
+        parsed = json.loads(detail or "")
+    except (ValueError, RecursionError):
         return {"unreadable": detail}
     return parsed if isinstance(parsed, dict) else {"unreadable": detail}

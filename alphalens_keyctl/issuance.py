@@ -62,7 +62,7 @@ def create(
     With `if_missing` an existing key of the name is returned and nothing is delivered. Raises `KeyctlError`.
     """
     raw = keyformat.generate(prefix)
-    with database.attempts.hold(raw.id) as lease:
+    with database.attempts.hold(raw.id) as lease, _discarded_on_failure(database, raw.id, act):
         with database.writing() as tx:
             lifecycle.discard_abandoned(tx, database.attempts, act)
             if if_missing and (existing := selection.current(tx, draft.name, now=act.at)) is not None:
@@ -70,12 +70,11 @@ def create(
                 return Created(existing, None)
             pending = lifecycle.create_pending(tx, draft, raw, act, lease=lease)
         at = utc_now()
-        promised = pending._replace(status=Status.ACTIVE, activated_at=at)
-        with _discarded_on_failure(database, raw.id, act):
-            delivered_to = deliver(Created(promised, raw), raw)
-            with database.writing() as tx:
-                lifecycle.activate(tx, raw.id, act._replace(at=utc_now()), at=at, delivered_to=delivered_to)
-    return Created(promised, raw)
+        promised = Created(pending._replace(status=Status.ACTIVE, activated_at=at), raw)
+        delivered_to = deliver(promised, raw)
+        with database.writing() as tx:
+            lifecycle.activate(tx, raw.id, act._replace(at=utc_now()), at=at, delivered_to=delivered_to)
+    return promised
 
 
 def rotate(
@@ -87,7 +86,7 @@ def rotate(
     rotation of the same key was first.
     """
     raw = keyformat.generate(prefix)
-    with database.attempts.hold(raw.id) as lease:
+    with database.attempts.hold(raw.id) as lease, _discarded_on_failure(database, raw.id, act):
         with database.writing() as tx:
             lifecycle.discard_abandoned(tx, database.attempts, act)
             old = lifecycle.rotatable(tx, key_id, act)
@@ -97,17 +96,12 @@ def rotate(
             expires_at = _expiry(old, plan, act.at)
             pending = lifecycle.succeed_pending(tx, old, raw, expires_at, act, lease=lease)
         at = utc_now()
-        promised = Rotated(
-            pending._replace(status=Status.ACTIVE, activated_at=at),
-            _retiring(old, raw.id, at, plan.grace),
-            raw,
-        )
-        with _discarded_on_failure(database, raw.id, act):
-            delivered_to = deliver(promised, raw)
-            with database.writing() as tx:
-                lifecycle.switch(
-                    tx, raw.id, act._replace(at=utc_now()), at=at, grace=plan.grace, delivered_to=delivered_to
-                )
+        new = pending._replace(status=Status.ACTIVE, activated_at=at)
+        promised = Rotated(new, _retiring(old, raw.id, at, plan.grace), raw)
+        delivered_to = deliver(promised, raw)
+        with database.writing() as tx:
+            now = act._replace(at=utc_now())
+            lifecycle.switch(tx, raw.id, now, at=at, grace=plan.grace, delivered_to=delivered_to)
     return promised
 
 
@@ -122,17 +116,25 @@ def _discarded_on_failure(database: Database, key_id: str, act: Act) -> Iterator
         yield
     except BaseException as failure:
         try:
-            with database.writing() as tx:
-                settled = act._replace(at=utc_now())
-                lifecycle.discard(tx, key_id, settled, reason=lifecycle.DELIVERY_FAILED)
-                key = selection.get(tx, key_id, now=settled.at)
+            usable = _settle(database, key_id, act)
         except (KeyctlError, KeyboardInterrupt):
             # It stays pending and opens nothing; or it was activated and nobody here can know. Say so.
             failure.add_note(f"key {key_id} could not be discarded; the next command looks after it")
             raise failure from None
-        if key is not None and key.activated_at is not None and key.revoked_at is None:
-            return
-        raise
+        if not usable:
+            raise
+
+
+def _settle(database: Database, key_id: str, act: Act) -> bool:
+    """Discard the key if it is still pending; whether it is usable."""
+    now = utc_now()
+    with database.reading() as connection:
+        key = selection.get(connection, key_id, now=now)
+    if key is not None and key.status == Status.PENDING:
+        with database.writing() as tx:
+            lifecycle.discard(tx, key_id, act._replace(at=now), reason=lifecycle.DELIVERY_FAILED)
+            key = selection.get(tx, key_id, now=now)
+    return key is not None and key.activated_at is not None and key.revoked_at is None
 
 
 def _expiry(old: Key, plan: RotationPlan, now: datetime) -> datetime | None:

@@ -55,7 +55,8 @@ def test_tab_completes_ids_of_keys_and_never_names_in_bash(keyctl: Keyctl, progr
 
 
 def test_tab_completes_commands_and_options_in_fish(keyctl: Keyctl, program_on_path: str) -> None:
-    script = f'source {FOLDER / FILES["fish"]}; complete -C "alphalens-keyctl ro"; complete -C "alphalens-keyctl rotate --gr"'
+    lines = ("alphalens-keyctl ro", "alphalens-keyctl rotate --gr")
+    script = f"source {FOLDER / FILES['fish']}; " + "; ".join(f'complete -C "{line}"' for line in lines)
     said = run("fish", script, keyctl, program_on_path)
     assert "rotate" in said
     assert "--grace" in said

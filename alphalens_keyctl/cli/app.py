@@ -3,17 +3,32 @@
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from alphalens_keyctl import __version__
 from alphalens_keyctl.cli import audit, create, db, revoke, rotate, run, show, verify
 from alphalens_keyctl.cli import list as list_
+from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.output import channel
 from alphalens_keyctl.settings import PROGRAM
 
+
+class Commands(TyperGroup):
+    """Typer ends without a word on Ctrl-C; here that is an error like any other, with its document."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            notes = "; ".join(getattr(interrupt, "__notes__", []))
+            raise KeyctlError(Code.INTERRUPTED, "interrupted", notes) from interrupt
+
+
 app = typer.Typer(
+    cls=Commands,
     help="Administer AlphaLens API keys: create, list, show, revoke, rotate and audit.",
     epilog="Exit codes: 0 done, 1 failed, 2 bad usage or input, 3 no such key, 4 verification refused, "
     "5 a check found something, 6 conflict, 7 the surroundings failed, 130 interrupted.",

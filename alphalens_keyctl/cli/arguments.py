@@ -1,9 +1,5 @@
 """Arguments and options that several commands share, and what TAB completes."""
 
-import os
-import select
-import sys
-import time
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
@@ -11,12 +7,11 @@ from typing import Annotated, Final, TypeVar
 import typer
 
 from alphalens_keyctl import text
+from alphalens_keyctl.cli import standard_input
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.keyformat import LONGEST, MalformedKeyError, RawKey, parse
-from alphalens_keyctl.output import channel
+from alphalens_keyctl.keyformat import MalformedKeyError, RawKey, parse
 
 _Word = TypeVar("_Word", bound=StrEnum)
-STDIN_LIMIT: Final = 60.0  # seconds that a raw key on stdin may take to come
 
 
 def complete_key(context: typer.Context, incomplete: str) -> list[str]:
@@ -38,6 +33,8 @@ KeyArgument = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 JsonLinesOption = Annotated[bool, typer.Option("--jsonl", help="Print JSON Lines.")]
+# More than any database holds, and still a number that both take.
+MOST_ROWS: Final = 1_000_000_000
 CsvOption = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
 
 
@@ -54,37 +51,11 @@ def parse_key(reference: str) -> str | RawKey:
     if reference != "-":
         return text.parse_line(reference, what="KEY", longest=text.LONGEST_NAME)
     try:
-        return parse(read_stdin_line())
+        return parse(standard_input.read_line())
     except MalformedKeyError as error:
         raise KeyctlError(
             Code.INVALID_INPUT, f"stdin holds no raw key: {error}", "Pipe the raw key in, whole and alone."
         ) from None
-
-
-def read_stdin_line() -> bytes:
-    """The first line of stdin without its end, at most a little more than a raw key is long.
-
-    On a terminal it is asked for and not echoed. Raises `KeyctlError` when stdin is closed or silent.
-    """
-    if channel.is_terminal(sys.stdin):
-        typed: str = typer.prompt("Raw key", hide_input=True, err=True)
-        return typed.strip().encode("utf-8", "replace")
-    if sys.stdin is None:
-        raise KeyctlError(Code.INPUT_FAILED, "stdin is closed", "Pipe the raw key in.")
-    deadline = time.monotonic() + STDIN_LIMIT
-    line = b""
-    while b"\n" not in line and len(line) <= LONGEST + 2:
-        ready, _, _ = select.select([0], [], [], max(0.0, deadline - time.monotonic()))
-        if not ready:
-            raise KeyctlError(Code.INPUT_FAILED, f"nothing came on stdin within {STDIN_LIMIT:.0f} seconds")
-        try:
-            piece = os.read(0, 4096)
-        except OSError as error:
-            raise KeyctlError(Code.INPUT_FAILED, f"stdin cannot be read: {error.strerror}") from error
-        if not piece:
-            break
-        line += piece
-    return line.partition(b"\n")[0].removesuffix(b"\r")
 
 
 def _ids_starting_with(context: typer.Context, start: str) -> list[str]:

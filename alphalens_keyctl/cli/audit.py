@@ -1,16 +1,19 @@
 """`audit`: the log of every change; `audit verify` and `audit head` prove that nobody touched it."""
 
+import errno
 import json as jsonlib
-import sys
+import os
+import stat
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from alphalens_keyctl import text
 from alphalens_keyctl.cli import run as runs
+from alphalens_keyctl.cli import standard_input
 from alphalens_keyctl.cli.arguments import (
+    MOST_ROWS,
     CsvOption,
     JsonLinesOption,
     JsonOption,
@@ -61,6 +64,7 @@ def audit(
         typer.Option(
             "--limit",
             min=0,
+            max=MOST_ROWS,
             show_default=False,
             help=f"The latest so many; {TERMINAL_LIMIT} for people, all for machines.",
         ),
@@ -86,7 +90,7 @@ def audit(
         until=None if until is None else parse_since(until, what="end", now=now),
     )
     reference = None if key is None else parse_key(key)
-    with run.database() as database, database.reading() as connection:
+    with run.database() as database, database.reading(tolerant=True) as connection:
         if reference is not None:
             wanted = wanted._replace(key_ids=selection.meant_by(connection, reference, now=now))
         if machine is not None:
@@ -120,7 +124,7 @@ def verify(
     from alphalens_keyctl.output import channel, documents
 
     saved = None if head is None else _read_head(head)
-    with run.database() as database, database.reading() as connection:
+    with run.database() as database, database.reading(tolerant=True) as connection:
         verdict = log.verify(connection, saved)
     if json:
         channel.write([documents.json_document(documents.verdict_object(verdict))])
@@ -148,23 +152,29 @@ def head(ctx: typer.Context, json: JsonOption = False) -> None:
 
 
 def _read_head(source: str) -> "Head":
-    from alphalens_keyctl.audit import Head
+    from alphalens_keyctl.audit import GENESIS, Head
 
-    try:
-        if source == "-":
-            if sys.stdin is None:
-                raise KeyctlError(Code.INPUT_FAILED, "stdin is closed", "Pipe the saved head in.")
-            content = sys.stdin.buffer.read(_LARGEST_HEAD)
-        else:
-            with Path(source).open("rb") as file:
-                content = file.read(_LARGEST_HEAD)
-    except OSError as error:
-        raise KeyctlError(Code.INVALID_INPUT, f"the saved head cannot be read: {error.strerror}") from None
+    if source == "-":
+        content = standard_input.read(standard_input.standard_input(), most=_LARGEST_HEAD)
+    else:
+        try:
+            # Not blocking, so that a FIFO without a writer is empty rather than a wait for ever.
+            descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK)
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                os.close(descriptor)
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or "its name is not one"
+            raise KeyctlError(Code.INVALID_INPUT, f"the saved head cannot be read: {why}") from None
+        try:
+            content = standard_input.read(descriptor, most=_LARGEST_HEAD)
+        finally:
+            os.close(descriptor)
     try:
         saved = jsonlib.loads(content)
         seq, digest = saved["seq"], bytes.fromhex(saved["hash"])
         at = None if saved.get("at") is None else datetime.fromisoformat(saved["at"])
-        if type(seq) is not int or seq < 0 or len(digest) != 32:
+        if type(seq) is not int or seq < 0 or len(digest) != 32 or (seq == 0 and digest != GENESIS):
             raise ValueError
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise KeyctlError(

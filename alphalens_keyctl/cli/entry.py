@@ -1,6 +1,7 @@
 """The program's entry: one place turns every error, usage errors too, into a message and an exit code."""
 
 import gc
+import io
 import json
 import os
 import sys
@@ -30,6 +31,7 @@ def main() -> int:
     # and once more at the end. What streams a million rows makes no cycles.
     gc.disable()
     _keep_standard_descriptors()
+    _write_any_text()
     arguments = sys.argv[1:]
     try:
         if COMPLETE_VARIABLE in os.environ:
@@ -60,14 +62,20 @@ def _prepare_completion() -> None:
 def _keep_standard_descriptors() -> None:
     """With stdout closed, the next file opened would get its number: a raw key meant for stdout would be
     written into the lock file or the database."""
-    for stream in (sys.stdin, sys.stdout, sys.stderr):
-        if stream is not None and hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace" if stream is not sys.stdin else "strict")
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+
+
+def _write_any_text() -> None:
+    """Whatever the locale: a character that it lacks is spelled out, and ASCII stays ASCII (a JSON document
+    or a raw key in UTF-16 would be none)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            plain = "a".encode(stream.encoding) == b"a"
+            stream.reconfigure(encoding=None if plain else "utf-8", errors="backslashreplace")
 
 
 def _refuse_raw_keys(arguments: Sequence[str]) -> None:
@@ -107,6 +115,9 @@ def _as_keyctl_error(error: BaseException) -> KeyctlError:
     if isinstance(error, typer.Abort):
         return KeyctlError(Code.DECLINED, "not confirmed", "Nothing was changed.")
     if isinstance(error, OSError):
+        # Typer's help goes to stdout past us; what is left in the buffer would fail once more at exit.
+        if sys.stdout is not None:
+            channel.abandon(sys.stdout)
         return KeyctlError(Code.OUTPUT_FAILED, f"input or output failed: {error.strerror}", notes)
     return KeyctlError(
         Code.INTERNAL,

@@ -6,7 +6,7 @@ import typer
 
 from alphalens_keyctl import text
 from alphalens_keyctl.cli import run as runs
-from alphalens_keyctl.cli.arguments import CsvOption, JsonLinesOption, JsonOption, one_of
+from alphalens_keyctl.cli.arguments import MOST_ROWS, CsvOption, JsonLinesOption, JsonOption, one_of
 from alphalens_keyctl.moments import parse_span
 
 TERMINAL_LIMIT = 100
@@ -58,6 +58,7 @@ def list_keys(
         typer.Option(
             "--limit",
             min=0,
+            max=MOST_ROWS,
             show_default=False,
             help=f"At most so many; {TERMINAL_LIMIT} for people, all for machines.",
         ),

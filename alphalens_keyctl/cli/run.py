@@ -113,8 +113,14 @@ def of(context: typer.Context) -> Run:
 
 
 def confirm(question: str) -> None:
-    """Ask on the terminal, on stderr. Raises `typer.Abort` unless the answer is yes."""
-    typer.confirm(question, abort=True, err=True)
+    """Ask on the terminal, on stderr. Raises `KeyctlError` (declined) unless the answer is yes.
+
+    Typer's own question puts a space on stdout, which belongs to the result.
+    """
+    sys.stderr.write(f"{question} [y/N]: ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise KeyctlError(Code.DECLINED, "not confirmed", "Nothing was changed.")
 
 
 def can_ask() -> bool:

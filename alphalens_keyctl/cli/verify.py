@@ -3,7 +3,8 @@
 import typer
 
 from alphalens_keyctl.cli import run as runs
-from alphalens_keyctl.cli.arguments import JsonOption, read_stdin_line
+from alphalens_keyctl.cli import standard_input
+from alphalens_keyctl.cli.arguments import JsonOption
 
 REFUSED = 4
 
@@ -14,7 +15,7 @@ def verify(ctx: typer.Context, json: JsonOption = False) -> None:
     from alphalens_keyctl.output import channel, documents
     from alphalens_keyctl.verification.check import check
 
-    presented = read_stdin_line()
+    presented = standard_input.read_line()
     with run.database() as database, database.reading() as connection:
         answer = check(connection, presented, now=run.act.at)
     if json:

@@ -81,10 +81,18 @@ class Database:
         return cls._on_file(address, limits)
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """A transaction for reading. Rolled back at the end."""
+    def reading(self, *, tolerant: bool = False) -> Iterator[Connection]:
+        """A transaction for reading. Rolled back at the end.
+
+        With `tolerant`, text that is not UTF-8, which only SQLite can hold, is read as surrogates rather
+        than being an error: for what has to be judged whatever was done to it.
+        """
         with faults.translated(self.address), self._engine.connect() as connection:
-            yield connection
+            if tolerant and isinstance(self.address, SQLiteAddress):
+                with sqlite.tolerant_of_any_text(connection):
+                    yield connection
+            else:
+                yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Writing]:

@@ -79,7 +79,8 @@ def _limit_transactions(engine: Engine, *, lock_timeout: float, query_timeout: f
         # Local to the transaction: a session's settings would stay with the pooler's connection.
         # To PostgreSQL 0 means no limit.
         milliseconds = {"lock": max(1, round(lock_timeout * 1000)), "query": max(1, round(query_timeout * 1000))}
-        connection.execute(_SETTINGS, {name: f"{value}ms" for name, value in milliseconds.items()})
+        # Closed at once: under a connection's yield_per it would be a cursor that stays open on the server.
+        connection.execute(_SETTINGS, {name: f"{value}ms" for name, value in milliseconds.items()}).close()
 
 
 _SETTINGS: Final = text(

@@ -8,6 +8,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -49,6 +50,17 @@ def make_engine(path: Path, *, lock_timeout: float) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+@contextmanager
+def tolerant_of_any_text(connection: Connection) -> Iterator[None]:
+    """Inside the block, text that is not UTF-8 is read as surrogates (PEP 383)."""
+    driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]  # our own
+    driver.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
+    try:
+        yield
+    finally:
+        driver.text_factory = str
 
 
 def exists(path: Path) -> bool:

@@ -29,10 +29,10 @@ def write(pieces: Iterable[str]) -> None:
             stream.write(block)
         stream.flush()
     except BrokenPipeError as error:
-        _give_up(stream)
+        abandon(stream)
         raise ReaderGoneError from error
     except OSError as error:
-        _give_up(stream)
+        abandon(stream)
         raise KeyctlError(
             Code.OUTPUT_FAILED, f"stdout cannot be written: {error.strerror}", "Check where it leads."
         ) from error
@@ -60,7 +60,7 @@ def note(text: str) -> None:
         stream.write(redact(text) + "\n")
         stream.flush()
     except OSError:
-        _give_up(stream)
+        abandon(stream)
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -68,7 +68,7 @@ def is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
-def _give_up(stream: TextIO) -> None:
+def abandon(stream: TextIO) -> None:
     """What is still in the buffer would be tried again at exit and turn the status into 120."""
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, stream.fileno())

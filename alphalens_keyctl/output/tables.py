@@ -12,7 +12,7 @@ from alphalens_keyctl.models import Event, Key, Status
 from alphalens_keyctl.output.screen import Screen, cell
 from alphalens_keyctl.output.words import ago, counted
 
-_NARROW: Final = 60  # below this a row of columns would be cut to pieces
+_NARROW: Final = 72  # below this a row of columns would be cut to pieces
 _WIDE: Final = 120  # from here the rest of a key fits on its line
 # A mark for UTF-8, one for ASCII, a colour.
 DOTS: Final = {
@@ -80,7 +80,7 @@ def _columns(keys: Sequence[Key], now: datetime, screen: Screen) -> Table:
     if wide:
         table.add_column("Status", no_wrap=True)
     for title in ("Owner", "Created", "Last used", "Expires"):
-        table.add_column(title, overflow="fold", min_width=6)
+        table.add_column(title, overflow="fold", min_width=len(title))
     if wide:
         table.add_column("Uses", justify="right", no_wrap=True)
         table.add_column("Labels", overflow="fold")

@@ -1,0 +1,189 @@
+"""`show` and `verify`: what is known of a key, and whether it opens. Promises 1, 5, 9 and 12."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alphalens_keyctl.database import Database
+from alphalens_keyctl.keyformat import RawKey, checksum, generate
+from tests.commands import Keyctl, Result
+from tests.terminal import Session, on_terminal
+from tests.test_cli_create import K
+from tests.test_cli_list import put
+from tests.zygote import CLOSED
+
+
+def verified(keyctl: Keyctl, presented: bytes) -> tuple[int, Any]:
+    result = keyctl("verify", "--json", stdin=presented)
+    assert result.stderr == ""
+    assert list(result.json) == ["allowed", "reason", "key"]
+    return result.status, result.json
+
+
+def with_id(key_id: str) -> RawKey:
+    """A raw key of our own making: its id is chosen."""
+    body = generate().reveal()[:-6].split("_")
+    text = f"alk_{key_id}_{body[2]}"
+    return RawKey(text + checksum(text), "alk", key_id)
+
+
+def shown_id(keyctl: Keyctl, reference: str) -> str:
+    key_id: str = keyctl.ok("show", reference, "--json").json["id"]
+    return key_id
+
+
+def test_show_gives_the_line_of_successors_oldest_first(keyctl: Keyctl) -> None:
+    _, first = keyctl.create("ci", "--owner", "ops", "--label", "a=b")
+    second = keyctl.ok("rotate", "ci", "--json").json["key"]["id"]
+    third = keyctl.ok("rotate", "ci", "--json").json["key"]["id"]
+    for reference, expected in (("CI", third), (first, first), (second[:6], second), (third[:11], third)):
+        document = keyctl.ok("show", reference, "--json").json
+        assert list(document)[: len(K)] == K
+        assert document["id"] == expected
+        assert [member["id"] for member in document["lineage"]] == [first, second, third]
+        assert all(list(member) == K for member in document["lineage"])
+        assert {key: document[key] for key in K} == document["lineage"][[first, second, third].index(expected)]
+    text = " ".join(keyctl.ok("show", second).stdout.split())
+    assert f"{first} (retiring) -> {second} (retiring) -> {third} (active)" in text
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_show_fits_the_terminal_and_loses_nothing(keyctl: Keyctl, database: Database, width: int) -> None:
+    key_id = put(database, "n" * 100, owner="o" * 100, purpose="p" * 200, labels={"l" * 60: "v" * 100},
+                 revoked_at=datetime.now(UTC), revoked_by="jo", revoke_reason="q" * 500)  # fmt: skip
+    shown = on_terminal(keyctl, "show", key_id, width=width)
+    assert shown.status == 0
+    assert max(map(len, shown.lines)) <= width
+    for letter, count in {"n": 100, "o": 100, "p": 200, "l": 60, "v": 100, "q": 500}.items():
+        assert shown.text.count(letter) >= count
+    assert key_id in shown.text
+
+
+def test_an_unknown_key_and_too_short_a_start_are_not_found(keyctl: Keyctl) -> None:
+    raw, key_id = keyctl.create("ci")
+    for reference in ("c", "ci ci", key_id[:5], key_id[1:], key_id + "x", key_id.swapcase(), "%", "*", "ci%"):
+        refused = keyctl("show", reference, "--json")
+        assert (refused.status, refused.stdout, refused.error["code"]) == (3, "", "key_not_found"), reference
+    forged = with_id(key_id).reveal()
+    refused = keyctl("show", "-", "--json", stdin=forged.encode())
+    assert (refused.status, refused.error["code"]) == (3, "key_not_found")
+    assert keyctl.ok("show", "-", "--json", stdin=raw.encode()).json["id"] == key_id
+
+
+def test_a_start_that_fits_two_ids_is_ambiguous(keyctl: Keyctl, database: Database) -> None:
+    first = put(database, "one", raw=with_id("abcdef111111"))
+    second = put(database, "two", raw=with_id("abcdef222222"), revoked_at=datetime.now(UTC), revoked_by="x")
+    refused = keyctl("show", "abcdef", "--json")
+    assert (refused.status, refused.stdout, refused.error["code"]) == (2, "", "ambiguous_key")
+    assert first in refused.error["message"]
+    assert second in refused.error["message"]
+    assert shown_id(keyctl, "abcdef1") == first
+    assert shown_id(keyctl, "abcdef2") == second
+
+
+def test_a_name_that_fits_the_id_of_another_key_is_ambiguous_rather_than_guessed(
+    keyctl: Keyctl, database: Database
+) -> None:
+    """Whoever may name keys could otherwise direct a revocation elsewhere."""
+    victim = put(database, "victim", raw=with_id("abcdef111111"))
+    for name in ("abcdef", "abcdef11111"):
+        _, trap = keyctl.create(name)
+        for command in ("show", "revoke", "rotate"):
+            refused = keyctl(command, name, "--json")
+            assert (refused.status, refused.stdout, refused.error["code"]) == (2, "", "ambiguous_key")
+            assert victim in refused.error["message"]
+            assert trap in refused.error["message"]
+        assert shown_id(keyctl, trap) == trap
+    # As long as an id and written by other means: not even a whole id is trusted then.
+    put(database, victim)
+    assert keyctl("revoke", victim).status == 2
+
+
+def test_a_raw_key_typed_at_the_terminal_is_not_echoed(keyctl: Keyctl) -> None:
+    """Promise 1."""
+    raw, key_id = keyctl.create("ci")
+    session = Session(keyctl, "show", "-", "--json", real=True)
+    # The space after it comes when echo is off.
+    session.wait_for("Raw key: ")
+    session.type(raw.encode() + b"\n")
+    shown = session.end()
+    assert shown.status == 0
+    assert key_id in shown.text
+    assert raw[20:] not in shown.text
+
+
+def test_verify_accepts_a_good_key_and_says_until_when(keyctl: Keyctl) -> None:
+    raw, key_id = keyctl.create("ci", "--expires", "2097-01-31")
+    for presented in (raw, f"{raw}\n", f"{raw}\r\n", f"{raw}\nand more\n"):
+        status, answer = verified(keyctl, presented.encode())
+        assert (status, answer["allowed"], answer["reason"]) == (0, True, "ok")
+        assert (list(answer["key"]), answer["key"]["id"]) == (K, key_id)
+    said = keyctl.ok("verify", stdin=raw.encode())
+    assert said.stdout == f"Opens: key 'ci' ({key_id}), until 2097-01-31T00:00:00Z.\n"
+
+
+def test_verify_gives_each_reason(keyctl: Keyctl, database: Database) -> None:
+    """Promises 5 and 9."""
+    now = datetime.now(UTC)
+    soon, past = now + timedelta(hours=1), now - timedelta(seconds=1)
+    cases: dict[str, dict[str, Any]] = {
+        "ok": {"expires_at": soon, "retires_at": soon},
+        "pending": {"activated_at": None, "lease_until": soon},
+        "suspended": {"suspended_at": past},
+        "retired": {"retires_at": past},
+        "expired": {"expires_at": past},
+        "revoked": {"revoked_at": past, "revoked_by": "x", "revoke_reason": "leaked", "suspended_at": past,
+                    "expires_at": past},
+        "unavailable": {"digest_scheme": "from the future"},
+    }  # fmt: skip
+    for reason, values in cases.items():
+        raw = generate()
+        put(database, reason, raw=raw, **values)
+        status, answer = verified(keyctl, raw.reveal().encode())
+        assert (status, answer["allowed"], answer["reason"]) == (0 if reason == "ok" else 4, reason == "ok", reason)
+        assert answer["key"]["name"] == reason
+        said = keyctl("verify", stdin=raw.reveal().encode())
+        assert said.status == status
+        assert said.stdout.startswith("Opens: " if reason == "ok" else "Refused: ")
+        assert "leaked" in said.stdout or reason != "revoked"
+
+
+def test_a_wrong_secret_behind_a_real_id_is_as_unknown_as_a_made_up_key(keyctl: Keyctl) -> None:
+    _, key_id = keyctl.create("ci")
+    answers = [verified(keyctl, raw.reveal().encode()) for raw in (with_id(key_id), generate())]
+    assert answers == [(4, {"allowed": False, "reason": "unknown", "key": None})] * 2
+    texts: list[Result] = [keyctl("verify", stdin=raw.reveal().encode()) for raw in (with_id(key_id), generate())]
+    assert texts[0] == texts[1]
+
+
+def test_what_is_no_raw_key_is_malformed(keyctl: Keyctl) -> None:
+    raw, _ = keyctl.create("ci")
+    changed = raw[:30] + ("a" if raw[30] != "a" else "b") + raw[31:]
+    for presented in (
+        b"", b"\n", b"ci", b"\0", raw.encode() + b"\0", b"\0" + raw.encode(), raw[:-1].encode(), raw.encode() + b"a",
+        changed.encode(), raw.upper().encode(), b" " + raw.encode(), raw.encode() + b" ", b"\xff\xfe" * 40,
+        raw.encode("utf-16"), b"API-Key: " + raw.encode(), b"x" * 10_000_000, raw.encode() * 150_000,
+    ):  # fmt: skip
+        status, answer = verified(keyctl, presented)
+        assert (status, answer) == (4, {"allowed": False, "reason": "malformed", "key": None}), presented[:100]
+
+
+def test_a_closed_or_unreadable_stdin_is_no_answer(keyctl: Keyctl, tmp_path: Path) -> None:
+    """Promise 9: what could not be asked is not answered."""
+    closed = keyctl("verify", "--json", stdin=CLOSED)
+    assert (closed.status, closed.stdout, closed.error["code"]) == (7, "", "input_failed")
+    with (tmp_path / "write only").open("wb") as file:
+        unreadable = keyctl("verify", "--json", stdin=file.fileno())
+    assert (unreadable.status, unreadable.stdout, unreadable.error["code"]) == (7, "", "input_failed")
+
+
+def test_verify_does_not_count_as_a_use(keyctl: Keyctl) -> None:
+    raw, _ = keyctl.create("ci")
+    before, log = keyctl.keys(), keyctl.ok("audit", "--jsonl").stdout
+    assert keyctl.opens(raw)
+    keyctl("verify", stdin=with_id(before[0]["id"]).reveal().encode())
+    assert keyctl.keys() == before
+    assert (before[0]["use_count"], before[0]["last_used_at"]) == (0, None)
+    assert keyctl.ok("audit", "--jsonl").stdout == log

@@ -1,0 +1,191 @@
+"""Promise 2 behind a pooler in transaction mode, where no lock outlives a transaction and a lease stands in.
+
+A real pgbouncer in front of the test server; the direct sessions beside it go to the same database.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from tests.commands import Keyctl, Process, Zygote
+from tests.faults import Judge, go_on, judge, paused, raw_key_in, warm
+from tests.postgresql import Databases, wait_until_up
+
+LEASE = 60  # seconds: issue 2
+
+
+@pytest.fixture(scope="module")
+def pooler(postgresql_url: str) -> Iterator[int]:
+    """A pgbouncer in front of the test server, for all its databases; yields its port."""
+    program = shutil.which("pgbouncer", path=os.environ["PATH"] + ":/usr/sbin")
+    if program is None:
+        why = "the package pgbouncer is not installed"
+        if "CI" in os.environ:
+            pytest.fail(why)
+        pytest.skip(why)
+    server = urlsplit(postgresql_url)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as outside:
+        folder = Path(outside)
+        password = f" password={server.password}" if server.password else ""
+        configuration = folder / "pgbouncer.ini"
+        configuration.write_text(
+            f"[databases]\n* = host={server.hostname} port={server.port or 5432} user={server.username}{password}\n"
+            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
+            "auth_type = any\npool_mode = transaction\ndefault_pool_size = 3\n"
+            f"logfile = {folder / 'log'}\npidfile = {folder / 'pid'}\n"
+        )
+        user: str | None = None
+        if os.getuid() == 0:  # it refuses to run as root
+            user = "nobody"
+            shutil.chown(folder, user)
+        process = subprocess.Popen([program, "-q", str(configuration)], user=user, stderr=subprocess.DEVNULL)
+        try:
+            wait_until_up(f"postgresql://keyctl@127.0.0.1:{port}/{server.path[1:]}")
+            yield port
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+@pytest.fixture
+def database_url(databases: Databases, postgresql_template: str) -> str:
+    """PostgreSQL alone, by the direct way."""
+    return databases.create(postgresql_template)
+
+
+@pytest.fixture
+def pooled(zygote: Zygote, keyctl: Keyctl, database_url: str, pooler: int) -> Keyctl:
+    """The program on the same database, through the pooler."""
+    database = urlsplit(database_url).path
+    return Keyctl(zygote, keyctl.home, f"postgresql://keyctl@127.0.0.1:{pooler}{database}")
+
+
+@pytest.fixture
+def judging(database_url: str) -> Iterator[Judge]:
+    with judge(database_url) as one:
+        yield one
+
+
+def delivering(keyctl: Keyctl, folder: Path, *arguments: str) -> Process:
+    """A command that waits in the middle of its delivery."""
+    return paused(keyctl, folder, "before_write", 1, *arguments)
+
+
+def statuses(judging: Judge, name: str) -> list[str]:
+    return [key.status for key in judging.every_key(name)]
+
+
+def test_every_command_works_through_the_pooler(pooled: Keyctl, judging: Judge) -> None:
+    with warm(pooled) as run:
+        created = run("create", "ci", "--json").json
+        successor = run("rotate", "ci").stdout.strip()
+        for raw in (created["raw_key"], successor):
+            assert run("verify", stdin=raw).status == 0
+        assert [key["status"] for key in run("list", "--json").json] == ["active", "retiring"]
+        assert run("show", created["key"]["id"], "--json").json["status"] == "retiring"
+        assert len(run("audit", "--jsonl").stdout.splitlines()) == 5
+        for command in (("revoke", "ci", "--yes"), ("audit", "verify"), ("db", "status"), ("db", "upgrade")):
+            assert run(*command).status == 0
+    assert judging.current("ci") is None
+
+
+def test_no_session_lock_and_no_setting_stays_with_the_poolers_connections(pooled: Keyctl, pooler: int) -> None:
+    pooled.create("ci")
+    pooled.ok("rotate", "ci")
+    assert pooled.database_url is not None
+    with psycopg.connect(pooled.database_url, prepare_threshold=None) as connection:
+        locks = connection.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone()
+        settings = connection.execute("SELECT current_setting('statement_timeout'), current_setting('lock_timeout')")
+        assert locks == (0,)
+        assert settings.fetchone() == ("0", "0")
+
+
+@pytest.mark.parametrize("command", ["create", "rotate"])
+def test_a_key_left_by_a_killed_process_is_kept_for_its_lease_and_cleaned_after_it(
+    pooled: Keyctl, judging: Judge, tmp_path: Path, command: str
+) -> None:
+    old = pooled.create("ci")[0] if command == "rotate" else None
+    process = delivering(pooled, tmp_path / "pause", command, "ci")
+    process.kill()
+    assert process.wait().status == -signal.SIGKILL
+    left = judging.scalar("SELECT extract(epoch FROM lease_until - now()) FROM api_key WHERE lease_until IS NOT NULL")
+    assert LEASE - 30 < left <= LEASE
+    held = pooled(command, "ci", "--json")
+    assert (held.status, held.stdout) == (6, ""), held
+    assert held.error["code"] == ("lost_race" if command == "rotate" else "name_taken")
+    assert statuses(judging, "ci")[-1] == "pending"
+    judging.execute("UPDATE api_key SET lease_until = lease_until - interval '1 minute' WHERE lease_until IS NOT NULL")
+    raw = raw_key_in(pooled.ok(command, "ci"))
+    assert raw is not None
+    assert judging.opens(raw)
+    assert old is None or judging.opens(old)
+    assert "pending" not in statuses(judging, "ci")
+    assert [key.revoke_reason for key in judging.every_key("ci")].count("abandoned") == 1
+
+
+@pytest.mark.parametrize("way", ["direct", "pooled"])
+def test_an_attempt_that_runs_is_left_alone_by_those_who_come_the_other_way(
+    keyctl: Keyctl, pooled: Keyctl, judging: Judge, tmp_path: Path, way: str
+) -> None:
+    mine, theirs = (keyctl, pooled) if way == "direct" else (pooled, keyctl)
+    old = mine.create("rotated")[0]
+    creating = delivering(mine, tmp_path / "create", "create", "ci")
+    rotating = delivering(mine, tmp_path / "rotate", "rotate", "rotated")
+    assert theirs.ok("list").status == 0
+    assert theirs("create", "ci").status == 6
+    assert theirs("rotate", "rotated").status == 6
+    assert statuses(judging, "ci") == ["pending"]
+    for folder in ("create", "rotate"):
+        go_on(tmp_path / folder)
+    for process in (creating, rotating):
+        result = process.wait()
+        assert result.status == 0, result
+        raw = raw_key_in(result)
+        assert raw is not None
+        assert judging.opens(raw)
+    assert judging.opens(old)
+
+
+@pytest.mark.parametrize("way", ["direct", "pooled"])
+def test_a_direct_attempt_that_died_is_cleaned_by_those_who_come_either_way(
+    keyctl: Keyctl, pooled: Keyctl, judging: Judge, tmp_path: Path, way: str
+) -> None:
+    process = delivering(keyctl, tmp_path / "pause", "create", "ci")
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 30  # until the server has seen that the client is gone
+    while judging.scalar("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    raw = raw_key_in((keyctl if way == "direct" else pooled).ok("create", "ci"))
+    assert raw is not None
+    assert judging.opens(raw)
+
+
+def test_an_attempt_that_outlived_its_lease_cannot_bring_a_discarded_key_to_life(
+    pooled: Keyctl, judging: Judge, tmp_path: Path
+) -> None:
+    process = delivering(pooled, tmp_path / "pause", "create", "ci")
+    judging.execute("UPDATE api_key SET lease_until = now() - interval '1 second'")
+    raw = raw_key_in(pooled.ok("create", "ci"))
+    go_on(tmp_path / "pause")
+    late = process.wait()
+    assert late.status == 6, late
+    shown = raw_key_in(late)
+    assert shown is not None
+    assert not judging.opens(shown)
+    assert raw is not None
+    assert judging.opens(raw)
