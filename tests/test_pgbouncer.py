@@ -20,6 +20,7 @@ import pytest
 from tests.commands import Keyctl, Process, Zygote
 from tests.faults import Judge, go_on, judge, paused, raw_key_in, warm
 from tests.postgresql import Databases, wait_until_up
+from tests.tools import require_tool
 
 LEASE = 60  # seconds: issue 2
 
@@ -27,12 +28,7 @@ LEASE = 60  # seconds: issue 2
 @pytest.fixture(scope="module")
 def pooler(postgresql_url: str) -> Iterator[int]:
     """A pgbouncer in front of the test server, for all its databases; yields its port."""
-    program = shutil.which("pgbouncer", path=os.environ["PATH"] + ":/usr/sbin")
-    if program is None:
-        why = "the package pgbouncer is not installed"
-        if "CI" in os.environ:
-            pytest.fail(why)
-        pytest.skip(why)
+    program = require_tool("pgbouncer")
     server = urlsplit(postgresql_url)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
