@@ -17,6 +17,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, insert, select
 
 from alphalens_keyctl.database import Writing
 from alphalens_keyctl.database.instants import microsecond_text
+from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.models import Action, Event, events
 from alphalens_keyctl.moments import rfc3339_exact
 from alphalens_keyctl.provenance import Act
@@ -104,6 +105,7 @@ def append(
     text = json.dumps({k: v for k, v in said.items() if v is not None}, sort_keys=True, separators=(",", ":"))
     at = act.at.astimezone(UTC)
     form = canonical(last.seq + 1, rfc3339_exact(at), act.actor, action.value, key_id, key_name, text, last.hash)
+    digest = hashlib.sha256(form).digest()
     tx.execute(
         insert(events).values(
             seq=last.seq + 1,
@@ -114,9 +116,16 @@ def append(
             key_name=key_name,
             detail=text,
             previous_hash=last.hash,
-            hash=hashlib.sha256(form).digest(),
+            hash=digest,
         )
     )
+    if head(tx).hash != digest:
+        # A trigger or rule that is not ours can swallow an insert without an error.
+        raise KeyctlError(
+            Code.DATABASE_UNUSABLE,
+            "the database did not take the audit event, so the change was not made",
+            "Check the database for triggers and rules that are not ours.",
+        )
 
 
 def head(connection: Connection) -> Head:

@@ -64,6 +64,7 @@ def create(
     raw = keyformat.generate(prefix)
     with database.attempts.hold(raw.id) as lease, _discarded_on_failure(database, raw.id, act):
         with database.writing() as tx:
+            act = act.now()
             lifecycle.discard_abandoned(tx, database.attempts, act)
             if if_missing and (existing := selection.current(tx, draft.name, now=act.at)) is not None:
                 _refuse_unfinished(existing)
@@ -73,7 +74,7 @@ def create(
         promised = Created(pending._replace(status=Status.ACTIVE, activated_at=at), raw)
         delivered_to = deliver(promised, raw)
         with database.writing() as tx:
-            lifecycle.activate(tx, raw.id, act._replace(at=utc_now()), at=at, delivered_to=delivered_to)
+            lifecycle.activate(tx, raw.id, act.now(), at=at, delivered_to=delivered_to)
     return promised
 
 
@@ -88,6 +89,7 @@ def rotate(
     raw = keyformat.generate(prefix)
     with database.attempts.hold(raw.id) as lease, _discarded_on_failure(database, raw.id, act):
         with database.writing() as tx:
+            act = act.now()
             lifecycle.discard_abandoned(tx, database.attempts, act)
             old = lifecycle.rotatable(tx, key_id, act)
             _refuse_if_just_rotated(old, plan.asked_at)
@@ -100,7 +102,7 @@ def rotate(
         promised = Rotated(new, _retiring(old, raw.id, at, plan.grace), raw)
         delivered_to = deliver(promised, raw)
         with database.writing() as tx:
-            now = act._replace(at=utc_now())
+            now = act.now()
             lifecycle.switch(tx, raw.id, now, at=at, grace=plan.grace, delivered_to=delivered_to)
     return promised
 
@@ -122,6 +124,8 @@ def _discarded_on_failure(database: Database, key_id: str, act: Act) -> Iterator
             failure.add_note(f"key {key_id} could not be discarded; the next command looks after it")
             raise failure from None
         if not usable:
+            if isinstance(failure, KeyboardInterrupt):
+                failure.add_note("The new key was not activated and opens nothing; all else is as it was.")
             raise
 
 
@@ -147,9 +151,8 @@ def _expiry(old: Key, plan: RotationPlan, now: datetime) -> datetime | None:
 
 def _retiring(old: Key, successor: str, at: datetime, grace: timedelta) -> Key:
     retires_at = at + grace
-    status = old.status
-    if status != Status.EXPIRED:
-        status = Status.RETIRED if retires_at <= at else Status.RETIRING
+    over = retires_at <= at or old.status == Status.EXPIRED
+    status = Status.RETIRED if over else Status.RETIRING
     return old._replace(status=status, retires_at=retires_at, replaced_by=successor)
 
 
@@ -165,8 +168,4 @@ def _refuse_if_just_rotated(key: Key, asked_at: datetime) -> None:
 
 def _refuse_unfinished(key: Key) -> None:
     if key.status == Status.PENDING:
-        raise KeyctlError(
-            Code.NAME_TAKEN,
-            f"the name '{key.name}' belongs to key {key.id}, which another process is delivering",
-            "Run the command again when that is done.",
-        )
+        raise lifecycle.name_taken(key)

@@ -6,7 +6,7 @@ what it reads in that transaction: nothing can change between the look and the s
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, func, insert, or_, select, update
 
@@ -37,6 +37,8 @@ class Changed(NamedTuple):
     unchanged: list[Key]
 
 
+# How long a delivery may take without moving the instants that were promised when the key was shown.
+_PROMPT: Final = timedelta(seconds=1)
 # Why a pending key was discarded.
 DELIVERY_FAILED = "delivery_failed"
 ABANDONED = "abandoned"
@@ -49,14 +51,27 @@ def create_pending(tx: Writing, draft: Draft, raw: RawKey, act: Act, *, lease: f
     (name_taken) while another key has the name, however it is written.
     """
     if (holder := selection.current(tx, draft.name, now=act.at)) is not None:
+        raise name_taken(holder)
+    if (other := selection.begins_id(tx, draft.name)) is not None:
         raise KeyctlError(
-            Code.NAME_TAKEN,
-            f"the name '{draft.name}' belongs to key {holder.id}, which is {holder.status}",
-            "Rotate that key, revoke it first, or choose another name.",
+            Code.NAME_TAKEN, f"'{draft.name}' means key {other}, whose id begins so", "Choose another name."
         )
-    if selection.get(tx, draft.name, now=act.at) is not None:
-        raise KeyctlError(Code.NAME_TAKEN, f"'{draft.name}' is the id of another key", "Choose a name that is no id.")
     return _write_pending(tx, draft, raw, act, replaces=None, lease=lease)
+
+
+def name_taken(holder: Key) -> KeyctlError:
+    """The error for a name that `holder` has."""
+    if holder.status == Status.PENDING:
+        return KeyctlError(
+            Code.NAME_TAKEN,
+            f"the name '{holder.name}' belongs to key {holder.id}, which another process is delivering",
+            "Run the command again when that is done.",
+        )
+    return KeyctlError(
+        Code.NAME_TAKEN,
+        f"the name '{holder.name}' belongs to key {holder.id}, which is {holder.status}",
+        "Rotate that key, revoke it first, or choose another name.",
+    )
 
 
 def succeed_pending(
@@ -77,10 +92,14 @@ def rotatable(tx: Writing, key_id: str, act: Act) -> Key:
     """
     key = _require(tx, key_id, act.at)
     if key.status in (Status.RETIRING, Status.RETIRED):
+        successor = selection.get(tx, str(key.replaced_by), now=act.at)
+        gone = successor is None or successor.status == Status.REVOKED
         raise KeyctlError(
             Code.LOST_RACE,
             f"key {key.id} has been rotated already; its successor is {key.replaced_by}",
-            "Rotate the successor if another rotation is what you want.",
+            f"The successor is revoked: create a new key '{key.name}'."
+            if gone
+            else "Rotate the successor if another rotation is what you want.",
         )
     if key.status not in (Status.ACTIVE, Status.EXPIRED):
         raise KeyctlError(
@@ -105,8 +124,7 @@ def activate(tx: Writing, key_id: str, act: Act, *, at: datetime, delivered_to: 
     was being delivered, and stays unusable.
     """
     _require_pending(tx, key_id, at)
-    tx.execute(update(keys).where(keys.c.id == key_id).values(activated_at=at, lease_until=None))
-    key = _require(tx, key_id, at)
+    key = _change(tx, key_id, at, activated_at=at, lease_until=None)
     _record(tx, act, Action.ACTIVATE, key, delivered_to=list(delivered_to))
     return key
 
@@ -114,7 +132,8 @@ def activate(tx: Writing, key_id: str, act: Act, *, at: datetime, delivered_to: 
 def switch(
     tx: Writing, key_id: str, act: Act, *, at: datetime, grace: timedelta, delivered_to: Sequence[str]
 ) -> tuple[Key, Key]:
-    """Make a delivered successor the current key and let its predecessor retire after `grace` from `at`.
+    """Make a delivered successor the current key and let its predecessor retire after `grace` from `at`, or
+    from now where the delivery took its time: waiting does not eat the grace.
 
     Returns the successor and the predecessor. Raises `KeyctlError` (conflict) when either is no longer what
     it was: a predecessor that was revoked meanwhile gets no successor.
@@ -128,10 +147,10 @@ def switch(
             "The successor was discarded.",
         )
     # The old key gives its name up first: the database allows one current key to a name at every statement.
-    tx.execute(update(keys).where(keys.c.id == old.id).values(retires_at=at + grace, replaced_by=key_id))
+    retires_at = (at if act.at - at < _PROMPT else act.at) + grace
+    retiring = _change(tx, old.id, at, retires_at=retires_at, replaced_by=key_id)
     new = activate(tx, key_id, act, at=at, delivered_to=delivered_to)
-    retiring = _require(tx, old.id, at)
-    _record(tx, act, Action.ROTATE, retiring, successor=key_id, retires_at=rfc3339(at + grace))
+    _record(tx, act, Action.ROTATE, retiring, successor=key_id, retires_at=rfc3339(retires_at))
     return new, retiring
 
 
@@ -143,11 +162,7 @@ def discard(tx: Writing, key_id: str, act: Act, *, reason: str) -> bool:
     key = selection.get(tx, key_id, now=act.at)
     if key is None or key.status != Status.PENDING:
         return False
-    tx.execute(
-        update(keys)
-        .where(keys.c.id == key_id)
-        .values(revoked_at=act.at, revoked_by=act.actor, revoke_reason=reason, lease_until=None)
-    )
+    _change(tx, key_id, act.at, revoked_at=act.at, revoked_by=act.actor, revoke_reason=reason, lease_until=None)
     _record(tx, act, Action.DISCARD, key, reason=reason)
     return True
 
@@ -180,13 +195,9 @@ def revoke(tx: Writing, key_ids: Sequence[str], act: Act, *, reason: str | None)
         if key.status == Status.REVOKED:
             unchanged.append(key)
             continue
-        tx.execute(
-            update(keys)
-            .where(keys.c.id == key_id)
-            .values(revoked_at=act.at, revoked_by=act.actor, revoke_reason=reason, lease_until=None)
-        )
+        values = {"revoked_at": act.at, "revoked_by": act.actor, "revoke_reason": reason, "lease_until": None}
+        changed.append(_change(tx, key_id, act.at, **values))
         _record(tx, act, Action.REVOKE, key, reason=reason, was=str(key.status))
-        changed.append(_require(tx, key_id, act.at))
     return Changed(changed, unchanged)
 
 
@@ -224,6 +235,23 @@ def _write_pending(
         expires_at=rfc3339(draft.expires_at) if draft.expires_at else None,
         replaces=replaces,
     )
+    return key
+
+
+def _change(tx: Writing, key_id: str, now: datetime, **values: object) -> Key:
+    """Write values to a key and return it as the database then has it.
+
+    Row security or a trigger can turn an update into nothing without an error; to report such a revocation
+    as done would leave a live key that everybody believes dead.
+    """
+    tx.execute(update(keys).where(keys.c.id == key_id).values(**values))
+    key = _require(tx, key_id, now)
+    if any(getattr(key, name) != value for name, value in values.items() if name in Key._fields):
+        raise KeyctlError(
+            Code.DATABASE_UNUSABLE,
+            f"the database did not take the change to key {key_id}",
+            "Check the database for row security and for triggers that are not ours.",
+        )
     return key
 
 

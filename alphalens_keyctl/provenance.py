@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
+from alphalens_keyctl.moments import utc_now
 from alphalens_keyctl.text import LONGEST_ACTOR, tame
 
 _LONGEST: Final = 2000  # characters of a link or a host's name
@@ -25,6 +26,10 @@ class Act(NamedTuple):
     at: datetime
     actor: str
     origin: Origin
+
+    def now(self) -> "Act":
+        """The same doing at the present instant: a question or a delivery may have taken its time."""
+        return self._replace(at=utc_now())
 
 
 class CiRun(NamedTuple):
@@ -49,7 +54,7 @@ _SYSTEMS: Final = (
 def recognise_ci(environment: Mapping[str, str]) -> CiRun | None:
     """The CI run that `environment` describes, or None. The values come from outside and are made inert."""
     for system, marker, project, url in _SYSTEMS:
-        if environment.get(marker):
+        if environment.get(marker, "").lower() not in ("", "false", "0"):
             page = _github_page(environment) if system == "github-actions" else environment.get(url or "")
             return CiRun(system, tame(environment.get(project, ""), longest=LONGEST_ACTOR), _web_page(page))
     return None

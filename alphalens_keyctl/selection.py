@@ -78,8 +78,9 @@ def status_at(now: datetime) -> ColumnElement[str]:
     c = keys.c
     return case(
         (c.status.in_([Status.PENDING, Status.REVOKED]), c.status),
+        # A key rotated out has given its name up: past its end it is retired, whichever end came first.
+        (and_(c.retires_at.is_not(None), or_(c.retires_at <= now, c.expires_at <= now)), Status.RETIRED.value),
         (c.expires_at <= now, Status.EXPIRED.value),
-        (c.retires_at <= now, Status.RETIRED.value),
         else_=c.status,
     )
 
@@ -143,6 +144,18 @@ def ids_starting_with(connection: Connection, start: str, *, limit: int) -> list
     return list(connection.scalars(query.order_by(keys.c.id).limit(limit)))
 
 
+def is_id_start(text_: str) -> bool:
+    """Whether a text may stand for the id that begins with it."""
+    return len(text_) >= SHORTEST_ID_START and text_.isascii() and text_.isalnum()
+
+
+def begins_id(connection: Connection, name: str) -> str | None:
+    """The id of a key that `name` would stand for as its start, if there is one."""
+    if not is_id_start(name):
+        return None
+    return connection.scalar(select(keys.c.id).where(_starts_with(keys.c.id, name)).limit(1))
+
+
 def lineage(connection: Connection, key: Key, *, now: datetime) -> list[Key]:
     """The line of successors that `key` stands in, oldest first, itself included."""
     line = [key]
@@ -175,14 +188,15 @@ def find(connection: Connection, reference: str | RawKey, *, now: datetime) -> K
     by_name = (
         _keys(now)
         .where(keys.c.name_folded == fold(reference))
-        .order_by(case((text(CURRENT_SQL), 0), else_=1), keys.c.created_at.desc(), keys.c.id)
+        # One that was never delivered comes last: it is not what anybody means by the name.
+        .order_by(
+            case((text(CURRENT_SQL), 0), (keys.c.activated_at.is_not(None), 1), else_=2),
+            keys.c.created_at.desc(),
+            keys.c.id,
+        )
         .limit(1)
     )
-    by_start = (
-        _keys(now).where(_starts_with(keys.c.id, reference)).limit(2)
-        if len(reference) >= SHORTEST_ID_START and reference.isascii() and reference.isalnum()
-        else None
-    )
+    by_start = _keys(now).where(_starts_with(keys.c.id, reference)).limit(2) if is_id_start(reference) else None
     for query in (by_name, by_start):
         if query is not None:
             found |= {row.id: Key._make(row) for row in connection.execute(query)}
@@ -190,13 +204,14 @@ def find(connection: Connection, reference: str | RawKey, *, now: datetime) -> K
         raise KeyctlError(
             Code.KEY_NOT_FOUND,
             f"no key is called '{reference}'",
-            "'alphalens-keyctl list --all' shows every key.",
+            "'alphalens-keyctl list --all' shows every key. "
+            f"An id may be cut to its first {SHORTEST_ID_START} characters or more.",
         )
     if len(found) > 1:
         raise KeyctlError(
             Code.AMBIGUOUS_KEY,
             f"'{reference}' fits more than one key: {', '.join(sorted(found))}",
-            "Write more of the id, or the whole of it.",
+            "Write the whole id of the one that is meant.",
         )
     return next(iter(found.values()))
 

@@ -1,5 +1,6 @@
 """Options, environment, `config.toml`, defaults → one frozen object. The first that says something wins."""
 
+import re
 import stat
 import tomllib
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from alphalens_keyctl.errors import Code, KeyctlError
 PROGRAM: Final = "alphalens-keyctl"
 DATABASE_FILE: Final = "keys.db"
 CONFIG_FILE: Final = "config.toml"
+_LARGEST_FILE: Final = 1 << 20  # bytes; a device has no end
 _LONGEST_WAIT: Final = 3600.0
 
 
@@ -41,14 +43,15 @@ def load(given: Given, *, config_folder: Path, data_folder: Path) -> Settings:
     """Settle every setting.
 
     The configuration file is `given.config_file`, which must then exist, or `config.toml` in
-    `config_folder`, which need not. Raises `KeyctlError` (configuration_invalid) naming the file and the key.
+    `config_folder`, which need not. Raises `KeyctlError`: configuration_invalid, naming the
+    file and the key; invalid_input for a given actor.
     """
     values: dict[str, Any] = {"database_url": str(data_folder / DATABASE_FILE)}
     values |= _read_file(given.config_file or config_folder / CONFIG_FILE, required=given.config_file is not None)
     if given.database_url is not None:
         values["database_url"] = _database_url(given.database_url, "the database URL")
     if given.actor is not None:
-        values["actor"] = _actor(given.actor, "the actor")
+        values["actor"] = text.parse_line(given.actor, what="actor", longest=text.LONGEST_ACTOR)
     return Settings(**values)
 
 
@@ -57,22 +60,23 @@ def _read_file(path: Path, *, required: bool) -> dict[str, Any]:
         if stat.S_ISFIFO(path.stat().st_mode):
             raise _invalid(f"the configuration file {path} is a FIFO, which may never answer")
         with path.open("rb") as file:
-            found = tomllib.load(file)
+            found = tomllib.loads(file.read(_LARGEST_FILE).decode("utf-8"))
     except FileNotFoundError:
         if required:
             raise _invalid(f"there is no configuration file {path}") from None
         return {}
     except OSError as error:
         raise _invalid(f"the configuration file {path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        # The parser's own message repeats the line, which may hold a password.
-        raise _invalid(f"the configuration file {path} is not valid TOML") from None
+    except (ValueError, RecursionError) as error:
+        # The parser's own message may repeat what stands there, a password even; the place is enough.
+        place = re.search(r" \(at line [0-9]+, column [0-9]+\)$", str(error))
+        raise _invalid(f"the configuration file {path} is not valid TOML{place[0] if place else ''}") from None
     return {key: _read_value(key, value, path) for key, value in found.items()}
 
 
 def _read_value(key: str, value: object, path: Path) -> object:
-    # A key of a file is shown only when it is harmless: it may hold anything.
-    shown = key if key.isascii() and key.isprintable() else ascii(key)
+    # A key of a file is shown only when it looks like one: it may be a URL that slipped to the wrong side.
+    shown = key if re.fullmatch(r"[A-Za-z0-9_-]{1,40}", key) else "a key that is no word"
     parse = _PARSERS.get(key)
     if parse is None:
         raise _invalid(f"{path}: '{keyformat.redact(shown)}' is not a setting", f"There are: {', '.join(NAMES)}.")
@@ -82,6 +86,8 @@ def _read_value(key: str, value: object, path: Path) -> object:
 def _database_url(value: object, where: str) -> str:
     if not isinstance(value, str):
         raise _invalid(f"{where} must be a text")
+    if keyformat.resembles_raw_key(value):
+        raise _invalid(f"{where} holds a raw key", "Name a database there. Consider the key leaked: rotate it.")
     if not value:
         # In CI a secret that is not there arrives as an empty variable. The default database instead would
         # be another one than was meant.

@@ -50,7 +50,7 @@ def parse_line(text: str, *, what: str, longest: int) -> str:
             "Keep raw keys out of metadata; name a key by its id.",
         )
     if not text:
-        raise _refusal(what, "is empty", f"Give a {what} of 1 to {longest} characters.")
+        raise _refusal(what, "is empty", f"It takes 1 to {longest} characters.")
     if len(text) > longest:
         raise _refusal(what, f"is {len(text)} characters long", f"Keep it to {longest} characters.")
     for character in text:
@@ -123,7 +123,8 @@ def _problem_with(character: str) -> str | None:
     if category == "Cs":
         return "bytes that are not UTF-8"
     if category in _REFUSED_CATEGORIES or character in _REFUSED:
-        return f"the character U+{ord(character):04X}"
+        name = unicodedata.name(character, "")
+        return f"the character U+{ord(character):04X}" + (f" ({name})" if name else "")
     if category == "Zs" and character != " ":
         return f"the space U+{ord(character):04X}, which looks like another"
     return None

@@ -156,7 +156,7 @@ def test_a_list_for_people_stops_at_100_and_says_so_and_one_for_programs_does_no
     shown = on_terminal(keyctl, "list").text
     assert shown.count("key-") == 100
     footer = " ".join(shown.split())
-    assert "100 of 103 keys: --limit shows more, and 1 key revoked or retired: --all shows them" in footer
+    assert "100 of 103 keys: --limit 103 shows all, and 1 key revoked or retired: --all shows them" in footer
     assert keyctl.ok("list").stdout.count("key-") == 100
     assert keyctl.ok("list", "--limit", "102").stdout.count("key-") == 102
     whole = keyctl.ok("list", "--limit", "500").stdout

@@ -111,7 +111,7 @@ def test_without_a_terminal_nothing_is_asked(keyctl: Keyctl) -> None:
     assert keyctl.keys()[0]["status"] == "revoked"
 
 
-@pytest.mark.parametrize("option", ["--yes", "--dry-run", "--json"])
+@pytest.mark.parametrize("option", ["--yes", "--dry-run"])
 def test_on_a_terminal_nothing_is_asked_either_where_the_answer_is_clear(keyctl: Keyctl, option: str) -> None:
     keyctl.create("ci")
     shown = on_terminal(keyctl, "revoke", "ci", option)

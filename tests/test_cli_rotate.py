@@ -162,12 +162,12 @@ def test_the_id_of_a_key_that_was_rotated_already_is_refused(keyctl: Keyctl) -> 
     assert [key["status"] for key in keyctl.keys()] == ["active", "retired", "retiring"]  # noqa: SIM118  # no dict
 
 
-def test_an_expired_key_can_be_rotated_and_stays_expired(keyctl: Keyctl, database: Database) -> None:
+def test_an_expired_key_can_be_rotated_and_is_retired_then(keyctl: Keyctl, database: Database) -> None:
     old, old_id = keyctl.create("ci")
     change(database, old_id, expires_at=datetime.now(UTC) - timedelta(days=1))
     rotated = keyctl.ok("rotate", "ci", "--expires", "never")
     assert f"The old key {old_id} had expired and opens nothing." in rotated.stderr
-    assert reason(keyctl, old) == "expired"
+    assert reason(keyctl, old) == "retired"
     assert keyctl.opens(rotated.stdout.strip())
 
 

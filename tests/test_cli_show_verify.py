@@ -89,7 +89,8 @@ def test_a_name_that_fits_the_id_of_another_key_is_ambiguous_rather_than_guessed
     """Whoever may name keys could otherwise direct a revocation elsewhere."""
     victim = put(database, "victim", raw=with_id("abcdef111111"))
     for name in ("abcdef", "abcdef11111"):
-        _, trap = keyctl.create(name)
+        assert keyctl("create", name).status == 6
+        trap = put(database, name)
         for command in ("show", "revoke", "rotate"):
             refused = keyctl(command, name, "--json")
             assert (refused.status, refused.stdout, refused.error["code"]) == (2, "", "ambiguous_key")

@@ -1,6 +1,5 @@
 """The application: its commands and the options that stand before them."""
 
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,8 +33,8 @@ app = typer.Typer(
     "5 a check found something, 6 conflict, 7 the surroundings failed, 130 interrupted.",
     add_completion=False,
     pretty_exceptions_enable=False,
-    # Rich would colour the help in a pipe where FORCE_COLOR or GITHUB_ACTIONS is set.
-    rich_markup_mode="rich" if channel.is_terminal(sys.stdout) else None,
+    # Rich's boxes cut the names of options at 40 columns, and colour a pipe under FORCE_COLOR.
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -88,18 +87,24 @@ def options(
         raise typer.Exit(2)
     if ctx.resilient_parsing:
         return
-    asked_at = ctx.obj
-    assert isinstance(asked_at, datetime)  # noqa: S101  # the entry put it there
+    asked_at, machine = ctx.obj  # the entry put it there
+    assert isinstance(asked_at, datetime)  # noqa: S101  # for the types
     ctx.obj = run.start(
-        asked_at, database_url=database, actor=actor, config_file=config, quiet=quiet, no_color=no_color
+        asked_at,
+        database_url=database,
+        actor=actor,
+        config_file=config,
+        quiet=quiet,
+        no_color=no_color,
+        machine=machine,
     )
 
 
-app.command(name="create")(create.create)
-app.command(name="list")(list_.list_keys)
-app.command(name="show")(show.show)
-app.command(name="revoke")(revoke.revoke)
-app.command(name="rotate")(rotate.rotate)
-app.command(name="verify")(verify.verify)
+app.command(name="create", short_help="Create a key and show it once.")(create.create)
+app.command(name="list", short_help="List keys.")(list_.list_keys)
+app.command(name="show", short_help="Show everything about one key.")(show.show)
+app.command(name="revoke", short_help="Switch keys off for good.")(revoke.revoke)
+app.command(name="rotate", short_help="Replace a key by a successor.")(rotate.rotate)
+app.command(name="verify", short_help="Say whether a raw key opens.")(verify.verify)
 app.add_typer(audit.app, name="audit")
 app.add_typer(db.app, name="db")

@@ -9,7 +9,7 @@ import typer
 from alphalens_keyctl import text
 from alphalens_keyctl.cli import standard_input
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.keyformat import MalformedKeyError, RawKey, parse
+from alphalens_keyctl.keyformat import MalformedKeyError, RawKey, is_id, parse
 
 _Word = TypeVar("_Word", bound=StrEnum)
 
@@ -41,7 +41,7 @@ CsvOption = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
 def one_of(words: type[_Word], given: str, what: str) -> _Word:
     """A word of a closed list. Raises `KeyctlError` (usage) that names the list."""
     try:
-        return words(given)
+        return words(given.lower())
     except ValueError:
         raise KeyctlError(Code.USAGE, f"there is no {what} '{given}'", f"There are: {', '.join(words)}.") from None
 
@@ -78,4 +78,5 @@ def _ids_starting_with(context: typer.Context, start: str) -> list[str]:
     # TAB never makes a database, and never waits long for one.
     database = Database.open(parse_address(begun.settings.database_url), begun.limits, create=False)
     with database.reading() as connection:
-        return selection.ids_starting_with(connection, start, limit=50)
+        # A row written by hand can have any id, and zsh runs what it completes.
+        return list(filter(is_id, selection.ids_starting_with(connection, start, limit=50)))

@@ -47,7 +47,9 @@ def audit(
             help="Only this key; by name, every key that had it.",
         ),
     ] = None,
-    actor: Annotated[str | None, typer.Option("--actor", show_default=False, help="Only what this actor did.")] = None,
+    actor: Annotated[
+        str | None, typer.Option("--actor", metavar="TEXT", show_default=False, help="Only what this actor did.")
+    ] = None,
     action: Annotated[
         str | None, typer.Option("--action", metavar="ACTION", show_default=False, help="For example key.revoke.")
     ] = None,
@@ -63,6 +65,7 @@ def audit(
         int | None,
         typer.Option(
             "--limit",
+            metavar="N",
             min=0,
             max=MOST_ROWS,
             show_default=False,
@@ -75,6 +78,7 @@ def audit(
 ) -> None:
     """Show who changed which key when, oldest first."""
     if ctx.invoked_subcommand is not None:
+        _refuse_options_before(ctx, ctx.invoked_subcommand)
         return
     run = runs.of(ctx)
     from alphalens_keyctl import audit as log
@@ -95,7 +99,7 @@ def audit(
             wanted = wanted._replace(key_ids=selection.meant_by(connection, reference, now=now))
         if machine is not None:
             events = log.read(connection, wanted, limit=limit)
-            channel.write(documents.events_as(machine, events))
+            channel.write(documents.events_as(machine, events), utf8=True)
             return
         shown = list(log.read(connection, wanted, limit=TERMINAL_LIMIT if limit is None else limit))
         total = log.count(connection, wanted)
@@ -121,19 +125,18 @@ def verify(
     """Walk the whole log: exit 0 when it is sound, 5 with the first break and its kind when not."""
     run = runs.of(ctx)
     from alphalens_keyctl import audit as log
-    from alphalens_keyctl.output import channel, documents
+    from alphalens_keyctl.output import documents
 
     saved = None if head is None else _read_head(head)
     with run.database() as database, database.reading(tolerant=True) as connection:
         verdict = log.verify(connection, saved)
     if json:
-        channel.write([documents.json_document(documents.verdict_object(verdict))])
+        said = documents.json_document(documents.verdict_object(verdict))
     else:
         from alphalens_keyctl.output.words import log_verdict
 
-        channel.write([log_verdict(verdict, extends=saved is not None) + "\n"])
-    if verdict.broken is not None:
-        raise typer.Exit(FOUND)
+        said = log_verdict(verdict, extends=saved is not None) + "\n"
+    runs.answer(said, status=0 if verdict.broken is None else FOUND)
 
 
 @app.command()
@@ -149,6 +152,17 @@ def head(ctx: typer.Context, json: JsonOption = False) -> None:
         channel.write([documents.json_document(last)])
     else:
         channel.write(f"{name:<5} {value if value is not None else '-'}\n" for name, value in last.items())
+
+
+def _refuse_options_before(ctx: typer.Context, subcommand: str) -> None:
+    """An option that goes unheard is worse than one refused: `audit --json verify` would print no JSON."""
+    given = [name for name, value in ctx.params.items() if value not in (None, False)]
+    if given:
+        raise KeyctlError(
+            Code.USAGE,
+            f"--{given[0]} stands before '{subcommand}', which does not hear it",
+            f"Write it after '{subcommand}', if it has that option.",
+        )
 
 
 def _read_head(source: str) -> "Head":

@@ -15,14 +15,19 @@ from alphalens_keyctl.moments import parse_expiry
 def create(
     ctx: typer.Context,
     name: Annotated[
-        str, typer.Argument(help="What the key is called; letter case does not matter.", show_default=False)
+        str,
+        typer.Argument(metavar="NAME", help="What the key is called; letter case does not matter.", show_default=False),
     ],
     expires: Annotated[
         str,
         typer.Option("--expires", metavar="WHEN", help="30m 24h 7d 4w, 2027-01-31, an instant, or never."),
     ] = "never",
-    owner: Annotated[str | None, typer.Option("--owner", help="Who answers for it.", show_default=False)] = None,
-    purpose: Annotated[str | None, typer.Option("--purpose", help="What it is for.", show_default=False)] = None,
+    owner: Annotated[
+        str | None, typer.Option("--owner", metavar="TEXT", help="Who answers for it.", show_default=False)
+    ] = None,
+    purpose: Annotated[
+        str | None, typer.Option("--purpose", metavar="TEXT", help="What it is for.", show_default=False)
+    ] = None,
     label: Annotated[
         list[str] | None,
         typer.Option("--label", metavar="K=V", help="A label; repeat for more.", show_default=False),
@@ -71,4 +76,5 @@ def create(
         channel.write([documents.json_document(documents.created_object(result, []))])
     elif not json and (result.raw is None or delivery.stdout_name() != "terminal"):
         done = "Created key" if result.raw else "Nothing to do: there is a key"
-        run.note(f"{done} '{result.key.name}' with id {result.key.id}.")
+        ended = ", but it has expired: rotate it" if result.key.status == "expired" else ""
+        run.note(f"{done} '{result.key.name}' with id {result.key.id}{ended}.")

@@ -23,6 +23,10 @@ from alphalens_keyctl.settings import PROGRAM
 COMPLETE_VARIABLE: Final = "_ALPHALENS_KEYCTL_COMPLETE"
 _MACHINE_FORMATS: Final = frozenset({"--json", "--jsonl"})
 
+_BEFORE_THE_COMMAND: Final = frozenset(
+    {"--database", "--config", "--actor", "--quiet", "--no-color", "--debug", "--version"}
+)
+
 
 def main() -> int:
     """Run the command that the arguments name; returns the exit status."""
@@ -40,7 +44,7 @@ def main() -> int:
             _refuse_raw_keys(arguments)
         from alphalens_keyctl.cli.app import app
 
-        status = app(arguments, prog_name=PROGRAM, standalone_mode=False, obj=asked_at)
+        status = app(arguments, prog_name=PROGRAM, standalone_mode=False, obj=(asked_at, _for_machine(arguments)))
         return status if isinstance(status, int) else 0
     except channel.ReaderGoneError:
         return 0  # `list | head` has what it wanted
@@ -87,17 +91,25 @@ def _refuse_raw_keys(arguments: Sequence[str]) -> None:
         )
 
 
+def _options(arguments: Sequence[str]) -> Sequence[str]:
+    return arguments[: arguments.index("--")] if "--" in arguments else arguments
+
+
+def _for_machine(arguments: Sequence[str]) -> bool:
+    """Whether a machine reads along. Looked up in the raw arguments, since some errors come before parsing."""
+    return not _MACHINE_FORMATS.isdisjoint(_options(arguments))
+
+
 def _fail(error: BaseException, arguments: Sequence[str]) -> int:
     told = _as_keyctl_error(error)
-    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    if _MACHINE_FORMATS.intersection(options):
+    if _for_machine(arguments):
         document = {"code": told.code.value, "message": redact(told.message), "hint": redact(told.hint)}
         channel.note(json.dumps({"error": document}))
     else:
         channel.note(f"error: {for_terminal(told.message)}")
         if told.hint:
             channel.note(f"hint: {for_terminal(told.hint)}")
-    if "--debug" in options:
+    if "--debug" in _options(arguments):
         # Frames and messages only: the locals of a frame may hold a raw key.
         channel.note("".join(traceback.format_exception(error)).rstrip())
     return told.code.exit_status
@@ -133,4 +145,9 @@ def _was_interrupted(error: BaseException) -> bool:
 
 def _help_hint(error: typer.TyperException) -> str:
     context = getattr(error, "ctx", None)
+    option = getattr(error, "option_name", "")
+    if option in _BEFORE_THE_COMMAND and context is not None and context.parent is not None:
+        return f"{option} stands before the command: {PROGRAM} {option} … {context.info_name}"
+    if option in _MACHINE_FORMATS and context is not None and context.parent is None:
+        return f"{option} stands after the command."
     return f"Try '{context.command_path if context is not None else PROGRAM} --help'."

@@ -26,7 +26,9 @@ def list_keys(
     name: Annotated[
         str | None, typer.Option("--name", metavar="GLOB", show_default=False, help="Names, with * and ?.")
     ] = None,
-    owner: Annotated[str | None, typer.Option("--owner", show_default=False, help="Exactly this owner.")] = None,
+    owner: Annotated[
+        str | None, typer.Option("--owner", metavar="TEXT", show_default=False, help="Exactly this owner.")
+    ] = None,
     label: Annotated[
         list[str] | None,
         typer.Option("--label", metavar="K=V", show_default=False, help="Labelled so; repeat for more."),
@@ -57,6 +59,7 @@ def list_keys(
         int | None,
         typer.Option(
             "--limit",
+            metavar="N",
             min=0,
             max=MOST_ROWS,
             show_default=False,
@@ -89,7 +92,7 @@ def list_keys(
     with run.database() as database, database.reading() as connection:
         if machine is not None:
             found = selection.documents(connection, wanted, sort=order, limit=limit, now=now)
-            channel.write(documents.keys_as(machine, found))
+            channel.write(documents.keys_as(machine, found), utf8=True)
             return
         keys = selection.read(connection, wanted, sort=order, limit=TERMINAL_LIMIT if limit is None else limit, now=now)
         total = selection.count(connection, wanted, now=now)

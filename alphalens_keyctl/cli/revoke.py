@@ -1,12 +1,20 @@
 """`revoke KEY…`: switch keys off for good."""
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from alphalens_keyctl import text
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.arguments import JsonOption, complete_key, parse_key
+from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.moments import utc_now
+
+if TYPE_CHECKING:
+    from alphalens_keyctl.database import Writing
+    from alphalens_keyctl.keyformat import RawKey
+    from alphalens_keyctl.models import Key
 
 
 def revoke(
@@ -20,7 +28,9 @@ def revoke(
             help="Names, ids, starts of ids of 6 or more characters, or - for a raw key on stdin.",
         ),
     ],
-    reason: Annotated[str | None, typer.Option("--reason", help="Why, for the log.", show_default=False)] = None,
+    reason: Annotated[
+        str | None, typer.Option("--reason", metavar="TEXT", help="Why, for the log.", show_default=False)
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: JsonOption = False,
@@ -33,6 +43,7 @@ def revoke(
     from alphalens_keyctl import lifecycle, selection
     from alphalens_keyctl.models import Status
     from alphalens_keyctl.output import channel, documents
+    from alphalens_keyctl.output.inert import for_terminal
 
     why = None if reason is None else text.parse_line(reason, what="reason", longest=text.LONGEST_REASON)
     references = [parse_key(key) for key in keys]
@@ -41,23 +52,38 @@ def revoke(
             named = [selection.find(connection, reference, now=run.act.at) for reference in references]
         found = list({key.id: key for key in named}.values())
         live = [key for key in found if key.status != Status.REVOKED]
-        if live and not (yes or dry_run or json) and runs.can_ask():
+        if live and not (yes or dry_run) and runs.can_ask():
             for key in live:
-                run.note(f"  {key.name} ({key.id}, {key.status})")
+                channel.note(f"  {key.name} ({key.id}, {key.status})")
             runs.confirm(f"Revoke {'this key' if len(live) == 1 else f'these {len(live)} keys'} for good?")
         if dry_run:
             done = lifecycle.Changed(live, [key for key in found if key.status == Status.REVOKED])
         else:
             with database.writing() as tx:
-                done = lifecycle.revoke(tx, [key.id for key in found], run.act, reason=why)
+                _refuse_if_changed(tx, references, named)
+                done = lifecycle.revoke(tx, [key.id for key in found], run.act.now(), reason=why)
         with database.reading() as connection:
             siblings = selection.still_opening(connection, [key.id for key in done.changed], now=run.act.at)
     if json:
-        channel.write([documents.json_document(documents.changed_object(done, dry_run=dry_run))])
+        runs.report(documents.json_document(documents.changed_object(done, dry_run=dry_run)))
         return
     verb = "Would revoke" if dry_run else "Revoked"
-    lines = [f"{verb} key '{key.name}' ({key.id}).\n" for key in done.changed]
-    lines += [f"Key '{key.name}' ({key.id}) was revoked already.\n" for key in done.unchanged]
-    channel.write(lines)
+    lines = [f"{verb} key '{key.name}' ({key.id})." for key in done.changed]
+    lines += [f"Key '{key.name}' ({key.id}) was revoked already." for key in done.unchanged]
+    runs.report("".join(for_terminal(line) + "\n" for line in lines))
     for key in siblings:
         run.note(f"Mind: key {key.id}, also called '{key.name}', still opens: it is {key.status}.")
+
+
+def _refuse_if_changed(tx: "Writing", references: "Sequence[str | RawKey]", named: "Sequence[Key]") -> None:
+    """Since the key was looked up, or shown in the question, a rotation may have given its name to another."""
+    from alphalens_keyctl import selection
+
+    now = utc_now()
+    for reference, key in zip(references, named, strict=True):
+        if selection.find(tx, reference, now=now).id != key.id:
+            raise KeyctlError(
+                Code.LOST_RACE,
+                f"'{key.name}' means another key than a moment ago; nothing was changed",
+                "Look at it again, then repeat the command.",
+            )

@@ -36,6 +36,7 @@ class Run:
     act: Act
     quiet: bool
     color: bool
+    machine: bool
 
     @property
     def in_github_actions(self) -> bool:
@@ -51,9 +52,14 @@ class Run:
     @contextmanager
     def database(self, *, create: bool = True) -> Iterator["Database"]:
         """The database, open, and cleaned of what killed processes left."""
-        from alphalens_keyctl.database import Database, parse_address
+        from alphalens_keyctl.database import Database, exists, parse_address
 
-        database = Database.open(parse_address(self.settings.database_url), self.limits, create=create)
+        address = parse_address(self.settings.database_url)
+        was_there = exists(address)
+        database = Database.open(address, self.limits, create=create)
+        if not was_there:
+            # A path with a slip of the pen in it makes an empty database as well.
+            self.note(f"Made a new database at {address.display}.")
         try:
             _clean_up(database, self.act)
             yield database
@@ -66,8 +72,8 @@ class Run:
         return Screen.of_stdout(color=self.color)
 
     def note(self, text: str) -> None:
-        """Say something beside the result, on stderr."""
-        if not self.quiet:
+        """Say something beside the result, on stderr; for machines that is where an error's document goes."""
+        if not (self.quiet or self.machine):
             channel.note(text)
 
 
@@ -79,6 +85,7 @@ def start(
     config_file: Path | None,
     quiet: bool,
     no_color: bool,
+    machine: bool = False,
 ) -> Run:
     """Settle settings and actor from the options and the process's surroundings."""
     from platformdirs import user_config_path, user_data_path
@@ -102,7 +109,7 @@ def start(
         origin=provenance.origin(host=platform.node(), os_user=os_user, ci=ci),
     )
     color = not (no_color or os.environ.get("NO_COLOR"))
-    return Run(asked_at, settings, act, quiet, color)
+    return Run(asked_at, settings, act, quiet, color, machine)
 
 
 def of(context: typer.Context) -> Run:
@@ -119,8 +126,29 @@ def confirm(question: str) -> None:
     """
     sys.stderr.write(f"{question} [y/N]: ")
     sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+    said = b""
+    try:
+        said = sys.stdin.buffer.readline()
+    finally:
+        if not said.endswith(b"\n"):  # Ctrl-C or the end of input leave the cursor behind the question
+            sys.stderr.write("\n")
+    if said.strip().lower() not in (b"y", b"yes"):
         raise KeyctlError(Code.DECLINED, "not confirmed", "Nothing was changed.")
+
+
+def report(text: str) -> None:
+    """Write what a change did. Where that fails, say that the change itself stands."""
+    try:
+        channel.write([text])
+    except KeyctlError as error:
+        raise KeyctlError(error.code, error.message, "The change was made; only the report failed.") from error
+
+
+def answer(text: str, *, status: int) -> None:
+    """Write a verdict and leave with its exit status, whether or not somebody still reads."""
+    with suppress(channel.ReaderGoneError):
+        channel.write([text])
+    raise typer.Exit(status)
 
 
 def can_ask() -> bool:

@@ -17,7 +17,7 @@ from alphalens_keyctl.database import faults, postgresql, schema, sqlite
 from alphalens_keyctl.database.address import Address, PostgreSQLAddress, SQLiteAddress, parse_address
 from alphalens_keyctl.errors import Code, KeyctlError
 
-__all__ = ["Address", "Attempts", "Database", "Limits", "Writing", "parse_address"]
+__all__ = ["Address", "Attempts", "Database", "Limits", "Writing", "exists", "parse_address"]
 
 # A transaction that is the only writing one of this program. Only `Database.writing` makes it, so a function
 # that takes it cannot be called without the lock that keeps the chain and the successors single.
@@ -31,6 +31,11 @@ class Limits:
     connect_timeout: float = 5.0
     lock_timeout: float = 5.0
     query_timeout: float = 60.0
+
+
+def exists(address: Address) -> bool:
+    """Whether there is a database to open. A server is there or not; only opening tells, so it counts as there."""
+    return isinstance(address, PostgreSQLAddress) or sqlite.exists(address.path)
 
 
 class Attempts(Protocol):
@@ -109,7 +114,7 @@ class Database:
         """Bring the schema to the latest revision; nothing happens where it is. Two at once do no harm."""
         with self.writing() as tx:
             if isinstance(self.address, PostgreSQLAddress):
-                tx.exec_driver_sql("SET LOCAL statement_timeout = 0")
+                postgresql.lift_limits(tx)
             schema.upgrade(tx)
 
     def schema(self) -> schema.Schema:

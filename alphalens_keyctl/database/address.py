@@ -9,6 +9,8 @@ from urllib.parse import unquote, urlsplit
 from alphalens_keyctl.errors import Code, KeyctlError
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?")
+# Blanks or quotes around it, no scheme, libpq's keyword form: nobody names a file like this.
+_MEANT_AS_URL = re.compile(r"""^[\s"']|\s$|^//|://|:[^/]*@|\b(password|host|dbname|user)\s*=""", re.IGNORECASE)
 _POSTGRESQL: Final = frozenset({"postgresql", "postgres", "postgresql+psycopg"})
 _SECRET_PARAMETERS: Final = frozenset({"password", "sslpassword", "passfile"})
 _FORMS: Final = "Use a path, sqlite:///PATH or postgresql://USER@HOST/DATABASE."
@@ -56,19 +58,17 @@ def parse_address(text: str) -> Address:
     if "\0" in text or "\n" in text:
         raise _refusal("the database URL holds a control character")
     scheme = _SCHEME.match(text)
-    if scheme is None or (len(scheme[1]) == 1 and not scheme[2]):
+    if scheme is None or not (scheme[2] or scheme[1].lower() in {"sqlite", *_POSTGRESQL}):
+        if _MEANT_AS_URL.search(text):
+            # Taken for a path, another database than was meant would be made, named after the password.
+            raise _refusal("the database URL cannot be read")
         return _sqlite(text)
     name = scheme[1].lower()
     if name == "sqlite":
         return _sqlite_url(text)
     if name in _POSTGRESQL:
         return _postgresql(text, scheme)
-    if scheme[2]:
-        raise _refusal(f"no database is known by the scheme '{name}'")
-    if "@" in text:
-        # Taken for a path, the password would be shown in every message.
-        raise _refusal("the database URL has no scheme")
-    return _sqlite(text)
+    raise _refusal(f"no database is known by the scheme '{name}'")
 
 
 def _sqlite_url(text: str) -> SQLiteAddress:
@@ -104,7 +104,7 @@ def _postgresql(text: str, scheme: re.Match[str]) -> PostgreSQLAddress:
         raise _refusal("a bare '#' stands in the URL", _ESCAPE)
     try:
         parts = urlsplit("postgresql://" + rest)
-        query = [pair.partition("=")[::2] for pair in parts.query.split("&")]
+        query = [pair.partition("=") for pair in parts.query.split("&") if parts.query]
         ports = [host.rpartition("]")[2].partition(":")[2] for host in parts.netloc.rpartition("@")[2].split(",")]
     except ValueError:
         raise _refusal("the database URL cannot be read", _ESCAPE) from None
@@ -115,7 +115,10 @@ def _postgresql(text: str, scheme: re.Match[str]) -> PostgreSQLAddress:
     # Where the host was forgotten, the password stands in the place of the port.
     if any(port and not (port.isascii() and port.isdigit()) for port in ports):
         raise _refusal("the URL's port is not a number", _ESCAPE)
-    secrets = [password, *(value for name, value in query if unquote(name) in _SECRET_PARAMETERS)]
+    if not all(equals for _, equals, _ in query):
+        # libpq would repeat what stands there, and it may be the end of a password with a bare '&'.
+        raise _refusal("a parameter of the URL has no '='", _ESCAPE)
+    secrets = [password, *(value for name, _, value in query if unquote(name) in _SECRET_PARAMETERS)]
     forms = {form for secret in secrets for form in (secret, unquote(secret)) if form}
     return PostgreSQLAddress(
         conninfo="postgresql://" + rest,
@@ -124,7 +127,7 @@ def _postgresql(text: str, scheme: re.Match[str]) -> PostgreSQLAddress:
     )
 
 
-_ESCAPE: Final = "Write such characters in a user name or password as %40 for @, %3A for :, %2F for /."
+_ESCAPE: Final = "Write such characters in a user name or password as %40 for @, %3A for :, %2F for /, %26 for &."
 
 
 def _refusal(problem: str, hint: str = _FORMS) -> KeyctlError:

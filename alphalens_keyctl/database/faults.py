@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from alphalens_keyctl.database.address import Address
 from alphalens_keyctl.errors import Code, KeyctlError
@@ -35,7 +35,8 @@ def translated(address: Address) -> Iterator[None]:
         yield
     except SQLAlchemyError as error:
         raise explain(error, address) from error
-    except UnicodeDecodeError as error:
+    except (TypeError, ValueError) as error:
+        # What the mapping, or the renderer of a stream, raises for a value that no program of ours wrote.
         raise _damaged(address) from error
 
 
@@ -70,6 +71,8 @@ def _explain_postgresql(error: DBAPIError, address: Address) -> KeyctlError:
         return KeyctlError(Code.DATABASE_BUSY, "the database gave way to another transaction", _BUSY_HINT)
     if isinstance(error, IntegrityError) or (state or "").startswith("23"):
         return _constraint(said)
+    if isinstance(error, DataError) and state is None:
+        return _damaged(address)  # a time that Python cannot hold
     if state in ("42501", "25006"):
         return KeyctlError(
             Code.DATABASE_UNUSABLE,

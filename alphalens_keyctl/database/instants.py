@@ -16,10 +16,15 @@ class microsecond_text(FunctionElement[str]):  # noqa: N801  # reads as the SQL 
 
 @compiles(microsecond_text, "sqlite")
 def _(element: Any, compiler: Any, **options: Any) -> str:
-    return f"replace({compiler.process(element.clauses, **options)}, ' ', 'T') || 'Z'"
+    column = compiler.process(element.clauses, **options)
+    # NULL for every other spelling, so that two that are stored differently never look the same.
+    known = f"typeof({column}) = 'text' AND substr({column}, 11, 1) = ' '"
+    return f"CASE WHEN {known} THEN replace({column}, ' ', 'T') || 'Z' END"
 
 
 @compiles(microsecond_text, "postgresql")
 def _(element: Any, compiler: Any, **options: Any) -> str:
     column = compiler.process(element.clauses, **options)
-    return f"""to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+    # The era, because 2026 BC would look the same without it.
+    return f"""to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+        || CASE WHEN {column} < '0001-01-01 00:00:00+00' THEN ' BC' ELSE '' END"""

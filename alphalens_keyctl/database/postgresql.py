@@ -37,15 +37,19 @@ def make_engine(
     except psycopg.Error as error:
         said = address.scrub(str(error).strip())
         raise KeyctlError(Code.CONFIGURATION, f"the database URL is not valid: {said}") from None
-    parameters.setdefault("connect_timeout", max(1, round(connect_timeout)))
+    # libpq takes it for each host in turn, and less than 2 for 2.
+    hosts = str(parameters.get("host", "")).count(",") + 1
+    parameters.setdefault("connect_timeout", max(2, round(connect_timeout / hosts)))
     parameters.setdefault("application_name", "alphalens-keyctl")
 
     class BoundedConnection(psycopg.Connection[Any]):
         """A server that was stopped in its tracks keeps the socket open and says nothing: no limit of the
         server's own ever fires, so the client keeps one too."""
 
+        answer_limit: float | None = query_timeout + _PATIENCE
+
         def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-            limit = query_timeout + _PATIENCE if timeout is None else timeout
+            limit = self.answer_limit if timeout is None else timeout
             try:
                 return super().wait(gen, interval, timeout=limit)
             except psycopg.errors._WaitTimeout:
@@ -71,7 +75,15 @@ def make_engine(
 
 def _limit_transactions(engine: Engine, *, lock_timeout: float, query_timeout: float) -> None:
     @event.listens_for(engine, "connect")
-    def remember_user(connection: Any, record: Any) -> None:
+    def know(connection: Any, record: Any) -> None:
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding not in (None, "UTF8"):
+            # Names that it cannot hold would be found missing only when somebody looks for them.
+            raise KeyctlError(
+                Code.DATABASE_UNUSABLE,
+                f"the database is encoded in {encoding}, and names may be any text",
+                "Create it with ENCODING 'UTF8'.",
+            )
         record.info["database_user"] = connection.info.user
 
     @event.listens_for(engine, "begin")
@@ -89,6 +101,12 @@ _SETTINGS: Final = text(
     # What a role or a database may have set otherwise: psycopg reads times in ISO style alone.
     " set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO, MDY', true)"
 )
+
+
+def lift_limits(connection: Connection) -> None:
+    """Let the transaction's statements take what they take: a migration of a large table does."""
+    connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+    connection.connection.driver_connection.answer_limit = None  # type: ignore[union-attr]  # our own class
 
 
 def become_only_writer(connection: Connection) -> None:
@@ -118,6 +136,11 @@ class SessionAttempts:
                 pooled = self._is_pooled(connection)
                 if not pooled:
                     connection.execute(_HOLD, {"lock": _lock_number(key_id)})
+                    # Of a machine that lost its power nothing is heard: without these the server would keep
+                    # its lock for hours.
+                    connection.exec_driver_sql(
+                        "SET tcp_keepalives_idle = 20; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 4"
+                    )
             yield LEASE if pooled else None
         finally:
             # Thrown away rather than returned: the lock goes with the session.
@@ -128,7 +151,8 @@ class SessionAttempts:
 
     def runs(self, connection: Connection, key_id: str) -> bool:
         """Whether a session still holds the key's lock. Leases are judged by their end, not here."""
-        free = connection.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": _lock_number(key_id)})
+        # Shared, so that two that look at once do not take each other for the holder.
+        free = connection.scalar(text("SELECT pg_try_advisory_xact_lock_shared(:lock)"), {"lock": _lock_number(key_id)})
         return not free
 
     @staticmethod

@@ -18,7 +18,6 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from alphalens_keyctl.errors import Code, KeyctlError
 
 WRITES: Final = "alphalens_keyctl_writes"
-_MAGIC: Final = b"SQLite format 3\0"
 _BIRTH_LOCK: Final = 0
 
 
@@ -81,14 +80,13 @@ def exists(path: Path) -> bool:
     if found.st_size == 0:
         # A new database is moved here complete, so an empty file is one that lost its contents. To SQLite it
         # would be a fresh database: every key unknown, and nobody told.
-        raise _unusable(path, "is empty: it was cut off", "Restore it from a backup, or remove it to start anew.")
-    try:
-        with path.open("rb") as file:
-            magic = file.read(len(_MAGIC))
-    except OSError as error:
-        raise _unusable(path, f"cannot be read ({error.strerror})") from error
-    if magic != _MAGIC:
-        raise _unusable(path, "is not a SQLite database")
+        raise _unusable(
+            path,
+            "is empty: it was cut off",
+            "Restore it from a backup, or remove it and its -wal and -shm to start anew.",
+        )
+    # Not opened even to look at its first bytes: closing it again would drop every lock that SQLite holds on
+    # it in this process. SQLite itself tells what is no database, and leaves it alone.
     return True
 
 
@@ -105,7 +103,7 @@ def bring_to_life(path: Path, fill: Callable[[Path], None], *, lock_timeout: flo
             if exists(path):
                 return
             draft = path.with_name(path.name + "-new")
-            for leftover in (draft, Path(f"{draft}-wal"), Path(f"{draft}-shm"), Path(f"{draft}-journal")):
+            for leftover in (draft, *_companions(draft)):
                 leftover.unlink(missing_ok=True)
             os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW, 0o600))
             fill(draft)
@@ -114,6 +112,10 @@ def bring_to_life(path: Path, fill: Callable[[Path], None], *, lock_timeout: flo
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             connection.close()
             _sync(draft)
+            # What a removed database left: SQLite would play its old log into the new file, and keys long
+            # gone would open again.
+            for leftover in _companions(path):
+                leftover.unlink(missing_ok=True)
             draft.rename(path)
             _sync(path.parent)
     except OSError as error:
@@ -156,16 +158,19 @@ class FileLocks:
         """Whether any process, this one included, holds the lock."""
         if offset in self._mine:
             return True
-        if not self._acquire(offset):
+        # Shared, so that two that look at once do not take each other for the holder.
+        if not self._acquire(offset, fcntl.LOCK_SH):
             return True
         fcntl.lockf(self._open(), fcntl.LOCK_UN, 1, offset)
         return False
 
-    def _acquire(self, offset: int) -> bool:
+    def _acquire(self, offset: int, kind: int = fcntl.LOCK_EX) -> bool:
         try:
-            fcntl.lockf(self._open(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
+            fcntl.lockf(self._open(), kind | fcntl.LOCK_NB, 1, offset)
         except (BlockingIOError, PermissionError):  # EAGAIN or EACCES: POSIX allows both
             return False
+        except OSError as error:
+            raise _unusable(self._path, f"cannot be locked ({error.strerror})") from error
         return True
 
     def _open(self) -> int:
@@ -200,6 +205,11 @@ class FileAttempts:
 def _offset_of(key_id: str) -> int:
     """A byte of the lock file for a key. Two keys on one byte would only make a dead attempt look alive."""
     return 1 + int.from_bytes(hashlib.sha256(key_id.encode()).digest()[:8]) % (2**62)
+
+
+def _companions(path: Path) -> list[Path]:
+    """The files that SQLite keeps beside a database."""
+    return [Path(f"{path}{ending}") for ending in ("-wal", "-shm", "-journal")]
 
 
 def _make_folder(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """The two streams. stdout holds the result alone, stderr the rest; what could not be written is an error."""
 
+import io
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -7,6 +8,7 @@ from typing import Final, TextIO
 
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import redact
+from alphalens_keyctl.output.inert import for_terminal
 
 # Unbuffered streams (PYTHONUNBUFFERED, common in containers) would make a system call of every piece.
 _BLOCK: Final = 1 << 16
@@ -16,14 +18,16 @@ class ReaderGoneError(Exception):
     """Whoever read stdout has stopped reading: `list | head`."""
 
 
-def write(pieces: Iterable[str]) -> None:
-    """Write a result to stdout and flush it.
+def write(pieces: Iterable[str], *, utf8: bool = False) -> None:
+    """Write a result to stdout and flush it; with `utf8` in UTF-8 whatever the locale, as a file format is.
 
     Raises `ReaderGoneError`, or `KeyctlError` (output_failed) when stdout is closed or full.
     """
     stream = sys.stdout
     if stream is None:
         raise KeyctlError(Code.OUTPUT_FAILED, "stdout is closed", "Run the command with a stdout.")
+    if utf8 and isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(encoding="utf-8")
     try:
         for block in _blocks(pieces):
             stream.write(block)
@@ -52,12 +56,12 @@ def _blocks(pieces: Iterable[str]) -> Iterator[str]:
 
 
 def note(text: str) -> None:
-    """Write a line to stderr. Nobody depends on it: where stderr is gone, so is the note."""
+    """Write lines to stderr, inert and redacted. Nobody depends on it: where stderr is gone, so is the note."""
     stream = sys.stderr
     if stream is None:
         return
     try:
-        stream.write(redact(text) + "\n")
+        stream.write("\n".join(map(for_terminal, redact(text).split("\n"))) + "\n")
         stream.flush()
     except OSError:
         abandon(stream)

@@ -147,7 +147,7 @@ def key_texts(documents: Iterable[KeyDocument]) -> Iterator[str]:
             f' "retires_at": {"null" if retires_at is None else quote(time(retires_at))},'
             f' "suspended_at": {"null" if suspended_at is None else quote(time(suspended_at))},'
             f' "last_used_at": {"null" if last_used_at is None else quote(time(last_used_at))},'
-            f' "use_count": {use_count}, "revoked_at": {"null" if revoked_at is None else quote(time(revoked_at))},'
+            f' "use_count": {use_count:d}, "revoked_at": {"null" if revoked_at is None else quote(time(revoked_at))},'
             f' "revoked_by": {"null" if revoked_by is None else quote(revoked_by)},'
             f' "revoke_reason": {"null" if revoke_reason is None else quote(revoke_reason)},'
             f' "replaces": {"null" if replaces is None else quote(replaces)},'
@@ -203,7 +203,7 @@ def _time(stored: str) -> str:
 @lru_cache(maxsize=4096)
 def _labels(stored: str) -> str:
     """The labels' stored JSON in one spelling: PostgreSQL orders and spaces it in its own way, in UTF-8."""
-    return json.dumps(json.loads(stored), sort_keys=True)
+    return json.dumps(json.loads(stored), sort_keys=True, allow_nan=False)
 
 
 def _plain(value: object) -> object:

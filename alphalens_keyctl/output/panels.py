@@ -11,6 +11,7 @@ from alphalens_keyctl.issuance import Rotated
 from alphalens_keyctl.keyformat import RawKey
 from alphalens_keyctl.models import Key
 from alphalens_keyctl.moments import rfc3339
+from alphalens_keyctl.output.inert import for_terminal
 from alphalens_keyctl.output.screen import Screen, cell
 from alphalens_keyctl.output.tables import dot
 from alphalens_keyctl.output.words import ago, counted, retirement
@@ -32,10 +33,10 @@ def details(key: Key, lineage: Sequence[Key], *, now: datetime, screen: Screen) 
     rows: list[tuple[str, Text]] = [
         ("status", Text.assemble(dot(key.status, screen), " ", key.status)),
         ("name", cell(key.name, "bold")),
-        ("id", Text(key.id)),
+        ("id", cell(key.id)),
         ("owner", cell(key.owner)),
         ("purpose", cell(key.purpose)),
-        ("labels", cell(" ".join(f"{k}={v}" for k, v in sorted(key.labels.items())) or None)),
+        ("labels", cell(_labels(key) or None)),
         ("created", _moment(key.created_at, now, f"by {key.created_by}")),
         ("activated", _moment(key.activated_at, now)),
         ("expires", _moment(key.expires_at, now)),
@@ -52,25 +53,30 @@ def details(key: Key, lineage: Sequence[Key], *, now: datetime, screen: Screen) 
         line = Text(overflow="fold")
         for position, member in enumerate(lineage):
             line.append(" -> " if position else "")
-            line.append(f"{member.id} ({member.status})", style="bold" if member.id == key.id else "")
+            line.append(for_terminal(f"{member.id} ({member.status})"), style="bold" if member.id == key.id else "")
         rows.append(("line", line))
     return screen.draw(_grid(rows))
 
 
 def _shown_once(title: str, key: Key, raw: RawKey, remarks: Iterable[str], now: datetime, screen: Screen) -> str:
-    rows = [("name", cell(key.name, "bold")), ("id", Text(key.id))]
-    rows += [("owner", cell(key.owner))] if key.owner is not None else []
+    rows = [("name", cell(key.name, "bold")), ("id", cell(key.id))]
+    rows += [(name, cell(value)) for name, value in (("owner", key.owner), ("purpose", key.purpose)) if value]
+    rows += [("labels", cell(_labels(key)))] if key.labels else []
     rows.append(("expires", _moment(key.expires_at, now)))
     line = Rule(style="green", characters="─" if screen.unicode else "-")
     head = screen.draw(Rule(Text(title, style="bold green"), style="green", characters=line.characters), _grid(rows))
     foot = screen.draw(
-        *(Text(remark) for remark in remarks),
         Text("Copy it now: it is shown this once and kept nowhere.", style="bold"),
+        *(Text(f"\n{for_terminal(remark)}") for remark in remarks),
         line,
     )
     # Not drawn but written: Rich would break the line at the screen's edge, and a copied key would have a
     # line break in it. The terminal wraps it by itself and copies it whole.
     return f"{head}\n{raw.reveal()}\n\n{foot}"
+
+
+def _labels(key: Key) -> str:
+    return " ".join(f"{name}={value}" for name, value in sorted(key.labels.items()))
 
 
 def _grid(rows: Iterable[tuple[str, Text]]) -> Table:

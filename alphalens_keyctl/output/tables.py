@@ -44,7 +44,7 @@ def dot(status: str, screen: Screen) -> Text:
 def event_list(events: Sequence[Event], total: int, *, now: datetime, screen: Screen) -> str:
     """A list of audit events, oldest first."""
     footer = Text(
-        f"the latest {len(events):,} of {counted(total, 'event')}: --limit shows more"
+        f"the latest {len(events):,} of {counted(total, 'event')}: --limit {total} shows all"
         if len(events) < total
         else counted(total, "event"),
         style="dim",
@@ -64,7 +64,7 @@ def event_list(events: Sequence[Event], total: int, *, now: datetime, screen: Sc
         table.add_column("Detail", overflow="fold")
     for event in events:
         row = [
-            Text(str(event.seq)), cell(ago(event.at, now)), cell(event.actor), cell(event.action),
+            Text(str(event.seq)), Text(f"{event.at:%Y-%m-%d %H:%M:%SZ}"), cell(event.actor), cell(event.action),
             cell(event.key_name, "bold"), cell(event.key_id),
         ]  # fmt: skip
         table.add_row(*row, *([cell(_detail(event))] if screen.width >= _WIDE else []))
@@ -79,14 +79,15 @@ def _columns(keys: Sequence[Key], now: datetime, screen: Screen) -> Table:
     table.add_column("Id", no_wrap=True)
     if wide:
         table.add_column("Status", no_wrap=True)
-    for title in ("Owner", "Created", "Last used", "Expires"):
-        table.add_column(title, overflow="fold", min_width=len(title))
+    table.add_column("Owner", overflow="fold", min_width=5, max_width=None if wide else 12)
+    for title in ("Created", "Last used", "Expires"):
+        table.add_column(title, no_wrap=True)
     if wide:
         table.add_column("Uses", justify="right", no_wrap=True)
         table.add_column("Labels", overflow="fold")
         table.add_column("Purpose", overflow="fold")
     for key in keys:
-        row = [dot(key.status, screen), cell(key.name, "bold"), Text(key.id)]
+        row = [dot(key.status, screen), cell(key.name, "bold"), cell(key.id)]
         row += [Text(key.status)] if wide else []
         row += [
             cell(key.owner),
@@ -105,7 +106,7 @@ def _stacked(keys: Sequence[Key], now: datetime, screen: Screen) -> Table:
     lines = Table.grid(padding=(0, 1))
     for key in keys:
         lines.add_row(dot(key.status, screen), cell(key.name, "bold"))
-        lines.add_row("", Text(f"{key.id} {key.status}", overflow="fold"))
+        lines.add_row("", cell(f"{key.id} {key.status}"))
         if key.owner is not None:
             lines.add_row("", cell(f"owner {key.owner}"))
         lines.add_row("", Text(f"created {ago(key.created_at, now)}"))
@@ -116,6 +117,8 @@ def _stacked(keys: Sequence[Key], now: datetime, screen: Screen) -> Table:
 
 def _end(key: Key, now: datetime) -> Text:
     """When the key stops to open: a retiring key retires, whatever its expiry, unless that comes first."""
+    if key.revoked_at is not None:
+        return Text(f"revoked {ago(key.revoked_at, now)}")
     ends = [moment for moment in (key.expires_at, key.retires_at) if moment is not None]
     return Text(ago(min(ends, default=None), now), style="red" if ends and min(ends) <= now else "")
 
@@ -131,9 +134,9 @@ def _table(screen: Screen) -> Table:
 
 
 def _key_footer(keys: Sequence[Key], total: int, hidden: int, screen: Screen) -> str:
-    shown = (
-        f"{len(keys):,} of {counted(total, 'key')}: --limit shows more" if len(keys) < total else counted(total, "key")
-    )
+    shown = counted(total, "key")
+    if len(keys) < total:
+        shown = f"{len(keys):,} of {shown}: --limit {total} shows all"
     left_out = f", and {counted(hidden, 'key')} revoked or retired: --all shows them" if hidden else ""
     statuses = dict.fromkeys(Status(key.status) for key in keys)
     legend = "  ".join(f"{dot(status, screen).plain} {status}" for status in statuses)
@@ -142,4 +145,13 @@ def _key_footer(keys: Sequence[Key], total: int, hidden: int, screen: Screen) ->
 
 def _detail(event: Event) -> str:
     said = {name: value for name, value in event.detail.items() if name != "origin"}
-    return " ".join(f"{name}={value}" for name, value in said.items())
+    from_where = event.detail.get("origin")
+    if isinstance(from_where, dict):
+        said["from"] = from_where.get("ci_run_url") or from_where.get("host") or "?"
+    return "  ".join(f"{name} {_plain(value)}" for name, value in said.items())
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{name}={inner}" for name, inner in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -11,7 +11,7 @@ from alphalens_keyctl.verification.check import Reason, Verification
 
 # Each unit up to where the next reads better.
 _UNITS: Final = (
-    (timedelta(minutes=90), timedelta(minutes=1), "minute"),
+    (timedelta(minutes=60), timedelta(minutes=1), "minute"),
     (timedelta(hours=36), timedelta(hours=1), "hour"),
     (timedelta(days=14), timedelta(days=1), "day"),
     (timedelta(days=60), timedelta(days=7), "week"),
@@ -21,12 +21,12 @@ _UNITS: Final = (
 
 
 def span(length: timedelta) -> str:
-    """A length of time: "2 hours", "3 days". Rounded down, months and years to the nearest."""
+    """A length of time: "2 hours", "3 days". Minutes and hours are rounded down, the rest to the nearest."""
     if length < timedelta(minutes=1):
         return counted(max(0, int(length.total_seconds())), "second")
     for limit, unit, name in _UNITS:
         if length < limit:
-            return counted(round(length / unit) if unit > timedelta(days=7) else length // unit, name)
+            return counted(round(length / unit) if unit >= timedelta(days=1) else length // unit, name)
     raise AssertionError("unreachable: the last unit has no limit")
 
 
@@ -53,7 +53,7 @@ def retirement(old: Key, now: datetime) -> str:
         if old.last_used_at
         else "It was never used."
     )
-    if old.status == Status.EXPIRED or old.retires_at is None:
+    if old.retires_at is None or (old.expires_at is not None and old.expires_at <= now):
         return f"The old key {old.id} had expired and opens nothing. {used}"
     if old.status == Status.RETIRED:
         return f"The old key {old.id} stopped working just now. {used}"
@@ -72,7 +72,7 @@ _REFUSALS: Final = {
 def verification(answer: Verification, now: datetime) -> str:
     """Whether a raw key opens, and if not why and since when."""
     key = answer.key
-    called = f"key '{for_terminal(key.name)}' ({key.id})" if key else "the key"
+    called = for_terminal(f"key '{key.name}' ({key.id})") if key else "the key"
     if answer.allowed and key is not None:
         until = min((m for m in (key.expires_at, key.retires_at) if m is not None), default=None)
         return f"Opens: {called}, {'without end' if until is None else f'until {rfc3339(until)}'}."
@@ -80,7 +80,7 @@ def verification(answer: Verification, now: datetime) -> str:
         return f"Refused: {_REFUSALS[answer.reason]}."
     since = {
         Reason.SUSPENDED: key.suspended_at,
-        Reason.RETIRED: key.retires_at,
+        Reason.RETIRED: min((m for m in (key.retires_at, key.expires_at) if m is not None), default=None),
         Reason.EXPIRED: key.expires_at,
         Reason.REVOKED: key.revoked_at,
     }[answer.reason]
@@ -103,5 +103,7 @@ def log_verdict(verdict: Verdict, *, extends: bool) -> str:
     if verdict.broken is not None:
         said = _BREAKS[verdict.broken.kind].format(seq=verdict.broken.seq)
         return f"Broken ({verdict.broken.kind}): {said}. {counted(verdict.events, 'event')} before it hold together."
+    if not verdict.events:
+        return "Sound: the log is empty."
     proof = ", and it extends the saved head" if extends else ""
     return f"Sound: {counted(verdict.events, 'event')}, each following the one before{proof}."

@@ -75,7 +75,11 @@ def _create_keys(sqlite: bool, ordered: sa.Text, moment: sa.DateTime, json: sa.J
         sa.CheckConstraint("replaced_by IS NULL OR retires_at IS NOT NULL", name="api_key_replaced_means_retiring"),
         sa.CheckConstraint("retires_at IS NULL OR activated_at IS NOT NULL", name="api_key_retiring_was_active"),
         sa.CheckConstraint("(revoked_at IS NULL) = (revoked_by IS NULL)", name="api_key_revoked_by_somebody"),
-        *([sa.CheckConstraint("json_type(labels) = 'object'", name="api_key_labels_are_json")] if sqlite else []),
+        sa.CheckConstraint(
+            "json_type(labels) = 'object'" if sqlite else "jsonb_typeof(labels) = 'object'",
+            name="api_key_labels_object",
+        ),
+        *([sa.CheckConstraint("typeof(use_count) = 'integer'", name="api_key_use_count_number")] if sqlite else []),
         *_utc_checks("api_key", _KEY_TIMES, sqlite),
     )
     _create_unique_index("api_key_current_name", "name_folded", _CURRENT)
