@@ -9,11 +9,8 @@ from alphalens_keyctl import text
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.arguments import JsonOption, complete_key, parse_key
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.moments import utc_now
 
 if TYPE_CHECKING:
-    from alphalens_keyctl.database import Writing
-    from alphalens_keyctl.keyformat import RawKey
     from alphalens_keyctl.models import Key
 
 
@@ -52,7 +49,8 @@ def revoke(
             named = [selection.find(connection, reference, now=run.act.at) for reference in references]
         found = list({key.id: key for key in named}.values())
         live = [key for key in found if key.status != Status.REVOKED]
-        if live and not (yes or dry_run) and runs.can_ask():
+        asked = bool(live) and not (yes or dry_run) and runs.can_ask()
+        if asked:
             for key in live:
                 channel.note(f"  {key.name} ({key.id}, {key.status})")
             runs.confirm(f"Revoke {'this key' if len(live) == 1 else f'these {len(live)} keys'} for good?")
@@ -60,8 +58,11 @@ def revoke(
             done = lifecycle.Changed(live, [key for key in found if key.status == Status.REVOKED])
         else:
             with database.writing() as tx:
-                _refuse_if_changed(tx, references, named)
-                done = lifecycle.revoke(tx, [key.id for key in found], run.act.now(), reason=why)
+                act = run.act.now()
+                meant = [selection.find(tx, reference, now=act.at) for reference in references]
+                if asked:
+                    _refuse_if_changed(named, meant)
+                done = lifecycle.revoke(tx, [key.id for key in meant], act, reason=why)
         with database.reading() as connection:
             siblings = selection.still_opening(connection, [key.id for key in done.changed], now=run.act.at)
     if json:
@@ -75,15 +76,12 @@ def revoke(
         run.note(f"Mind: key {key.id}, also called '{key.name}', still opens: it is {key.status}.")
 
 
-def _refuse_if_changed(tx: "Writing", references: "Sequence[str | RawKey]", named: "Sequence[Key]") -> None:
-    """Since the key was looked up, or shown in the question, a rotation may have given its name to another."""
-    from alphalens_keyctl import selection
-
-    now = utc_now()
-    for reference, key in zip(references, named, strict=True):
-        if selection.find(tx, reference, now=now).id != key.id:
+def _refuse_if_changed(shown: "Sequence[Key]", meant: "Sequence[Key]") -> None:
+    """While the question stood, a rotation may have given the name to another key than was said yes to."""
+    for before, after in zip(shown, meant, strict=True):
+        if before.id != after.id:
             raise KeyctlError(
                 Code.LOST_RACE,
-                f"'{key.name}' means another key than a moment ago; nothing was changed",
+                f"'{before.name}' means another key than a moment ago; nothing was changed",
                 "Look at it again, then repeat the command.",
             )
