@@ -127,8 +127,10 @@ def test_text_written_into_the_database_by_hand_cannot_act_on_a_terminal(keyctl:
     name = "evil\x1b]0;owned\x07\x1b[2J\u202e"
     key_id = put(database, name, owner=name, raw=with_id("\x1b[31mZZZZZZZ"))
     put(database, "plain", owner=name)
+    named = put(database, name + "2")
     for arguments in (
-        ["list"], ["list", "--csv"], ["list", "--json"], ["show", key_id[-7:]], ["audit"],
+        ["list"], ["list", "--csv"], ["list", "--json"], ["show", named], ["audit"], ["rotate", named],
+        ["revoke", named],
         ["revoke", "--dry-run", "plain"], ["rotate", "plain"], ["revoke", "plain"], ["audit", "--csv"],
         ["--debug", "create", "plain", "--label", "x"],
     ):  # fmt: skip
