@@ -1,7 +1,7 @@
 """The tables, and the values that leave them.
 
 What must never break is held by the database and made by the migrations; here stand the columns. Nothing
-outside this package's domain code sees a row: it sees `Key` and `Event`.
+outside this package's domain code sees a row: it sees `Key`, `Event` and `Use`.
 """
 
 from collections.abc import Mapping
@@ -48,6 +48,21 @@ class Action(StrEnum):
     DISCARD = "key.discard"
     ROTATE = "key.rotate"
     REVOKE = "key.revoke"
+    PRUNE_USAGE = "usage.prune"
+
+
+class Reason(StrEnum):
+    """Why a raw key opens or does not: a closed list, part of the JSON contract."""
+
+    OK = "ok"
+    MALFORMED = "malformed"
+    UNKNOWN = "unknown"
+    PENDING = "pending"
+    SUSPENDED = "suspended"
+    RETIRED = "retired"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+    UNAVAILABLE = "unavailable"
 
 
 # Derived inside the database, so that no code can leave a status that contradicts the times beside it.
@@ -157,6 +172,42 @@ class AuditEvent(SQLModel, table=True):
     hash: bytes = Field(sa_type=LargeBinary)
 
 
+# Of refused attempts there is one row a minute for each of these; an upsert finds it by them.
+REFUSED_ONCE: Final = ("at", "outcome", "coalesce(key_id, '')", "coalesce(client_ip, '')")
+REFUSED_SQL: Final = "outcome <> 'ok'"
+
+
+class UsageEvent(SQLModel, table=True):
+    """A use of a key, or how often in a minute one kind of attempt was refused.
+
+    `at` is the instant of the use; of refused attempts the start of their minute. On PostgreSQL the table is
+    partitioned by month, which this class does not show.
+    """
+
+    __tablename__ = "usage_event"
+    __table_args__ = (
+        Index("usage_event_at", "at"),
+        Index("usage_event_key", "key_id", "at"),
+        Index(
+            "usage_event_refused_once",
+            *map(text, REFUSED_ONCE),
+            unique=True,
+            sqlite_where=text(REFUSED_SQL),
+            postgresql_where=text(REFUSED_SQL),
+        ),
+    )
+
+    id: int = Field(sa_column=Column(Sequence, primary_key=True))
+    at: datetime
+    key_id: str | None = Field(default=None, sa_column=Column(ByteOrderText))
+    outcome: str = Field(sa_type=Text)
+    client_ip: str | None = Field(default=None, sa_type=Text)
+    method: str | None = Field(default=None, sa_type=Text)
+    path: str | None = Field(default=None, sa_type=Text)
+    user_agent: str | None = Field(default=None, sa_type=Text)
+    count: int = Field(default=1, sa_type=BigInteger)
+
+
 class Key(NamedTuple):
     """A key as the rest of the program sees it: K of the design, in K's order. Times are aware, in UTC;
     `status` is what it was at the instant of the query."""
@@ -195,5 +246,21 @@ class Event(NamedTuple):
     hash: bytes
 
 
+class Use(NamedTuple):
+    """A row of the usage log as the rest of the program sees it: U of the design, in U's order."""
+
+    id: int
+    at: datetime
+    key_id: str | None
+    key_name: str | None
+    outcome: str
+    client_ip: str | None
+    method: str | None
+    path: str | None
+    user_agent: str | None
+    count: int
+
+
 keys: Final = ApiKey.__table__  # type: ignore[attr-defined]  # SQLModel sets it and does not declare it
 events: Final = AuditEvent.__table__  # type: ignore[attr-defined]  # the same
+uses: Final = UsageEvent.__table__  # type: ignore[attr-defined]  # the same

@@ -59,9 +59,17 @@ def test_the_list_of_revisions_is_that_of_the_migration_scripts() -> None:
     assert tuple(script.revision for script in scripts.walk_revisions())[::-1] == migrations.REVISIONS
 
 
+# SQLAlchemy cannot read such an index back from SQLite; the tests of coalescing hold it.
+@pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
+@pytest.mark.filterwarnings("ignore:autogenerate skipping metadata-specified expression-based index")
 def test_migrations_make_exactly_the_tables_that_the_models_describe(database: Database) -> None:
+    def is_described(name: str | None, kind: str, _parents: object) -> bool:
+        # A partition is a part of the table that the models describe.
+        return not (kind == "table" and name is not None and name.startswith("usage_event_"))
+
     with database.reading() as connection:
-        context = MigrationContext.configure(connection, opts={"version_table": migrations.VERSION_TABLE})
+        opts = {"version_table": migrations.VERSION_TABLE, "include_name": is_described}
+        context = MigrationContext.configure(connection, opts=opts)
         assert compare_metadata(context, SQLModel.metadata) == []
 
 
