@@ -258,7 +258,7 @@ class Use(NamedTuple):
     method: str | None
     path: str | None
     user_agent: str | None
-    count: int
+    count: int  # type: ignore[assignment]  # U's word for it, over a method of tuples that nobody needs here
 
 
 keys: Final = ApiKey.__table__  # type: ignore[attr-defined]  # SQLModel sets it and does not declare it

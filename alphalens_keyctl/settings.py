@@ -1,5 +1,6 @@
 """Options, environment, `config.toml`, defaults → one frozen object. The first that says something wins."""
 
+import os
 import re
 import stat
 import tomllib
@@ -14,6 +15,8 @@ from alphalens_keyctl.errors import Code, KeyctlError
 PROGRAM: Final = "alphalens-keyctl"
 DATABASE_FILE: Final = "keys.db"
 CONFIG_FILE: Final = "config.toml"
+DATABASE_VARIABLE: Final = "ALPHALENS_KEYCTL_DATABASE_URL"
+ACTOR_VARIABLE: Final = "ALPHALENS_KEYCTL_ACTOR"
 _LARGEST_FILE: Final = 1 << 20  # bytes; a device has no end
 _LONGEST_WAIT: Final = 3600.0
 
@@ -53,6 +56,20 @@ def load(given: Given, *, config_folder: Path, data_folder: Path) -> Settings:
     if given.actor is not None:
         values["actor"] = text.parse_line(given.actor, what="actor", longest=text.LONGEST_ACTOR)
     return Settings(**values)
+
+
+def of_this_process(given: Given) -> Settings:
+    """`load` with what the environment and the platform say where `given` is silent."""
+    from platformdirs import user_config_path, user_data_path
+
+    # A variable that is set but empty counts as given: `load` refuses it.
+    url = given.database_url if given.database_url is not None else os.environ.get(DATABASE_VARIABLE)
+    actor = given.actor if given.actor is not None else os.environ.get(ACTOR_VARIABLE)
+    return load(
+        Given(url, actor, given.config_file),
+        config_folder=user_config_path(PROGRAM, appauthor=False),
+        data_folder=user_data_path(PROGRAM, appauthor=False),
+    )
 
 
 def _read_file(path: Path, *, required: bool) -> dict[str, Any]:

@@ -31,11 +31,10 @@ from sqlalchemy import select as sql_select
 from sqlalchemy.engine import Engine
 from sqlalchemy.engine.default import DefaultDialect
 
-from alphalens_keyctl import audit, selection
+from alphalens_keyctl import KeyVerifier, audit, selection
 from alphalens_keyctl.database import Database, Limits, parse_address
 from alphalens_keyctl.database.address import SQLiteAddress
-from alphalens_keyctl.models import CURRENT_SQL, Key, keys
-from alphalens_keyctl.verification.check import check
+from alphalens_keyctl.models import CURRENT_SQL, Key, Reason, keys
 from tests.commands import Before, Keyctl, Process, Result
 
 RAW_KEY = re.compile(r"alk_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}")
@@ -296,13 +295,16 @@ class Judge:
     """Looks at a database from outside, with the program's own reading functions and without a process."""
 
     def __init__(self, url: str) -> None:
+        self._url = url
         self.database = Database.connect(parse_address(url), Limits())
         self.kind = "sqlite" if isinstance(self.database.address, SQLiteAddress) else "postgresql"
 
     def opens(self, raw: str) -> bool:
         """Whether a raw key opens, without cleaning up after anybody."""
-        with self.database.reading() as connection:
-            return check(connection, raw.encode(), now=datetime.now(UTC)).allowed
+        with KeyVerifier(self._url, usage="off") as verifier:
+            answer = verifier.verify(raw)
+        assert answer.reason is not Reason.UNAVAILABLE, verifier.trouble
+        return answer.allowed
 
     def every_key(self, name: str | None = None) -> list[Key]:
         """The keys there are, or those that had a name, oldest first."""

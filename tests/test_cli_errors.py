@@ -298,7 +298,8 @@ COMMANDS: Final = dict(commands(typer.main.get_command(app)))
 def test_the_commands_are_those_of_the_design() -> None:
     assert set(COMMANDS) == {
         (), ("create",), ("list",), ("show",), ("revoke",), ("rotate",), ("verify",), ("audit",),
-        ("audit", "verify"), ("audit", "head"), ("db",), ("db", "upgrade"), ("db", "status"),
+        ("audit", "verify"), ("audit", "head"), ("audit", "usage"), ("audit", "prune"), ("serve",),
+        ("db",), ("db", "upgrade"), ("db", "status"),
     }  # fmt: skip
 
 

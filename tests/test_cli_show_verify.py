@@ -1,6 +1,6 @@
-"""`show` and `verify`: what is known of a key, and whether it opens. Promises 1, 5, 9 and 12."""
+"""`show` and `verify`: what is known of a key, and whether it opens. Promises 1, 5, 8, 9 and 12."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +8,13 @@ import pytest
 
 from alphalens_keyctl.database import Database
 from alphalens_keyctl.keyformat import RawKey, checksum, generate
+from alphalens_keyctl.moments import rfc3339
 from tests.commands import Keyctl, Result
 from tests.terminal import Session, on_terminal
+from tests.test_cli_audit_usage import HOSTILE, record, start_of_minute
 from tests.test_cli_create import K
 from tests.test_cli_list import put
+from tests.test_usage import row
 from tests.zygote import CLOSED
 
 
@@ -59,6 +62,84 @@ def test_show_fits_the_terminal_and_loses_nothing(keyctl: Keyctl, database: Data
     for letter, count in {"n": 100, "o": 100, "p": 200, "l": 60, "v": 100, "q": 500}.items():
         assert shown.text.count(letter) >= count
     assert key_id in shown.text
+
+
+def used(database: Database) -> tuple[str, list[datetime]]:
+    """A key with 1 + 2 + 3 uses from three addresses on three of the last 30 days, attempts on two of them that
+    were refused, and before that a use that is too old to be shown. Returns its id and those days' instants."""
+    now, key_id = datetime.now(UTC), put(database, "ci")
+    days = [now - timedelta(days=days) for days in (28, 1, 0)]
+    for at, times, address in zip(days, (1, 2, 3), ("192.0.2.1", "192.0.2.2", "2001:db8::3"), strict=True):
+        record(database, [row(at, key_id, client_ip=address) for _ in range(times)])
+    record(database, [row(start_of_minute(days[1]), key_id, "expired", count=1234, client_ip=ip) for ip in ("a", "b")])
+    record(database, [row(start_of_minute(days[0]), key_id, "revoked", count=5, client_ip=None)])
+    record(database, [row(now - timedelta(days=32), key_id), row(now, put(database, "ci-2"))])
+    record(database, [row(start_of_minute(now), None, "unknown")])
+    return key_id, days
+
+
+def test_show_tells_the_use_of_its_last_30_days(keyctl: Keyctl, database: Database) -> None:
+    """Promise 8."""
+    key_id, (first, yesterday, today) = used(database)
+    usage = keyctl.ok("show", key_id, "--json").json["usage"]
+    assert list(usage) == ["since", "until", "uses", "refused", "over_time", "addresses", "refusals"]
+    assert (usage["uses"], usage["refused"]) == (6, 2473)
+    since = datetime.fromisoformat(usage["since"])
+    assert usage["until"] == rfc3339(since + timedelta(days=30))
+    assert since.time() == time()
+    assert since <= datetime.now(UTC) - timedelta(days=29) < since + timedelta(days=1, minutes=5)
+    assert [day["at"] for day in usage["over_time"]] == [rfc3339(since + timedelta(days=day)) for day in range(30)]
+    days = {day["at"][:10]: (day["uses"], day["refused"]) for day in usage["over_time"]}
+    expected = {str(first.date()): (1, 5), str(yesterday.date()): (2, 2468), str(today.date()): (3, 0)}
+    assert {day: numbers for day, numbers in days.items() if any(numbers)} == expected
+    assert usage["addresses"] == [
+        {"client_ip": "2001:db8::3", "uses": 3, "last_at": rfc3339(today)},
+        {"client_ip": "192.0.2.2", "uses": 2, "last_at": rfc3339(yesterday)},
+        {"client_ip": "192.0.2.1", "uses": 1, "last_at": rfc3339(first)},
+    ]
+    assert usage["refusals"] == [
+        {"outcome": "expired", "count": 2468, "last_at": rfc3339(start_of_minute(yesterday))},
+        {"outcome": "revoked", "count": 5, "last_at": rfc3339(start_of_minute(first))},
+    ]
+
+
+def test_show_of_a_key_that_was_never_used_says_so(keyctl: Keyctl) -> None:
+    keyctl.create("ci")
+    usage = keyctl.ok("show", "ci", "--json").json["usage"]
+    assert (usage["uses"], usage["refused"], usage["addresses"], usage["refusals"]) == (0, 0, [], [])
+    assert len(usage["over_time"]) == 30
+    assert "30 days    no use" in keyctl.ok("show", "ci").stdout
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_the_use_of_a_key_fits_the_terminal(keyctl: Keyctl, database: Database, width: int) -> None:
+    key_id, _ = used(database)
+    many = [f"10.0.0.{number}" for number in range(9)]
+    record(database, [row(datetime.now(UTC), key_id, client_ip=address) for address in many for _ in range(9)])
+    shown = on_terminal(keyctl, "show", key_id, width=width)
+    assert shown.status == 0
+    assert max(map(len, shown.lines)) <= width
+    said = " ".join(shown.text.split())
+    for words in ("87 uses, 2,473 refused", "10.0.0.0 (9 uses)", "10.0.0.4 (9 uses), others", "2,468 expired"):
+        assert words in said
+    assert "10.0.0.5" not in said
+    line = next(line for line in shown.lines if "█" in line)
+    assert len(line.split()[-1]) == (30 if width > 40 else 15)
+
+
+def test_what_a_client_sent_cannot_act_on_the_panel(keyctl: Keyctl, database: Database) -> None:
+    """Promise 12."""
+    key_id = put(database, "ci")
+    record(database, [row(datetime.now(UTC), key_id, client_ip=HOSTILE)])
+    record(database, [row(start_of_minute(datetime.now(UTC)), key_id, HOSTILE)])
+    shown = on_terminal(keyctl, "--no-color", "show", key_id)
+    assert shown.status == 0
+    assert b"\x1b[2J" not in shown.raw
+    assert b"\x1b]8" not in shown.raw
+    assert "".join(shown.text.split()).count("[red]x[/red]") == 2
+    document = keyctl.ok("show", key_id, "--json")
+    assert document.stdout.isascii()
+    assert document.json["usage"]["addresses"][0]["client_ip"] == HOSTILE
 
 
 def test_an_unknown_key_and_too_short_a_start_are_not_found(keyctl: Keyctl) -> None:

@@ -14,13 +14,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from alphalens_keyctl.audit import GENESIS, Break, BreakKind, Head, Verdict
-from alphalens_keyctl.models import Event, Key, Status
+from alphalens_keyctl.models import Event, Key, Reason, Status
 from alphalens_keyctl.moments import rfc3339, rfc3339_exact
 from alphalens_keyctl.output import documents, words
 from alphalens_keyctl.output.inert import for_spreadsheet, for_terminal
 from alphalens_keyctl.selection import KeyDocument
 from alphalens_keyctl.text import is_inert
-from alphalens_keyctl.verification.check import Reason, Verification
+from alphalens_keyctl.verification.check import Verification
 
 NOW = datetime(2026, 11, 23, 6, 34, tzinfo=UTC)
 # The design's K and E, section 5, word by word: these names are a contract.

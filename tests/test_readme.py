@@ -6,7 +6,7 @@ import sys
 
 from alphalens_keyctl import settings
 from alphalens_keyctl.errors import Code
-from alphalens_keyctl.models import Event, Key, Status
+from alphalens_keyctl.models import Event, Key, Reason, Status, Use
 from tests.commands import ROOT, Keyctl
 
 README = (ROOT / "README.md").read_text()
@@ -27,9 +27,21 @@ def test_the_readme_lists_every_exit_code_and_every_error_code() -> None:
     assert listed == [code.value for code in Code]
 
 
-def test_the_readme_lists_the_fields_of_keys_and_events() -> None:
+def test_the_readme_lists_the_fields_of_keys_events_and_uses_and_every_reason() -> None:
     assert f"K: `{' '.join(Key._fields)}`" in README
     assert f"E: `{' '.join(Event._fields)}`" in README
+    assert f"U: `{' '.join(Use._fields)}`" in README
+    assert f"a reason: `{'` `'.join(Reason)}`" in " ".join(section("For pipelines").split())
+
+
+def test_the_commands_about_usage_in_the_readme_run(keyctl: Keyctl) -> None:
+    import shlex
+
+    keyctl.create("billing")
+    commands = re.findall(r"^alphalens-keyctl ([^|\n]*?) *(?:[|#].*)?$", section("Usage"), re.M)
+    assert len(commands) == 4
+    for command in commands:
+        keyctl.ok(*shlex.split(command))
 
 
 def test_the_readme_lists_every_setting_and_every_status() -> None:

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from alphalens_keyctl import __version__
-from alphalens_keyctl.cli import audit, create, db, revoke, rotate, run, show, verify
+from alphalens_keyctl import __version__, settings
+from alphalens_keyctl.cli import audit, create, db, revoke, rotate, run, serve, show, verify
 from alphalens_keyctl.cli import list as list_
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.output import channel
@@ -53,7 +53,7 @@ def options(
         typer.Option(
             "--database",
             metavar="URL",
-            envvar=run.DATABASE_VARIABLE,
+            envvar=settings.DATABASE_VARIABLE,
             show_default=False,
             help="A path, sqlite:///PATH or postgresql://USER@HOST/DATABASE.",
         ),
@@ -67,7 +67,7 @@ def options(
         typer.Option(
             "--actor",
             metavar="NAME",
-            envvar=run.ACTOR_VARIABLE,
+            envvar=settings.ACTOR_VARIABLE,
             show_default=False,
             help="Who acts, for the audit log. Default: the CI run or the user of the system.",
         ),
@@ -106,5 +106,6 @@ app.command(name="show", short_help="Show everything about one key.")(show.show)
 app.command(name="revoke", short_help="Switch keys off for good.")(revoke.revoke)
 app.command(name="rotate", short_help="Replace a key by a successor.")(rotate.rotate)
 app.command(name="verify", short_help="Say whether a raw key opens.")(verify.verify)
+app.command(name="serve", short_help="Answer a proxy whether a request carries a good key.")(serve.serve)
 app.add_typer(audit.app, name="audit")
 app.add_typer(db.app, name="db")

@@ -1,4 +1,7 @@
-"""`audit`: the log of every change; `audit verify` and `audit head` prove that nobody touched it."""
+"""`audit`: the log of every change; `audit verify` and `audit head` prove that nobody touched it.
+
+`audit usage` and `audit prune`, about the log of every use, have files of their own.
+"""
 
 import errno
 import json as jsonlib
@@ -21,6 +24,8 @@ from alphalens_keyctl.cli.arguments import (
     one_of,
     parse_key,
 )
+from alphalens_keyctl.cli.prune import prune
+from alphalens_keyctl.cli.usage import usage
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.moments import parse_since
 
@@ -31,7 +36,9 @@ FOUND = 5
 TERMINAL_LIMIT = 100
 _LARGEST_HEAD = 4096  # bytes; a saved head has about 150
 
-app = typer.Typer(help="Read the audit log, and prove that it is whole.", invoke_without_command=True)
+app = typer.Typer(
+    help="Read the audit log and the usage log, and prove that the audit log is whole.", invoke_without_command=True
+)
 
 
 @app.callback()
@@ -152,6 +159,10 @@ def head(ctx: typer.Context, json: JsonOption = False) -> None:
         channel.write([documents.json_document(last)])
     else:
         channel.write(f"{name:<5} {value if value is not None else '-'}\n" for name, value in last.items())
+
+
+app.command(name="usage", short_help="Show which keys were used, when and from where.")(usage)
+app.command(name="prune", short_help="Remove what is old from the usage log.")(prune)
 
 
 def _refuse_options_before(ctx: typer.Context, subcommand: str) -> None:

@@ -16,15 +16,12 @@ from alphalens_keyctl import provenance
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.output import channel
 from alphalens_keyctl.provenance import Act
-from alphalens_keyctl.settings import PROGRAM, Given, Settings, load
+from alphalens_keyctl.settings import Given, Settings, of_this_process
 
 if TYPE_CHECKING:
     from alphalens_keyctl.database import Database, Limits
     from alphalens_keyctl.output.documents import Format
     from alphalens_keyctl.output.screen import Screen
-
-DATABASE_VARIABLE = "ALPHALENS_KEYCTL_DATABASE_URL"
-ACTOR_VARIABLE = "ALPHALENS_KEYCTL_ACTOR"
 
 
 @dataclass(frozen=True)
@@ -88,19 +85,7 @@ def start(
     machine: bool = False,
 ) -> Run:
     """Settle settings and actor from the options and the process's surroundings."""
-    from platformdirs import user_config_path, user_data_path
-
-    # Typer takes a variable that is set but empty for one that is not set.
-    given = Given(
-        database_url=database_url if database_url is not None else _empty(DATABASE_VARIABLE),
-        actor=actor if actor is not None else _empty(ACTOR_VARIABLE),
-        config_file=config_file,
-    )
-    settings = load(
-        given,
-        config_folder=user_config_path(PROGRAM, appauthor=False),
-        data_folder=user_data_path(PROGRAM, appauthor=False),
-    )
+    settings = of_this_process(Given(database_url, actor, config_file))
     os_user = _os_user()
     ci = provenance.recognise_ci(os.environ)
     act = Act(
@@ -177,10 +162,6 @@ def _clean_up(database: "Database", act: Act) -> None:
         if left_behind:
             with database.writing() as tx:
                 lifecycle.discard_abandoned(tx, database.attempts, act)
-
-
-def _empty(variable: str) -> str | None:
-    return os.environ.get(variable)
 
 
 def _os_user() -> str | None:

@@ -1,5 +1,7 @@
 """`verify`: does this raw key open?"""
 
+from typing import Annotated
+
 import typer
 
 from alphalens_keyctl.cli import run as runs
@@ -10,21 +12,34 @@ from alphalens_keyctl.moments import utc_now
 REFUSED = 4
 
 
-def verify(ctx: typer.Context, json: JsonOption = False) -> None:
-    """Check a raw key from stdin: exit 0 when it opens, 4 when not, with the reason. It does not count as a use."""
+def verify(
+    ctx: typer.Context,
+    record: Annotated[bool, typer.Option("--record", help="Count it as a use, and log it.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Check a raw key from stdin: exit 0 when it opens, 4 when not, with the reason.
+
+    It does not count as a use, unless --record says so.
+    """
     run = runs.of(ctx)
+    from alphalens_keyctl.models import Reason
     from alphalens_keyctl.output import documents
-    from alphalens_keyctl.verification.check import check
+    from alphalens_keyctl.verification.recorder import Usage
+    from alphalens_keyctl.verification.verifier import KeyVerifier
 
     presented = standard_input.read_line()
-    # Not the instant at which the program began: the key may have taken its time to come.
-    now = utc_now()
-    with run.database() as database, database.reading() as connection:
-        found = check(connection, presented, now=now)
+    settings = run.settings
+    with KeyVerifier(
+        settings.database_url, usage=Usage.REQUIRED if record else Usage.OFF, timeout=settings.lock_timeout
+    ) as verifier:
+        found = verifier.verify(presented)
+        trouble = verifier.trouble
+    if trouble is not None and found.reason is Reason.UNAVAILABLE:
+        run.note(f"The database cannot be asked: {trouble.message}. {trouble.hint}".rstrip())
     if json:
         said = documents.json_document(documents.verification_object(found))
     else:
         from alphalens_keyctl.output.words import verification
 
-        said = verification(found, now) + "\n"
+        said = verification(found, utc_now()) + "\n"
     runs.answer(said, status=0 if found.allowed else REFUSED)

@@ -17,11 +17,13 @@ from alphalens_keyctl.database import faults, postgresql, schema, sqlite
 from alphalens_keyctl.database.address import Address, PostgreSQLAddress, SQLiteAddress, parse_address
 from alphalens_keyctl.errors import Code, KeyctlError
 
-__all__ = ["Address", "Attempts", "Database", "Limits", "Writing", "exists", "parse_address"]
+__all__ = ["Address", "Attempts", "Database", "Limits", "Recording", "Writing", "exists", "parse_address"]
 
 # A transaction that is the only writing one of this program. Only `Database.writing` makes it, so a function
 # that takes it cannot be called without the lock that keeps the chain and the successors single.
 Writing = NewType("Writing", Connection)
+# A transaction that may write use and nothing else. Only `Database.recording` makes it.
+Recording = NewType("Recording", Connection)
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,15 @@ class Database:
                     postgresql.become_only_writer(connection)
                 yield Writing(connection)
 
+    @contextmanager
+    def recording(self) -> Iterator[Recording]:
+        """A transaction that records use. On PostgreSQL it does not wait for the writer, which may be changing
+        a million keys: recording touches no column that the writer decides on."""
+        with faults.translated(self.address), self._engine.connect() as connection:
+            connection = connection.execution_options(**{sqlite.WRITES: True})
+            with connection.begin():
+                yield Recording(connection)
+
     def upgrade(self) -> None:
         """Bring the schema to the latest revision; nothing happens where it is. Two at once do no harm."""
         with self.writing() as tx:
@@ -129,6 +140,11 @@ class Database:
                 "Name another file; this one is left as it is.",
             )
         return found
+
+    @property
+    def survives_fork(self) -> bool:
+        """Whether an open connection may be left behind in a forked child, unused. SQLite's may not."""
+        return isinstance(self.address, PostgreSQLAddress)
 
     def close(self) -> None:
         """Let go of all connections."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from alphalens_keyctl.database.address import Address
 from alphalens_keyctl.errors import Code, KeyctlError
@@ -41,12 +41,14 @@ def translated(address: Address) -> Iterator[None]:
 
 
 def explain(error: Exception, address: Address) -> KeyctlError:
-    """The `KeyctlError` for a driver's or SQLAlchemy's error; its message is free of passwords."""
+    """The `KeyctlError` for what a driver, SQLAlchemy or the reading of a row raised; its message is free of
+    passwords."""
     original = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(original, sqlite3.Error):
         return _explain_sqlite(original, address)
-    if isinstance(error, DBAPIError):
-        return _explain_postgresql(error, address)
+    # Known by its attribute: to import psycopg for its class would load it into every command on SQLite.
+    if isinstance(original, Exception) and hasattr(original, "sqlstate"):
+        return _explain_postgresql(original, original.sqlstate, address)
     return _damaged(address)
 
 
@@ -61,17 +63,16 @@ def _explain_sqlite(error: sqlite3.Error, address: Address) -> KeyctlError:
     return KeyctlError(Code.DATABASE_UNUSABLE, f"{problem}: {address.display}", hint)
 
 
-def _explain_postgresql(error: DBAPIError, address: Address) -> KeyctlError:
-    state = getattr(error.orig, "sqlstate", None)
-    said = " ".join(address.scrub(str(error.orig)).split())
+def _explain_postgresql(error: Exception, state: str | None, address: Address) -> KeyctlError:
+    said = " ".join(address.scrub(str(error)).split())
     # Classes of SQLSTATE: PostgreSQL, appendix A.
     if state in ("55P03", "57014"):
         return KeyctlError(Code.DATABASE_BUSY, "the database did not answer in time", _BUSY_HINT)
     if state in ("40001", "40P01"):
         return KeyctlError(Code.DATABASE_BUSY, "the database gave way to another transaction", _BUSY_HINT)
-    if isinstance(error, IntegrityError) or (state or "").startswith("23"):
+    if (state or "").startswith("23"):
         return _constraint(said)
-    if isinstance(error, DataError) and state is None:
+    if state is None and any(kind.__name__ == "DataError" for kind in type(error).__mro__):
         return _damaged(address)  # a time that Python cannot hold
     if state in ("42501", "25006"):
         return KeyctlError(

@@ -3,23 +3,25 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 
 from alphalens_keyctl.database.address import PostgreSQLAddress
 from alphalens_keyctl.errors import Code, KeyctlError
 
+if TYPE_CHECKING:
+    from psycopg import Connection as PsycopgConnection
+
+    Driver = PsycopgConnection[Any]
+
 LEASE: Final = 60.0  # seconds; issue 2: where neither kind of lock serves
 # How much longer than the server's own limit the client waits before it takes the server for frozen.
 _PATIENCE: Final = 5.0
-_Result = TypeVar("_Result")
 
 
-def make_engine(
-    address: PostgreSQLAddress, *, connect_timeout: float, lock_timeout: float, query_timeout: float
-) -> Engine:
-    """An engine on a server. Times are in seconds. Connects on first use.
+def dialer(address: PostgreSQLAddress, *, connect_timeout: float, answer_limit: float) -> "Callable[[], Driver]":
+    """A function that connects to the server. Times are in seconds; no answer takes longer than `answer_limit`.
 
     Raises `KeyctlError` when psycopg is not installed or the URL is not one that libpq takes.
     """
@@ -41,28 +43,37 @@ def make_engine(
     hosts = str(parameters.get("host", "")).count(",") + 1
     parameters.setdefault("connect_timeout", max(2, round(connect_timeout / hosts)))
     parameters.setdefault("application_name", "alphalens-keyctl")
+    limit = answer_limit
 
     class BoundedConnection(psycopg.Connection[Any]):
         """A server that was stopped in its tracks keeps the socket open and says nothing: no limit of the
         server's own ever fires, so the client keeps one too."""
 
-        answer_limit: float | None = query_timeout + _PATIENCE
+        answer_limit: float | None = limit
 
         def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-            limit = self.answer_limit if timeout is None else timeout
+            if timeout is not None:  # who waits for a notification is told when there was none
+                return super().wait(gen, interval, timeout=timeout)
             try:
-                return super().wait(gen, interval, timeout=limit)
+                return super().wait(gen, interval, timeout=self.answer_limit)
             except psycopg.errors._WaitTimeout:
                 self.pgconn.finish()  # what it was doing is unknown: nothing more goes over this connection
                 raise psycopg.OperationalError("the server stopped answering") from None
 
-    def connect() -> BoundedConnection:
+    def dial() -> BoundedConnection:
         # Prepared statements do not survive a pooler in transaction mode.
         return BoundedConnection.connect(**parameters, prepare_threshold=None, client_encoding="utf8")
 
+    return dial
+
+
+def make_engine(
+    address: PostgreSQLAddress, *, connect_timeout: float, lock_timeout: float, query_timeout: float
+) -> Engine:
+    """An engine on a server. Times are in seconds. Connects on first use. Raises as `dialer` does."""
     engine = create_engine(
         "postgresql+psycopg://",
-        creator=connect,
+        creator=dialer(address, connect_timeout=connect_timeout, answer_limit=query_timeout + _PATIENCE),
         hide_parameters=True,
         pool_pre_ping=True,
         # A stricter default would read the chain's head as it was before the writer's lock was granted.
@@ -71,6 +82,15 @@ def make_engine(
     )
     _limit_transactions(engine, lock_timeout=lock_timeout, query_timeout=query_timeout)
     return engine
+
+
+def is_pooled(connection: "Driver") -> bool:
+    """Whether a pooler stands between, which lends a server connection for a transaction at a time.
+
+    What the client was told at connecting is then not the number of the process that answers.
+    """
+    row = connection.execute("SELECT pg_backend_pid()").fetchone()
+    return row is None or bool(row[0] != connection.info.backend_pid)
 
 
 def _limit_transactions(engine: Engine, *, lock_timeout: float, query_timeout: float) -> None:
@@ -125,15 +145,13 @@ class SessionAttempts:
     def hold(self, key_id: str) -> Iterator[float | None]:
         """Mark the delivery of a key as running; yields the lease in seconds where a lock cannot be held.
 
-        A pooler that lends a server connection for a transaction at a time would leave a session lock on a
-        connection that belongs to nobody. It is recognised by the process number: what the client was told
-        at connecting is then not the number of the process that answers.
+        Through a pooler a session lock would stay on a connection that belongs to nobody.
         """
         with self._translated():
             connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         try:
             with self._translated():
-                pooled = self._is_pooled(connection)
+                pooled = is_pooled(connection.connection.driver_connection)  # type: ignore[arg-type]  # psycopg's
                 if not pooled:
                     connection.execute(_HOLD, {"lock": _lock_number(key_id)})
                     # Of a machine that lost its power nothing is heard: without these the server would keep
@@ -154,11 +172,6 @@ class SessionAttempts:
         # Shared, so that two that look at once do not take each other for the holder.
         free = connection.scalar(text("SELECT pg_try_advisory_xact_lock_shared(:lock)"), {"lock": _lock_number(key_id)})
         return not free
-
-    @staticmethod
-    def _is_pooled(connection: Connection) -> bool:
-        told = connection.connection.driver_connection.info.backend_pid  # type: ignore[union-attr]  # psycopg's
-        return bool(connection.scalar(text("SELECT pg_backend_pid()")) != told)
 
 
 _HOLD: Final = text("SELECT pg_advisory_lock(:lock)")

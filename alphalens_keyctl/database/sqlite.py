@@ -21,20 +21,21 @@ WRITES: Final = "alphalens_keyctl_writes"
 _BIRTH_LOCK: Final = 0
 
 
+def connect(path: Path, *, lock_timeout: float) -> sqlite3.Connection:
+    """A bare connection to an existing file, which any one thread at a time may use."""
+    return sqlite3.connect(
+        f"file:{quote(str(path))}?mode=rw",
+        uri=True,
+        timeout=lock_timeout,
+        # The driver's own transactions leave SELECT outside; BEGIN is ours, below.
+        isolation_level=None,
+        check_same_thread=False,
+    )
+
+
 def make_engine(path: Path, *, lock_timeout: float) -> Engine:
     """An engine on an existing file. `lock_timeout` is in seconds. The file is never created here."""
-
-    def connect() -> sqlite3.Connection:
-        return sqlite3.connect(
-            f"file:{quote(str(path))}?mode=rw",
-            uri=True,
-            timeout=lock_timeout,
-            # The driver's own transactions leave SELECT outside; BEGIN is ours, below.
-            isolation_level=None,
-            check_same_thread=False,
-        )
-
-    engine = create_engine("sqlite://", creator=connect, hide_parameters=True)
+    engine = create_engine("sqlite://", creator=partial(connect, path, lock_timeout=lock_timeout), hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _record: object) -> None:

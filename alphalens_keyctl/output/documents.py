@@ -13,10 +13,11 @@ from typing import Any
 from alphalens_keyctl.audit import Head, Verdict
 from alphalens_keyctl.issuance import Created, Rotated
 from alphalens_keyctl.lifecycle import Changed
-from alphalens_keyctl.models import Event, Key
+from alphalens_keyctl.models import Event, Key, Use
 from alphalens_keyctl.moments import rfc3339, rfc3339_exact
 from alphalens_keyctl.output.inert import for_spreadsheet, for_terminal
 from alphalens_keyctl.selection import TIMES, KeyDocument
+from alphalens_keyctl.usage import Profile, UseDocument
 from alphalens_keyctl.verification.check import Verification
 
 
@@ -36,6 +37,11 @@ def keys_as(form: Format, documents: Iterable[KeyDocument]) -> Iterator[str]:
 def events_as(form: Format, events: Iterable[Event]) -> Iterator[str]:
     """Audit events in a format, streamed."""
     return event_rows(events) if form is Format.CSV else _json_as(form, event_texts(events))
+
+
+def uses_as(form: Format, documents: Iterable[UseDocument]) -> Iterator[str]:
+    """Rows of the usage log in a format, streamed."""
+    return _csv(Use._fields, documents) if form is Format.CSV else _json_as(form, use_texts(documents))
 
 
 def created_object(created: Created, delivered_to: Sequence[str]) -> dict[str, Any]:
@@ -76,6 +82,25 @@ def verification_object(answer: Verification) -> dict[str, Any]:
 def key_object(key: Key) -> dict[str, Any]:
     """A key as K."""
     return {name: _plain(value) for name, value in key._asdict().items()}
+
+
+def usage_object(profile: Profile) -> dict[str, Any]:
+    """What `show` says of a key's use; times in whole seconds as in K."""
+    return {
+        "since": rfc3339(profile.since),
+        "until": rfc3339(profile.until),
+        "uses": profile.uses,
+        "refused": profile.refused,
+        "over_time": [{"at": rfc3339(day.at), "uses": day.uses, "refused": day.refused} for day in profile.over_time],
+        "addresses": [
+            {"client_ip": address.client_ip, "uses": address.uses, "last_at": rfc3339(address.last_at)}
+            for address in profile.addresses
+        ],
+        "refusals": [
+            {"outcome": refusal.outcome, "count": refusal.times, "last_at": rfc3339(refusal.last_at)}
+            for refusal in profile.refusals
+        ],
+    }
 
 
 def event_object(event: Event) -> dict[str, Any]:
@@ -158,6 +183,21 @@ def key_texts(documents: Iterable[KeyDocument]) -> Iterator[str]:
 def event_texts(events: Iterable[Event]) -> Iterator[str]:
     """E as JSON text, an event a piece."""
     return (json.dumps(event_object(event)) for event in events)
+
+
+def use_texts(documents: Iterable[UseDocument]) -> Iterator[str]:
+    """U as JSON text, a row a piece. Written out for the same reason as K."""
+    quote = encode_basestring_ascii
+    for use_id, at, key_id, key_name, outcome, client_ip, method, path, user_agent, count in documents:
+        yield (
+            f'{{"id": {use_id:d}, "at": {"null" if at is None else quote(at)},'
+            f' "key_id": {"null" if key_id is None else quote(key_id)},'
+            f' "key_name": {"null" if key_name is None else quote(key_name)}, "outcome": {quote(outcome)},'
+            f' "client_ip": {"null" if client_ip is None else quote(client_ip)},'
+            f' "method": {"null" if method is None else quote(method)},'
+            f' "path": {"null" if path is None else quote(path)},'
+            f' "user_agent": {"null" if user_agent is None else quote(user_agent)}, "count": {count:d}}}'
+        )
 
 
 def key_rows(documents: Iterable[KeyDocument]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Final
 
 from rich.rule import Rule
 from rich.table import Table
@@ -14,7 +15,11 @@ from alphalens_keyctl.moments import rfc3339
 from alphalens_keyctl.output.inert import for_terminal
 from alphalens_keyctl.output.screen import Screen, cell
 from alphalens_keyctl.output.tables import dot
+from alphalens_keyctl.output.usage import rows_of_one_key
 from alphalens_keyctl.output.words import ago, counted, retirement
+from alphalens_keyctl.usage import Profile
+
+_GAP: Final = 2  # columns between a label and what it stands for
 
 
 def created(key: Key, raw: RawKey, *, now: datetime, screen: Screen) -> str:
@@ -28,7 +33,7 @@ def rotated(result: Rotated, raw: RawKey, *, now: datetime, screen: Screen) -> s
     return _shown_once("Key rotated", result.key, raw, said, now, screen)
 
 
-def details(key: Key, lineage: Sequence[Key], *, now: datetime, screen: Screen) -> str:
+def details(key: Key, lineage: Sequence[Key], used: Profile, *, now: datetime, screen: Screen) -> str:
     """Everything about one key."""
     rows: list[tuple[str, Text]] = [
         ("status", Text.assemble(dot(key.status, screen), " ", key.status)),
@@ -55,6 +60,8 @@ def details(key: Key, lineage: Sequence[Key], *, now: datetime, screen: Screen) 
             line.append(" -> " if position else "")
             line.append(for_terminal(f"{member.id} ({member.status})"), style="bold" if member.id == key.id else "")
         rows.append(("line", line))
+    labels = max(len(label) for label, _ in rows) + _GAP
+    rows += rows_of_one_key(used, now=now, screen=screen, width=screen.width - labels - _GAP)
     return screen.draw(_grid(rows))
 
 
@@ -80,7 +87,7 @@ def _labels(key: Key) -> str:
 
 
 def _grid(rows: Iterable[tuple[str, Text]]) -> Table:
-    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid = Table.grid(padding=(0, _GAP, 0, 0))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     for name, value in rows:

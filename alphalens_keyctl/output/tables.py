@@ -12,7 +12,7 @@ from alphalens_keyctl.models import Event, Key, Status
 from alphalens_keyctl.output.screen import Screen, cell
 from alphalens_keyctl.output.words import ago, counted
 
-_NARROW: Final = 72  # below this a row of columns would be cut to pieces
+NARROW: Final = 72  # below this a row of columns would be cut to pieces
 _WIDE: Final = 120  # from here the rest of a key fits on its line
 # A mark for UTF-8, one for ASCII, a colour.
 DOTS: Final = {
@@ -32,7 +32,7 @@ def key_list(keys: Sequence[Key], total: int, *, hidden: int, now: datetime, scr
     footer = Text(_key_footer(keys, total, hidden, screen), style="dim")
     if not keys:
         return screen.draw(footer)
-    return screen.draw(_stacked(keys, now, screen) if screen.width < _NARROW else _columns(keys, now, screen), footer)
+    return screen.draw(_stacked(keys, now, screen) if screen.width < NARROW else _columns(keys, now, screen), footer)
 
 
 def dot(status: str, screen: Screen) -> Text:
@@ -51,13 +51,13 @@ def event_list(events: Sequence[Event], total: int, *, now: datetime, screen: Sc
     )
     if not events:
         return screen.draw(footer)
-    if screen.width < _NARROW:
+    if screen.width < NARROW:
         lines = Table.grid(padding=(0, 1))
         for event in events:
             lines.add_row(Text(str(event.seq)), cell(f"{event.action} {event.key_name or ''}", "bold"))
             lines.add_row("", cell(f"{ago(event.at, now)} by {event.actor}"))
         return screen.draw(lines, footer)
-    table = _table(screen)
+    table = ruled(screen)
     for title in ("Seq", "When", "Who", "What", "Key", "Id"):
         table.add_column(title, no_wrap=title in ("Seq", "Id", "What"), overflow="fold")
     if screen.width >= _WIDE:
@@ -73,7 +73,7 @@ def event_list(events: Sequence[Event], total: int, *, now: datetime, screen: Sc
 
 def _columns(keys: Sequence[Key], now: datetime, screen: Screen) -> Table:
     wide = screen.width >= _WIDE
-    table = _table(screen)
+    table = ruled(screen)
     table.add_column("", no_wrap=True)
     table.add_column("Name", overflow="fold", ratio=2 if not screen.terminal else None, min_width=8)
     table.add_column("Id", no_wrap=True)
@@ -123,7 +123,8 @@ def _end(key: Key, now: datetime) -> Text:
     return Text(ago(min(ends, default=None), now), style="red" if ends and min(ends) <= now else "")
 
 
-def _table(screen: Screen) -> Table:
+def ruled(screen: Screen) -> Table:
+    """An empty table in the house's manner: no border, a rule under its head, nothing but columns in a pipe."""
     return Table(
         box=(box.SIMPLE_HEAD if screen.unicode else box.ASCII2) if screen.terminal else None,
         padding=(0, 1, 0, 0),

@@ -4,10 +4,10 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from alphalens_keyctl.audit import BreakKind, Verdict
-from alphalens_keyctl.models import Key, Status
+from alphalens_keyctl.models import Key, Reason, Status
 from alphalens_keyctl.moments import rfc3339
 from alphalens_keyctl.output.inert import for_terminal
-from alphalens_keyctl.verification.check import Reason, Verification
+from alphalens_keyctl.verification.check import Verification
 
 # Each unit up to where the next reads better.
 _UNITS: Final = (

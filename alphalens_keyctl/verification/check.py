@@ -1,53 +1,74 @@
-"""One look at one raw key. Records nothing: a look is not a use."""
+"""A key's record and an instant → whether the key opens. Asks nobody and records nothing."""
 
+from collections.abc import Mapping
 from datetime import datetime
-from enum import StrEnum
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, select
+from alphalens_keyctl.keyformat import DIGEST_SCHEME
+from alphalens_keyctl.models import Key, Reason, Status
 
-from alphalens_keyctl import selection
-from alphalens_keyctl.keyformat import DIGEST_SCHEME, MalformedKeyError, parse, same_digest
-from alphalens_keyctl.models import Key, Status, keys
-
-
-class Reason(StrEnum):
-    """Why a key opens or does not: a closed list, part of the JSON contract."""
-
-    OK = "ok"
-    MALFORMED = "malformed"
-    UNKNOWN = "unknown"
-    PENDING = "pending"
-    SUSPENDED = "suspended"
-    RETIRED = "retired"
-    EXPIRED = "expired"
-    REVOKED = "revoked"
-    UNAVAILABLE = "unavailable"
+_OPENS: Final = frozenset({Status.ACTIVE, Status.RETIRING, Status.DELIVERING})
+_FOR_EVER: Final = float("inf")
 
 
 class Verification(NamedTuple):
-    """The answer. `key` is there when the raw key is one of ours, whether or not it opens."""
+    """The answer, true when allowed. `key` is there when the raw key is one of ours, whether or not it opens."""
 
     allowed: bool
     reason: Reason
     key: Key | None
 
+    def __bool__(self) -> bool:
+        return self.allowed
 
-_OPENS: Final = frozenset({Status.ACTIVE, Status.RETIRING, Status.DELIVERING})
+
+class Record(NamedTuple):
+    """A key as it is stored. `key.status` is the stored one, which the clock has not been asked about."""
+
+    key: Key
+    digest: bytes
+    digest_scheme: str
 
 
-def check(connection: Connection, presented: bytes, *, now: datetime) -> Verification:
-    """Whether `presented`, a header's value as it came, opens at `now`. Never raises on what it is given."""
-    try:
-        raw = parse(presented)
-    except MalformedKeyError:
-        return Verification(False, Reason.MALFORMED, None)
-    stored = connection.execute(select(keys.c.digest, keys.c.digest_scheme).where(keys.c.id == raw.id)).first()
-    key = selection.get(connection, raw.id, now=now)
-    # A real id with a wrong secret is as unknown as a made-up one: the answer must not tell which ids exist.
-    if stored is None or key is None or not same_digest(bytes(stored.digest), raw.digest()):
-        return Verification(False, Reason.UNKNOWN, None)
-    if stored.digest_scheme != DIGEST_SCHEME:
-        return Verification(False, Reason.UNAVAILABLE, key)
+class Judgement(NamedTuple):
+    """An answer and until when it holds (seconds since the epoch), should nobody change the key."""
+
+    answer: Verification
+    until: float
+
+
+def unavailable(key: Key | None = None) -> Verification:
+    """The answer where none can be had: closed when in doubt (promise 9)."""
+    return Verification(False, Reason.UNAVAILABLE, key)
+
+
+def judge(record: Record, at: float) -> Judgement:
+    """What a record means at an instant, in seconds since the epoch. `selection.status_at` is the same rule in SQL."""
+    status, until = _status_at(record.key, at)
+    key = record.key._replace(status=status, labels=_fixed(record.key.labels))
+    if record.digest_scheme != DIGEST_SCHEME:
+        return Judgement(unavailable(key), _FOR_EVER)
+    if status in _OPENS:
+        return Judgement(Verification(True, Reason.OK, key), until)
+    return Judgement(Verification(False, Reason(status), key), until)
+
+
+def _status_at(key: Key, at: float) -> tuple[Status, float]:
     status = Status(key.status)
-    return Verification(True, Reason.OK, key) if status in _OPENS else Verification(False, Reason(status), key)
+    if status in (Status.PENDING, Status.REVOKED):
+        return status, _FOR_EVER
+    end = min(_seconds(key.expires_at), _seconds(key.retires_at))
+    if at < end:
+        return status, end
+    # A key rotated out has given its name up: past its end it is retired, whichever end came first.
+    return (Status.EXPIRED if key.retires_at is None else Status.RETIRED), _FOR_EVER
+
+
+def _seconds(moment: datetime | None) -> float:
+    return _FOR_EVER if moment is None else moment.timestamp()
+
+
+def _fixed(labels: Mapping[str, str]) -> Mapping[str, str]:
+    # The answer is shared by all who ask: one who wrote into it would change what the others read.
+    return labels if isinstance(labels, MappingProxyType) else MappingProxyType(labels)

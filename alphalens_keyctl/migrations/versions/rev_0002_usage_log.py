@@ -19,7 +19,7 @@ _UTC = (
 def upgrade() -> None:
     connection = op.get_bind()
     if connection.dialect.name == "sqlite":
-        statements = _SQLITE
+        statements: tuple[str, ...] = _SQLITE
     else:
         schema = connection.scalar(sa.text("SELECT quote_ident(current_schema())"))
         statements = (*_POSTGRESQL, _MAKE_PARTITIONS.format(schema=schema), "SELECT alphalens_keyctl_make_partitions()")
@@ -40,7 +40,7 @@ _COLUMNS = """
 _SQLITE = (
     # AUTOINCREMENT: an id that was pruned never comes back as another row's.
     f"""CREATE TABLE usage_event (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
     at DATETIME NOT NULL,{_COLUMNS.format(ordered="")},
     CONSTRAINT usage_event_at_is_utc CHECK ("at" {_UTC}),
     CONSTRAINT usage_event_count_number CHECK (typeof(count) = 'integer'))""",
@@ -92,6 +92,6 @@ _INDEXES = (
     "CREATE INDEX usage_event_at ON usage_event (at)",
     "CREATE INDEX usage_event_key ON usage_event (key_id, at)",
     # Refused attempts are counted rather than repeated: an attacker cannot fill the disk.
-    "CREATE UNIQUE INDEX usage_event_refused_once ON usage_event"
-    " (at, outcome, coalesce(key_id, ''), coalesce(client_ip, '')) WHERE outcome <> 'ok'",
+    """CREATE UNIQUE INDEX usage_event_refused_once ON usage_event
+    (at, outcome, coalesce(key_id, ''), coalesce(client_ip, '')) WHERE outcome <> 'ok'""",
 )

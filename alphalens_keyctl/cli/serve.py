@@ -1,0 +1,96 @@
+"""`serve`: the forward-auth endpoint for a proxy in front of a service."""
+
+import gc
+import math
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from alphalens_keyctl.cli import run as runs
+from alphalens_keyctl.errors import Code, KeyctlError
+
+HOST: Final = "127.0.0.1"
+PORT: Final = 8377
+_MOST_WORKERS: Final = 256
+_MOST_STALENESS: Final = 3600.0
+
+
+class Usage(StrEnum):
+    """What happens to a request whose use cannot be written down."""
+
+    REQUIRED = "required"
+    BEST_EFFORT = "best-effort"
+
+
+def serve(
+    ctx: typer.Context,
+    host: Annotated[
+        str | None, typer.Option("--host", show_default=False, help=f"Listen on this address. Default: {HOST}.")
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            "--port", min=0, max=65535, show_default=False, help=f"Listen on this port; 0: any. Default: {PORT}."
+        ),
+    ] = None,
+    unix_socket: Annotated[
+        Path | None,
+        typer.Option("--unix-socket", metavar="PATH", show_default=False, help="Listen there, with mode 0660."),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, max=_MOST_WORKERS, help="Serve in so many processes.")
+    ] = 1,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--trusted-proxy",
+            metavar="CIDR",
+            show_default=False,
+            help="Believe what this proxy says of the client: an address, a network, or unix. Repeatable.",
+        ),
+    ] = None,
+    max_staleness: Annotated[
+        float,
+        typer.Option(
+            "--max-staleness", metavar="SECONDS", help="Age of what is remembered while PostgreSQL cannot send word."
+        ),
+    ] = 1.0,
+    usage: Annotated[
+        Usage, typer.Option("--usage", help="Refuse rather than lose a use, or go on and count what is lost.")
+    ] = Usage.REQUIRED,
+    access_log: Annotated[bool, typer.Option("--access-log", help="Log every request.")] = False,
+) -> None:
+    """Answer a proxy's question whether a request carries a good key: 204 with who it is, or 401.
+
+    For nginx auth_request, Traefik ForwardAuth, Caddy forward_auth and Envoy ext_authz. Logs go to stderr, a JSON
+    object a line. SIGTERM and Ctrl-C end it with exit 0, once every use is written.
+    """
+    run = runs.of(ctx)
+    if unix_socket is not None and (host is not None or port is not None):
+        raise KeyctlError(Code.USAGE, "--unix-socket excludes --host and --port", "Listen in one place.")
+    if not (math.isfinite(max_staleness) and 0 <= max_staleness <= _MOST_STALENESS):
+        raise KeyctlError(
+            Code.USAGE, "--max-staleness is out of bounds", f"Write seconds from 0 to {_MOST_STALENESS:.0f}."
+        )
+    from alphalens_keyctl.web import server
+
+    # Also says what is wrong with the database while somebody may be watching.
+    with run.database(create=False):
+        pass
+    gc.enable()  # the entry switched it off for commands that end soon
+    server.serve(
+        server.Service(
+            database_url=run.settings.database_url,
+            host=HOST if host is None else host,
+            port=PORT if port is None else port,
+            unix_socket=unix_socket,
+            workers=workers,
+            trusted_proxies=tuple(trusted_proxy or ()),
+            usage=usage.value,
+            max_staleness=max_staleness,
+            access_log=access_log,
+            quiet=run.quiet,
+        )
+    )

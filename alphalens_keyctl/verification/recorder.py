@@ -1,0 +1,312 @@
+"""The uses that are not yet in the database, and the thread that brings them there."""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from enum import StrEnum
+from queue import Empty, SimpleQueue
+from typing import Final, NamedTuple
+
+from alphalens_keyctl.database import Database
+from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.models import Reason
+from alphalens_keyctl.verification import usage_log
+from alphalens_keyctl.verification.usage_log import Accepted, Attempts, Kind
+
+# Issue 3: at most a second or a thousand uses behind. What is left of the second is for the writing.
+_INTERVAL: Final = 0.5
+_HURRY: Final = 1000
+_MOST_AT_ONCE: Final = 5000
+# Attempts of which no kind has been seen in this minute are counted by their reason alone beyond these: an
+# attacker chooses addresses and does not choose how many rows there are.
+_MOST_KINDS_A_MINUTE: Final = 1000
+_MOST_KINDS: Final = 10_000
+_FLUSH_LIMIT: Final = 10.0
+_DAY: Final = 86400.0
+
+_log = logging.getLogger("alphalens_keyctl")
+
+
+class Usage(StrEnum):
+    """What becomes of uses that cannot be written. `off` records nothing: for a look that is not a use."""
+
+    REQUIRED = "required"
+    BEST_EFFORT = "best-effort"
+    OFF = "off"
+
+
+class _Refusal(NamedTuple):
+    """A refused attempt, as it came."""
+
+    at: float
+    reason: Reason
+    key_id: str | None
+    client_ip: str | None
+    method: str | None
+    path: str | None
+    user_agent: str | None
+
+
+class _Asked(NamedTuple):
+    """Somebody waits for everything to be written; the answer is what went wrong, if anything."""
+
+    answer: "SimpleQueue[KeyctlError | None]"
+    last: bool
+
+
+class _Doubtful(NamedTuple):
+    """A batch whose commit was not answered, by the number under which the database knows it."""
+
+    number: int
+    accepted: list[Accepted]
+    refused: dict[Kind, Attempts]
+
+
+class Recorder:
+    """Takes uses in from any thread, without a lock; one thread of its own writes them, in batches.
+
+    `open_database` is called in that thread. `most` is how many uses may wait.
+    """
+
+    def __init__(self, open_database: Callable[[], Database], policy: Usage, *, most: int) -> None:
+        self._open_database = open_database
+        self._policy = policy
+        self._most = most
+        self._begin()
+
+    def _begin(self) -> None:
+        self._accepted: deque[Accepted] = deque()
+        self._attempted: deque[_Refusal] = deque()
+        self._refused: dict[Kind, Attempts] = {}
+        self._minute, self._kinds = 0, 0
+        self._in_flight = 0
+        self._doubtful: _Doubtful | None = None
+        # A SimpleQueue's put may interrupt itself, which a signal handler can make happen.
+        self._requests: SimpleQueue[_Asked | None] = SimpleQueue()
+        self._awake = self._hurried = self._closing = False
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._writing = threading.Lock()  # held over every transaction, so that a fork can wait for its end
+        self._counting = threading.Lock()
+        self._database: Database | None = None
+        self._partitions_until = 0.0
+        self.dropped = 0
+
+    def accept(self, use: Accepted) -> bool:
+        """Take a use in. False when it cannot be kept: then the verification has to be refused."""
+        waiting = len(self._accepted) + self._in_flight
+        if waiting >= self._most:
+            return self._overflow()
+        self._accepted.append(use)
+        if not self._awake:
+            self._wake()
+        elif waiting >= _HURRY and not self._hurried:
+            self._hurried = True
+            self._requests.put(None)
+        # Asked after it was taken in: what is allowed is then in what the last flush writes.
+        return not self._closing
+
+    def refuse(self, refusal: tuple[float, Reason, str | None, str | None, str | None, str | None, str | None]) -> None:
+        """Take a refused attempt in: instant, reason, key id, and what the client sent."""
+        if len(self._attempted) >= self._most:
+            self._drop()
+            return
+        self._attempted.append(_Refusal._make(refusal))
+        if not self._awake:
+            self._wake()
+        elif len(self._attempted) >= _HURRY and not self._hurried:
+            self._hurried = True
+            self._requests.put(None)
+
+    def flush(self, *, last: bool = False) -> None:
+        """Write everything, within 10 s; with `last` take nothing more. Raises `KeyctlError`."""
+        self._closing = self._closing or last
+        if not self._start():
+            return
+        answer: SimpleQueue[KeyctlError | None] = SimpleQueue()
+        self._requests.put(_Asked(answer, last))
+        try:
+            trouble = answer.get(timeout=_FLUSH_LIMIT)
+        except Empty:
+            trouble = KeyctlError(Code.DATABASE_BUSY, "the uses could not be written in time")
+        if trouble is not None:
+            if last:
+                _log.error("%d uses are lost with this process: %s", len(self._accepted), trouble.message)
+            raise trouble
+
+    def before_fork(self) -> None:
+        # A connection of SQLite must not be open in the child, and none in the middle of a transaction.
+        self._writing.acquire()
+        if self._database is not None and not self._database.survives_fork:
+            self._close_database()
+
+    def after_fork(self, *, child: bool) -> None:
+        if child:
+            _inherited.append(self._database)
+            self._begin()  # what waited is the parent's to write
+        else:
+            self._writing.release()
+
+    def _overflow(self) -> bool:
+        if self._policy is Usage.BEST_EFFORT:
+            self._drop()
+            return True
+        return False
+
+    def _drop(self) -> None:
+        with self._counting:
+            self.dropped += 1
+            if self.dropped & (self.dropped - 1) == 0:  # the first, and each time it has doubled
+                _log.error("the usage log cannot be written: %d uses or attempts dropped so far", self.dropped)
+
+    def _wake(self) -> None:
+        self._awake = True
+        self._start()
+        self._requests.put(None)
+
+    def _start(self) -> bool:
+        """Have the thread run. False when there is nothing that it could have to write."""
+        if self._thread is None:
+            with self._starting:
+                if self._thread is None:
+                    if not self._awake:
+                        return False
+                    thread = threading.Thread(target=self._run, name="alphalens-keyctl usage", daemon=True)
+                    thread.start()
+                    self._thread = thread
+        return True
+
+    def _run(self) -> None:
+        while True:
+            asked = [self._requests.get()]
+            if asked[0] is None:
+                asked += self._gather()
+            # Before anything is taken: a use that comes from here on wakes the thread once more.
+            self._awake = self._hurried = False
+            waits = [request for request in asked if request is not None]
+            trouble = self._write_all(patient=bool(waits))
+            if (self._accepted or self._refused or self._doubtful) and not self._awake:
+                self._awake = True
+                self._requests.put(None)
+            for request in waits:
+                request.answer.put(trouble)
+            if any(request.last for request in waits):
+                with self._writing:
+                    self._close_database()
+                self._thread = None
+                return
+
+    def _gather(self) -> list[_Asked | None]:
+        """Let uses come together, for the interval or until there are many."""
+        with suppress(Empty):
+            return [self._requests.get(timeout=_INTERVAL)]
+        return []
+
+    def _write_all(self, *, patient: bool) -> KeyctlError | None:
+        deadline = time.monotonic() + _FLUSH_LIMIT / 2
+        while self._accepted or self._attempted or self._refused or self._doubtful:
+            try:
+                with self._writing:
+                    waiting = self._write_batch()
+            except KeyctlError as error:
+                _log.warning("uses are held, %d so far: %s", len(self._accepted), error.message)
+                return error
+            except Exception as error:  # noqa: BLE001  # a thread that dies would take every use with it
+                _log.exception("uses are held, %d so far", len(self._accepted))
+                return KeyctlError(Code.INTERNAL, f"uses cannot be written: {type(error).__name__}")
+            if waiting:
+                if not patient or time.monotonic() > deadline:
+                    return KeyctlError(Code.DATABASE_BUSY, "another transaction holds a key that was used")
+                time.sleep(0.02)
+        return None
+
+    def _write_batch(self) -> bool:
+        """Write one batch; returns whether uses have to wait. What is not written is put back."""
+        database = self._open()
+        self._settle(database)
+        accepted, refused = self._taken(), self._coalesced()
+        number: int | None = None
+        try:
+            with database.recording() as tx:
+                waiting = usage_log.write(tx, accepted, refused)
+                number = usage_log.transaction_number(tx)
+        except BaseException:
+            if number is None:
+                self._put_back(accepted, refused)
+            else:
+                self._doubtful = _Doubtful(number, accepted, refused)
+            self._close_database()
+            raise
+        self._put_back(waiting, {})
+        return bool(waiting)
+
+    def _settle(self, database: Database) -> None:
+        """Find out what became of a batch whose commit was not answered: neither lost nor counted twice."""
+        if self._doubtful is None:
+            return
+        with database.recording() as tx:
+            committed = usage_log.was_committed(tx, self._doubtful.number)
+        doubtful, self._doubtful = self._doubtful, None
+        if committed:
+            self._in_flight = 0
+        else:
+            self._put_back(doubtful.accepted, doubtful.refused)
+
+    def _taken(self) -> list[Accepted]:
+        taken: list[Accepted] = []
+        while self._accepted and len(taken) < _MOST_AT_ONCE:
+            self._in_flight += 1  # before it leaves the queue: the bound counts both
+            taken.append(self._accepted.popleft())
+        return taken
+
+    def _coalesced(self) -> dict[Kind, Attempts]:
+        for _ in range(len(self._attempted)):
+            attempt = self._attempted.popleft()
+            kind = self._kind_of(attempt)
+            known = self._refused.get(kind)
+            count = 1 if known is None else known.count + 1
+            first = attempt if known is None else known
+            self._refused[kind] = Attempts(count, first.method, first.path, first.user_agent)
+        refused, self._refused = self._refused, {}
+        return refused
+
+    def _kind_of(self, attempt: _Refusal) -> Kind:
+        minute = int(attempt.at // 60)
+        if minute != self._minute:
+            self._minute, self._kinds = minute, 0
+        kind = Kind(minute, attempt.reason, attempt.key_id, attempt.client_ip)
+        if kind in self._refused:
+            return kind
+        self._kinds += 1
+        if self._kinds > _MOST_KINDS_A_MINUTE or len(self._refused) >= _MOST_KINDS:
+            return Kind(minute, attempt.reason, None, None)
+        return kind
+
+    def _put_back(self, accepted: list[Accepted], refused: dict[Kind, Attempts]) -> None:
+        self._accepted.extendleft(reversed(accepted))
+        self._in_flight = 0
+        for kind, attempts in refused.items():
+            known = self._refused.get(kind)
+            self._refused[kind] = attempts._replace(count=attempts.count + (known.count if known else 0))
+
+    def _open(self) -> Database:
+        if self._database is None:
+            self._database = self._open_database()
+        if time.monotonic() >= self._partitions_until:
+            self._partitions_until = time.monotonic() + _DAY
+            # Without them, for want of rights say, the uses go to the default partition.
+            with suppress(KeyctlError), self._database.recording() as tx:
+                usage_log.make_partitions(tx)
+        return self._database
+
+    def _close_database(self) -> None:
+        database, self._database = self._database, None
+        if database is not None:
+            database.close()
+
+
+# Of forked children: closing it there would end the parent's sessions.
+_inherited: Final[list[object]] = []

@@ -1,0 +1,69 @@
+"""Where records come from, and whether one that was read earlier still holds."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple, Protocol
+
+from alphalens_keyctl.models import Key
+from alphalens_keyctl.verification.check import Record
+
+COLUMNS: Final = ", ".join((*Key._fields, "digest", "digest_scheme"))
+
+
+class Sighting(NamedTuple):
+    """A record as it was read, the source's generation before it was read, and when (monotonic seconds)."""
+
+    record: Record | None
+    generation: int
+    read_at: float
+
+
+class Source(Protocol):
+    """A database's keys. Every method may be called from any thread."""
+
+    def vouches(self, generation: int, read_at: float) -> bool:
+        """Whether what was read then is what stands in the database now, without waiting for anything."""
+
+    def fetch(self, key_id: str) -> Sighting:
+        """Read a key's record. Bounded in time. Raises `KeyctlError`."""
+
+    def before_fork(self) -> None:
+        """Let go of what a child process must not inherit."""
+
+    def after_fork(self, *, child: bool) -> None:
+        """Go on, in the child with connections of its own."""
+
+    def close(self) -> None:
+        """Let go of every connection."""
+
+
+def record_of(row: tuple[Any, ...]) -> Record:
+    """A row of `COLUMNS` → a record. Raises ValueError or TypeError for what no program of ours wrote."""
+    *values, digest, scheme = row
+    key = Key._make(values)
+    if not (isinstance(key.id, str) and isinstance(key.name, str) and isinstance(key.status, str)):
+        raise TypeError
+    times: dict[str, Any] = {name: _moment(getattr(key, name)) for name in _TIMES}
+    return Record(key._replace(labels=_labels(key.labels), **times), bytes(digest), scheme)
+
+
+_TIMES: Final = tuple(name for name in Key._fields if name.endswith("_at"))
+
+
+def _moment(stored: object) -> datetime | None:
+    """PostgreSQL's time in whatever zone, or SQLite's text, which is UTC → UTC."""
+    if stored is None:
+        return None
+    if isinstance(stored, datetime):
+        return stored if stored.tzinfo is UTC else stored.astimezone(UTC)
+    if not isinstance(stored, str):
+        raise TypeError
+    return datetime.fromisoformat(stored).replace(tzinfo=UTC)
+
+
+def _labels(stored: object) -> Mapping[str, str]:
+    labels = json.loads(stored) if isinstance(stored, str) else stored
+    if not isinstance(labels, dict):
+        raise TypeError
+    return labels

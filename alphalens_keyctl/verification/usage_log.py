@@ -1,0 +1,214 @@
+"""A batch of uses → the database: the rows of the log, and for each key when and how often it was used.
+
+The only two things that recording can write are rows of `usage_event` and, forward, the columns `last_used_at`
+and `use_count`; nothing here can undo a revocation (promise 5).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from sqlalchemy import TextClause, text
+
+from alphalens_keyctl.database import Recording
+from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.models import REFUSED_ONCE, REFUSED_SQL, Reason
+from alphalens_keyctl.text import tame
+
+# Characters kept of what a client sent.
+LONGEST_PATH: Final = 512
+LONGEST_AGENT: Final = 256
+LONGEST_OTHER: Final = 64
+
+
+class Accepted(NamedTuple):
+    """A use. `at` is in seconds since the epoch; the texts are as the client sent them, or None."""
+
+    at: float
+    key_id: str
+    client_ip: str | None
+    method: str | None
+    path: str | None
+    user_agent: str | None
+
+
+class Kind(NamedTuple):
+    """What refused attempts are coalesced by. `minute` is in minutes since the epoch."""
+
+    minute: int
+    reason: Reason
+    key_id: str | None
+    client_ip: str | None
+
+
+class Attempts(NamedTuple):
+    """How many of a kind, and what the first of them asked for."""
+
+    count: int  # type: ignore[assignment]  # the column's word
+    method: str | None
+    path: str | None
+    user_agent: str | None
+
+
+def write(tx: Recording, accepted: Sequence[Accepted], refused: Mapping[Kind, Attempts]) -> list[Accepted]:
+    """Write a batch inside the caller's transaction.
+
+    Returns the uses that have to wait: another transaction holds their keys, and waiting here could stop
+    both. Raises `KeyctlError` when the database does not take what is written.
+    """
+    waiting: list[Accepted] = []
+    if accepted:
+        if tx.dialect.name == "postgresql":
+            busy = _busy(tx, {use.key_id for use in accepted})
+            waiting = [use for use in accepted if use.key_id in busy]
+            accepted = [use for use in accepted if use.key_id not in busy]
+        _write_accepted(tx, accepted)
+    if refused:
+        _write_refused(tx, refused)
+    return waiting
+
+
+def make_partitions(tx: Recording) -> None:
+    """Have this month's and the next one's partition made where the table has partitions and they are missing."""
+    if tx.dialect.name == "postgresql":
+        tx.execute(text("SELECT alphalens_keyctl_make_partitions()"))
+
+
+def transaction_number(tx: Recording) -> int | None:
+    """By what PostgreSQL can say later whether this transaction was committed. None on SQLite, where a commit
+    whose outcome is unknown does not happen."""
+    return tx.scalar(text("SELECT txid_current()")) if tx.dialect.name == "postgresql" else None
+
+
+def was_committed(tx: Recording, number: int) -> bool:
+    """Whether that transaction was committed. Raises `KeyctlError` (database_busy) while it still runs."""
+    fate = tx.scalar(text("SELECT txid_status(CAST(:number AS bigint))"), {"number": number})
+    if fate == "in progress":
+        raise KeyctlError(Code.DATABASE_BUSY, "an earlier batch of uses is still being committed")
+    return bool(fate == "committed")
+
+
+def _busy(tx: Recording, key_ids: set[str]) -> set[str]:
+    """Lock the keys that are free, in one order, and return the rest of those that exist."""
+    free = set(tx.scalars(text(_LOCK_FREE), {"ids": sorted(key_ids)}))
+    rest = key_ids - free
+    return set(tx.scalars(text("SELECT id FROM api_key WHERE id = ANY(:ids)"), {"ids": sorted(rest)})) if rest else rest
+
+
+def _write_accepted(tx: Recording, accepted: Sequence[Accepted]) -> None:
+    rows = [
+        (
+            _stored(use.at),
+            use.key_id,
+            tamed(use.client_ip, LONGEST_OTHER),
+            tamed(use.method, LONGEST_OTHER),
+            tamed(use.path, LONGEST_PATH),
+            tamed(use.user_agent, LONGEST_AGENT),
+        )
+        for use in accepted
+    ]
+    tallies: dict[str, tuple[int, str]] = {}
+    for at, key_id, *_ in rows:
+        times, last = tallies.get(key_id, (0, at))
+        tallies[key_id] = times + 1, max(last, at)
+    statements = _ON[tx.dialect.name]
+    # One document rather than a row at a time: the database works through it while other threads verify.
+    tx.execute(statements.accepted, {"rows": json.dumps(rows)})
+    tally = json.dumps([(key_id, *tallied) for key_id, tallied in tallies.items()])
+    done = tx.execute(statements.tally, {"rows": tally}).rowcount
+    if done != len(tallies) and done != tx.scalar(statements.known, {"rows": tally}):
+        # Row security or a trigger can turn an update into nothing without an error.
+        raise KeyctlError(
+            Code.DATABASE_UNUSABLE,
+            "the database did not take when keys were used",
+            "Check the database for row security and for triggers that are not ours.",
+        )
+
+
+def _write_refused(tx: Recording, refused: Mapping[Kind, Attempts]) -> None:
+    rows = [
+        (
+            _stored(kind.minute * 60.0),
+            kind.key_id,
+            kind.reason.value,
+            tamed(kind.client_ip, LONGEST_OTHER),
+            tamed(attempts.method, LONGEST_OTHER),
+            tamed(attempts.path, LONGEST_PATH),
+            tamed(attempts.user_agent, LONGEST_AGENT),
+            attempts.count,
+        )
+        for kind, attempts in refused.items()
+    ]
+    # In one order everywhere, so that two processes that count the same kinds do not wait for each other.
+    rows.sort(key=lambda row: tuple(map(str, row[:4])))
+    tx.execute(_ON[tx.dialect.name].refused, {"rows": json.dumps(rows)})
+
+
+@lru_cache(maxsize=4096)
+def tamed(text_: object, longest: int) -> str | None:
+    """What a client sent as the log keeps it: inert, on one line, without raw keys (promises 1 and 12)."""
+    return None if text_ is None else tame(text_ if isinstance(text_, str) else str(text_), longest=longest)
+
+
+def _stored(at: float) -> str:
+    """A time as SQLite keeps it; PostgreSQL is told that it is UTC."""
+    second = int(at // 1)
+    return f"{_second(second)}.{int((at - second) * 1_000_000):06d}"
+
+
+@lru_cache(maxsize=4)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+class _Statements(NamedTuple):
+    accepted: TextClause
+    tally: TextClause
+    known: TextClause
+    refused: TextClause
+
+
+def _statements(each: str, column: str, at: str, latest: str) -> _Statements:
+    """The same statements in either dialect: `each` unfolds a JSON array of arrays, `column` takes a value of
+    one, `at` makes it a time, `latest` is the later of what the key has and what is said.
+
+    Nothing but these constants is put together here; what is written comes as a parameter.
+    """
+    taken = [column.format(place) for place in range(8)]
+    time, times = at.format(taken[0]), f"CAST({taken[1]} AS bigint)"
+    tallies = f"SELECT {taken[0]} AS id, {times} AS times, {at.format(taken[2])} AS last FROM {each}"  # noqa: S608  # above
+    columns = "at, key_id, outcome, client_ip, method, path, user_agent"
+    accepted = f"{time}, {taken[1]}, 'ok', {', '.join(taken[2:6])}"
+    refused = f"{time}, {', '.join(taken[1:7])}, CAST({taken[7]} AS bigint)"
+    return _Statements(
+        accepted=text(f"INSERT INTO usage_event ({columns}) SELECT {accepted} FROM {each}"),  # noqa: S608  # above
+        tally=text(
+            f"UPDATE api_key SET use_count = use_count + said.times, last_used_at = {latest}"  # noqa: S608  # above
+            f" FROM ({tallies}) AS said WHERE api_key.id = said.id"
+        ),
+        known=text(f"SELECT count(*) FROM api_key WHERE id IN (SELECT {taken[0]} FROM {each})"),  # noqa: S608  # above
+        refused=text(
+            f"INSERT INTO usage_event ({columns}, count) SELECT {refused} FROM {each} WHERE true"  # noqa: S608  # above
+            f" ON CONFLICT ({', '.join(REFUSED_ONCE)}) WHERE {REFUSED_SQL}"
+            " DO UPDATE SET count = usage_event.count + excluded.count"
+        ),
+    )
+
+
+_ON: Final = {
+    "sqlite": _statements(
+        each="json_each(:rows) AS entry",
+        column="json_extract(entry.value, '$[{}]')",
+        at="{}",
+        latest="max(coalesce(last_used_at, said.last), said.last)",
+    ),
+    "postgresql": _statements(
+        each="jsonb_array_elements(CAST(:rows AS jsonb)) AS entry",
+        column="(entry ->> {})",
+        at="CAST({} || '+00' AS timestamptz)",
+        latest="greatest(last_used_at, said.last)",
+    ),
+}
+_LOCK_FREE: Final = "SELECT id FROM api_key WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED"

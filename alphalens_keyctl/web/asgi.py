@@ -1,0 +1,167 @@
+"""The middleware for ASGI: FastAPI, Starlette, Litestar and whatever else speaks it."""
+
+import logging
+from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+from alphalens_keyctl.errors import KeyctlError
+from alphalens_keyctl.models import Reason
+from alphalens_keyctl.verification.check import Verification
+from alphalens_keyctl.web import challenge
+from alphalens_keyctl.web.client import UNIX, TrustedProxies
+from alphalens_keyctl.web.waiting import NoThreadFreeError, Threads
+
+if TYPE_CHECKING:
+    from alphalens_keyctl import KeyVerifier
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_POLICY_VIOLATION: Final = 1008  # RFC 6455, 7.4.1
+_NOT_ASKED: Final = Verification(False, Reason.UNAVAILABLE, None)
+
+_log = logging.getLogger(__name__)
+
+
+class ApiKeyMiddleware:
+    """Lets through what carries a good key in the header `API-Key`, and answers the rest with 401.
+
+    The key's record, a `Key`, is at `scope["state"]["api_key"]`: `request.state.api_key` in the frameworks.
+    `exempt` are exact paths that are open to all, and get no record. A websocket without a good key is refused
+    before it is accepted. `trusted_proxies`: addresses, networks, or `unix`, whose X-Forwarded-For is believed.
+
+    When the application shuts down, every use is written; closing the verifier is its owner's job.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        verifier: "KeyVerifier",
+        *,
+        trusted_proxies: Iterable[str] = (),
+        exempt: Collection[str] = (),
+    ) -> None:
+        self._app = app
+        self._verifier = verifier
+        self._proxies = TrustedProxies(trusted_proxies)
+        self._exempt = frozenset((exempt,) if isinstance(exempt, str) else exempt)
+        self._threads = Threads()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one connection."""
+        kind = scope["type"]
+        if kind == "lifespan":
+            await self._app(scope, before_shutdown(receive, self._flush), send)
+            return
+        if kind not in ("http", "websocket"):
+            # Of a protocol that is not known nobody can say where its key is: closed.
+            raise ValueError(f"no API key can be looked for in a connection of type {kind!r}")
+        if scope["path"] in self._exempt:
+            await self._app(scope, receive, send)
+            return
+        headers = single(scope["headers"])
+        answer = await verify(
+            self._verifier,
+            self._threads,
+            headers.get(b"api-key"),
+            client_ip=self._proxies.client(peer(scope), text_of(headers.get(b"x-forwarded-for"))),
+            # The handshake of a websocket is a GET (RFC 6455, 4.1), over HTTP/2 a CONNECT that stands for one.
+            method=scope.get("method", "GET"),
+            path=request_path(scope),
+            user_agent=text_of(headers.get(b"user-agent")),
+        )
+        if answer.allowed:
+            # A dictionary of this request alone: a server may share the lifespan's with all of them.
+            state = {**(scope.get("state") or {}), "api_key": answer.key}
+            await self._app({**scope, "state": state}, receive, send)
+        elif kind == "http":
+            await refuse(send)
+        else:
+            await _refuse_websocket(scope, receive, send)
+
+    async def _flush(self) -> None:
+        try:
+            await self._threads.run(self._verifier.flush)
+        except (KeyctlError, NoThreadFreeError) as error:
+            # They are still held, and its owner's close() tries once more.
+            _log.error("uses could not be written at shutdown", extra={"problem": str(error)})
+
+
+async def verify(verifier: "KeyVerifier", threads: Threads, raw_key: bytes | None, **about: str | None) -> Verification:
+    """The verifier's answer. The database is waited for in a thread, never in the event loop."""
+    answer = verifier.verify_cached(raw_key, **about)
+    if answer is not None:
+        return answer
+    try:
+        return await threads.run(partial(verifier.verify, raw_key, **about))
+    except NoThreadFreeError:
+        return _NOT_ASKED
+
+
+async def refuse(send: Send) -> None:
+    """Answer 401 with the problem document."""
+    await send({"type": "http.response.start", "status": challenge.STATUS, "headers": [*challenge.RAW_HEADERS]})
+    await send({"type": "http.response.body", "body": challenge.BODY})
+
+
+async def _refuse_websocket(scope: Scope, receive: Receive, send: Send) -> None:
+    if (await receive())["type"] != "websocket.connect":
+        return
+    if "websocket.http.response" not in (scope.get("extensions") or {}):
+        await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": ""})
+        return
+    headers = [*challenge.RAW_HEADERS]
+    await send({"type": "websocket.http.response.start", "status": challenge.STATUS, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": challenge.BODY})
+
+
+def single(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Headers by name. Those of one name are joined by commas, as RFC 9110, 5.3 has it: two API keys, even
+    equal ones, become one that is malformed, rather than one of them the reader's choice."""
+    pairs = list(headers)
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        found.clear()
+        for name, value in pairs:
+            found[name] = found[name] + b", " + value if name in found else value
+    return found
+
+
+def peer(scope: Scope) -> str | None:
+    """The other end of the connection: an address, `UNIX`, or None where the server does not know."""
+    client = scope.get("client")
+    if client:
+        address: str = client[0]
+        return address
+    # A server may also lack the address of a TCP client that has already gone, so the listening end decides.
+    server = scope.get("server")
+    return UNIX if server and server[1] is None else None
+
+
+def request_path(scope: Scope) -> str:
+    """The path as it stood in the request, percent-encoded, without its query."""
+    raw: bytes | None = scope.get("raw_path")
+    # Some servers leave the query in it, and some leave it out.
+    return quote(scope["path"], errors="replace") if raw is None else raw.partition(b"?")[0].decode("latin-1")
+
+
+def text_of(value: bytes | None) -> str | None:
+    """A header's value as text, byte by byte."""
+    return None if value is None else value.decode("latin-1")
+
+
+def before_shutdown(receive: Receive, last_work: Callable[[], Awaitable[None]]) -> Receive:
+    """`receive` that does `last_work` before it passes on the word to shut down."""
+
+    async def receive_after_work() -> Message:
+        message = await receive()
+        if message["type"] == "lifespan.shutdown":
+            await last_work()
+        return message
+
+    return receive_after_work

@@ -1,0 +1,112 @@
+"""Who the client is: the peer of the connection, or the address that a trusted proxy passed on.
+
+`X-Forwarded-For` is whatever its sender wrote. Only a proxy of our own appends the truth to it, at the right
+end; so it is read from the right, as far as the addresses there are those of trusted proxies.
+"""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final
+
+from alphalens_keyctl.errors import Code, KeyctlError
+
+# The peer of a connection over a unix socket, and the word that trusts it.
+UNIX: Final = "unix"
+# More proxies than anybody has in a row; beyond them a header was made to keep us busy.
+_MOST_HOPS: Final = 32
+# Characters of a header that is worth remembering: room for four addresses.
+_MEMORABLE: Final = 200
+
+_Address = IPv4Address | IPv6Address
+_Network = IPv4Network | IPv6Network
+
+
+class TrustedProxies:
+    """The proxies whose word is taken, each an address, a network in CIDR notation, or the word `unix`.
+
+    Raises `KeyctlError` (invalid_input) for anything else.
+    """
+
+    def __init__(self, given: Iterable[str] = ()) -> None:
+        words = (given,) if isinstance(given, str) else tuple(given)
+        self._unix = UNIX in words
+        self._networks = tuple(map(_network, (word for word in words if word != UNIX)))
+        self._remembered = lru_cache(maxsize=4096)(self._client)
+        self.vouch = lru_cache(maxsize=4096)(self._vouch)
+
+    def client(self, peer: str | None, forwarded_for: str | None) -> str | None:
+        """The client's address in its canonical form, or None where nobody trusted names one.
+
+        `peer` is the address of the connection's other end or `UNIX`; `forwarded_for` the value of
+        X-Forwarded-For, of several such headers all values in their order, joined by commas.
+        """
+        if forwarded_for is not None and len(forwarded_for) > _MEMORABLE:
+            return self._client(peer, forwarded_for)
+        return self._remembered(peer, forwarded_for)
+
+    def _vouch(self, peer: str | None) -> bool:
+        """Whether a peer, an address or `UNIX`, is one of them."""
+        if peer == UNIX:
+            return self._unix
+        return bool(self._networks) and self._trusts(_address(peer or ""))
+
+    def _client(self, peer: str | None, forwarded_for: str | None) -> str | None:
+        client = None if peer is None or peer == UNIX else _address(peer)
+        if forwarded_for is None or not self.vouch(peer):
+            return _written(client)
+        for hop in reversed(forwarded_for.rsplit(",", _MOST_HOPS)[-_MOST_HOPS:]):
+            address = _address(hop)
+            if address is None:
+                break
+            client = address
+            if not self._trusts(address):
+                break
+        return _written(client)
+
+    def _trusts(self, address: _Address | None) -> bool:
+        return address is not None and any(address in network for network in self._networks)
+
+
+def _written(address: _Address | None) -> str | None:
+    return None if address is None else str(address)
+
+
+def _address(text: str) -> _Address | None:
+    """An address, with or without port, brackets or zone; IPv4 in IPv6's clothes is IPv4. None for all else."""
+    text = text.strip(" \t")
+    if text.startswith("["):
+        text, closed, port = text[1:].partition("]")
+        if not closed or (port and not _is_port(port)):
+            return None
+    elif text.count(":") == 1:
+        text, _, port = text.partition(":")
+        if not _is_port(":" + port):
+            return None
+    try:
+        # A zone means something on the machine that wrote it alone.
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
+
+
+def _is_port(text: str) -> bool:
+    return text[:1] == ":" and text.isascii() and text[1:].isdigit() and int(text[1:6]) <= 65535 and len(text) <= 6
+
+
+def _network(word: str) -> _Network:
+    try:
+        network = ip_network(word, strict=False)
+    except ValueError:
+        raise KeyctlError(
+            Code.INVALID_INPUT,
+            "a trusted proxy is neither an address nor a network",
+            "Write for example 10.0.0.0/8, 127.0.0.1, fd00::/8, or the word unix.",
+        ) from None
+    # Addresses are compared as IPv4 where they are; so must the network be.
+    if isinstance(network, IPv6Network) and network.prefixlen >= 96:
+        mapped = network.network_address.ipv4_mapped
+        if mapped is not None:
+            return IPv4Network((mapped, network.prefixlen - 96))
+    return network

@@ -1,0 +1,176 @@
+"""The forward-auth endpoint: a proxy asks it about each request, and opens on its yes alone.
+
+nginx, Traefik and Caddy take any status from 200 to 299 for a yes, and ask at a path of the configuration's
+choice. Envoy takes 200 alone, and asks at the path of the protected request behind a prefix of the configuration's.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+from alphalens_keyctl.errors import KeyctlError
+from alphalens_keyctl.verification.check import Verification
+from alphalens_keyctl.web import asgi
+from alphalens_keyctl.web.client import TrustedProxies
+from alphalens_keyctl.web.waiting import NoThreadFreeError, Threads
+
+if TYPE_CHECKING:
+    from alphalens_keyctl import KeyVerifier
+    from alphalens_keyctl.models import Key
+
+ENVOY_PREFIX: Final = "/ext_authz/"
+LIVE_PATH: Final = "/healthz"
+READY_PATH: Final = "/readyz"
+# Seconds for which what the database said of itself is passed on.
+READY_FOR: Final = 1.0
+
+# How proxies say what they ask about: nginx as the README configures it, then Traefik and Caddy.
+_ABOUT_ANOTHER: Final = frozenset((b"x-original-uri", b"x-original-method", b"x-forwarded-uri", b"x-forwarded-method"))
+_NO_BODY: Final[asgi.Message] = {"type": "http.response.body", "body": b""}
+_NOTHING: Final = (b"content-length", b"0")
+# Keys whose response headers are kept made.
+_REMEMBERED: Final = 10_000
+
+_log = logging.getLogger(__name__)
+
+
+class ForwardAuth:
+    """An ASGI application that answers 204 with `X-Key-Id`, `X-Key-Name` and `X-Key-Owner`, or 401.
+
+    Name and owner are percent-encoded UTF-8 (RFC 3986, 2.1), so that none can end a header; a key without an
+    owner has no `X-Key-Owner`. When the server shuts down, the verifier is closed.
+    """
+
+    def __init__(
+        self, verifier: "KeyVerifier", *, trusted_proxies: Iterable[str] = (), access_log: bool = False
+    ) -> None:
+        self._verifier = verifier
+        self._proxies = TrustedProxies(trusted_proxies)
+        self._threads = Threads()
+        self._readiness = _Readiness(verifier, self._threads)
+        self._access_log = access_log
+
+    async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        """Answer one request, or live through the server's life."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        headers = asgi.single(scope["headers"])
+        path: str = scope["path"]
+        # A proxy that keeps the path of the request would take our health for leave to open its own /healthz.
+        # One that says what it asks about is known by that.
+        if path in (LIVE_PATH, READY_PATH) and _ABOUT_ANOTHER.isdisjoint(headers):
+            await self._say_how_we_are(path, send)
+            return
+        peer = asgi.peer(scope)
+        client_ip = self._proxies.client(peer, asgi.text_of(headers.get(b"x-forwarded-for")))
+        method, asked_path = _request_asked_about(scope, headers, trusted=self._proxies.vouch(peer))
+        answer = await asgi.verify(
+            self._verifier,
+            self._threads,
+            headers.get(b"api-key"),
+            client_ip=client_ip,
+            method=method,
+            path=asked_path,
+            user_agent=asgi.text_of(headers.get(b"user-agent")),
+        )
+        if answer.allowed and answer.key is not None:
+            await send(_yes(answer.key, for_envoy=path.startswith(ENVOY_PREFIX)))
+            await send(_NO_BODY)
+        else:
+            await asgi.refuse(send)
+        if self._access_log:
+            _tell(answer, client_ip, method, asked_path)
+
+    async def _say_how_we_are(self, path: str, send: asgi.Send) -> None:
+        well = path == LIVE_PATH or await self._readiness.now()
+        # Never 200. Envoy keeps the path and says nothing of it: one whose prefix was forgotten takes 204 for
+        # a no and denies everything, rather than open these two paths.
+        await send({"type": "http.response.start", "status": 204 if well else 503, "headers": []})
+        await send(_NO_BODY)
+
+    async def _live(self, receive: asgi.Receive, send: asgi.Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await send({"type": "lifespan.startup.complete"})
+                continue
+            try:
+                await asyncio.to_thread(self._verifier.close)
+            except KeyctlError as error:
+                _log.error("uses are lost: they could not be written", extra={"problem": error.message})
+                await send({"type": "lifespan.shutdown.failed", "message": ""})
+            else:
+                await send({"type": "lifespan.shutdown.complete"})
+            self._threads.close()
+            return
+
+
+class _Readiness:
+    """Whether the database can be asked, asked once a second however many want to know."""
+
+    def __init__(self, verifier: "KeyVerifier", threads: Threads) -> None:
+        self._verifier = verifier
+        self._threads = threads
+        self._asking = asyncio.Lock()
+        self._holds_until = float("-inf")
+        self._ready = False
+
+    async def now(self) -> bool:
+        async with self._asking:
+            if time.monotonic() >= self._holds_until:
+                try:
+                    self._ready = await self._threads.run(self._verifier.ready)
+                except NoThreadFreeError:
+                    self._ready = False
+                self._holds_until = time.monotonic() + READY_FOR
+            return self._ready
+
+
+def _request_asked_about(scope: asgi.Scope, headers: dict[bytes, bytes], *, trusted: bool) -> tuple[str, str]:
+    """Method and path, without the query, of the request that the proxy asks about."""
+    method, path = None, None
+    if trusted:
+        method = headers.get(b"x-original-method") or headers.get(b"x-forwarded-method")
+        path = headers.get(b"x-original-uri") or headers.get(b"x-forwarded-uri")
+    return (
+        method.decode("latin-1") if method else scope["method"],
+        path.partition(b"?")[0].decode("latin-1") if path else _without_prefix(asgi.request_path(scope)),
+    )
+
+
+def _without_prefix(path: str) -> str:
+    return path[len(ENVOY_PREFIX) - 1 :] if path.startswith(ENVOY_PREFIX) else path
+
+
+def _yes(key: "Key", *, for_envoy: bool) -> asgi.Message:
+    return _start(key.id, key.name, key.owner, for_envoy)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _start(key_id: str, name: str, owner: str | None, for_envoy: bool) -> asgi.Message:
+    headers = [(b"x-key-id", quote(key_id, safe="").encode()), (b"x-key-name", quote(name, safe="").encode())]
+    if owner is not None:
+        headers.append((b"x-key-owner", quote(owner, safe="").encode()))
+    if not for_envoy:
+        return {"type": "http.response.start", "status": 204, "headers": headers}
+    # Envoy takes these out of the request that it passes on: the raw key, and what a client made up.
+    unwanted = b"api-key" if owner is not None else b"api-key,x-key-owner"
+    headers += ((b"x-envoy-auth-headers-to-remove", unwanted), _NOTHING)
+    return {"type": "http.response.start", "status": 200, "headers": headers}
+
+
+def _tell(answer: Verification, client_ip: str | None, method: str, path: str) -> None:
+    fields = {
+        "allowed": answer.allowed,
+        "reason": str(answer.reason),
+        "key_id": answer.key.id if answer.key is not None else None,
+        "client_ip": client_ip,
+        "method": method[:64],
+        "path": path[:512],
+    }
+    _log.info("request", extra=fields)

@@ -1,0 +1,73 @@
+"""The middleware for WSGI: Flask, Django and whatever else speaks it."""
+
+from collections.abc import Callable, Collection, Iterable
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+from alphalens_keyctl.web import challenge
+from alphalens_keyctl.web.client import UNIX, TrustedProxies
+
+if TYPE_CHECKING:
+    from alphalens_keyctl import KeyVerifier
+
+Environ = dict[str, Any]
+StartResponse = Callable[..., Any]
+App = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+KEY: Final = "alphalens_keyctl.api_key"
+# What servers put for a peer that has no address, because it came over a unix socket.
+_NO_ADDRESS: Final = frozenset({"", "<local>"})
+
+
+class ApiKeyWsgiMiddleware:
+    """Lets through what carries a good key in the header `API-Key`, and answers the rest with 401.
+
+    The key's record, a `Key`, is at `environ["alphalens_keyctl.api_key"]`. `exempt` and `trusted_proxies` are
+    those of `ApiKeyMiddleware`. Closing the verifier is its owner's job; it writes every use at exit too.
+
+    WSGI gives `X_Forwarded_For` and `X-Forwarded-For` one name. A server that does not drop headers with an
+    underscore lets a client add to what a trusted proxy said; gunicorn and nginx drop them.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        verifier: "KeyVerifier",
+        *,
+        trusted_proxies: Iterable[str] = (),
+        exempt: Collection[str] = (),
+    ) -> None:
+        self._app = app
+        self._verifier = verifier
+        self._proxies = TrustedProxies(trusted_proxies)
+        self._exempt = frozenset((exempt,) if isinstance(exempt, str) else exempt)
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        path = _decoded(environ.get("SCRIPT_NAME", "")) + _decoded(environ.get("PATH_INFO", ""))
+        # Never from the client: a header's name would begin with HTTP_.
+        environ.pop(KEY, None)
+        if path in self._exempt:
+            return self._app(environ, start_response)
+        answer = self._verifier.verify(
+            environ.get("HTTP_API_KEY"),
+            client_ip=self._proxies.client(_peer(environ), environ.get("HTTP_X_FORWARDED_FOR")),
+            method=environ.get("REQUEST_METHOD"),
+            path=quote(path, errors="surrogateescape"),
+            user_agent=environ.get("HTTP_USER_AGENT"),
+        )
+        if not answer.allowed:
+            start_response(f"{challenge.STATUS} Unauthorized", [*challenge.HEADERS])
+            return [] if environ.get("REQUEST_METHOD") == "HEAD" else [challenge.BODY]
+        environ[KEY] = answer.key
+        return self._app(environ, start_response)
+
+
+def _peer(environ: Environ) -> str | None:
+    address: str | None = environ.get("REMOTE_ADDR")
+    return UNIX if address in _NO_ADDRESS else address
+
+
+def _decoded(part: str) -> str:
+    """PEP 3333 hands bytes over as Latin-1; what they spell is UTF-8."""
+    return part.encode("latin-1", "replace").decode("utf-8", "surrogateescape")
