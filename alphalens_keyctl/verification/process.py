@@ -26,6 +26,7 @@ class Guarded(Protocol):
 
 _live: "WeakSet[Guarded]" = WeakSet()
 _forking: Final[list[Guarded]] = []
+_told_multiprocessing: Final[set[int]] = set()
 
 
 def guard(guarded: Guarded) -> None:
@@ -40,7 +41,8 @@ def guard(guarded: Guarded) -> None:
 def close_at_end_of_child() -> None:
     """Children of multiprocessing end without `atexit`; they have a list of their own."""
     util: Any = sys.modules.get("multiprocessing.util")
-    if util is not None:
+    if util is not None and os.getpid() not in _told_multiprocessing:
+        _told_multiprocessing.add(os.getpid())
         util.Finalize(None, _close_all, exitpriority=10)
 
 

@@ -6,7 +6,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.benchmarks import auditing, listing, machine, postgresql, startup, table
+from tests.benchmarks import auditing, comparison, listing, machine, postgresql, serving, startup, table, verifying
 from tests.benchmarks.scale import FULL, QUICK
 
 # Each takes the scale and a folder of its own.
@@ -16,6 +16,11 @@ SUBJECTS = {
     "listing": listing.rows,
     "auditing": auditing.rows,
     "postgresql": postgresql.rows,
+    "verifying": verifying.rows,
+    "first-sight": verifying.first_sight,
+    "growing": verifying.growing,
+    "comparison": comparison.rows,
+    "serving": serving.rows,
 }
 
 

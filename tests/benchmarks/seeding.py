@@ -14,13 +14,15 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
-from alphalens_keyctl.keyformat import ALPHABET, DIGEST_SCHEME, ID_LENGTH
+from alphalens_keyctl.keyformat import ALPHABET, DIGEST_SCHEME, ID_LENGTH, generate
 from tests.benchmarks import processes
 
 Value = str | int | bytes | None
+Rows = Iterable[tuple[Value, ...]]
 
 KEY_COLUMNS = (
     "id", "name", "name_folded", "owner", "purpose", "labels", "created_at", "created_by", "activated_at",
@@ -52,6 +54,30 @@ def postgresql(url: str, folder: Path, *, keys: int, events: int) -> None:
     _elsewhere(_fill_postgresql, url, keys, events)
 
 
+def known(database: str, count: int) -> list[str]:
+    """Adds active keys whose raw keys are known, to a SQLite file or a PostgreSQL URL; returns those."""
+    raw_keys = [generate() for _ in range(count)]
+    columns = ("id", "name", "name_folded", "owner", "labels", "created_at", "created_by", "activated_at")
+    columns = (*columns, "use_count", "digest", "digest_scheme")
+    at = _stored(datetime.now(UTC) - timedelta(days=1))
+    rows = [
+        (
+            key.id, f"known-{key.id}", f"known-{key.id.lower()}-{number}", "team-1@example.com", '{"env": "prod"}',
+            at, "admin@example.com", at, 0, key.digest(), DIGEST_SCHEME,
+        )
+        for number, key in enumerate(raw_keys)
+    ]  # fmt: skip
+    if database.startswith("postgresql:"):
+        with psycopg.connect(database, autocommit=True) as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            _copy(connection, "api_key", columns, rows)
+            connection.execute("VACUUM ANALYZE api_key")
+    else:
+        with closing(sqlite3.connect(database)) as file, file:
+            _insert(file, "api_key", columns, rows)
+    return [key.reveal() for key in raw_keys]
+
+
 def _made_by_the_program(database: str, folder: Path) -> None:
     command = [*processes.PROGRAM, "--database", database, "db", "upgrade"]
     subprocess.run(command, env=processes.environment(folder), stdout=subprocess.DEVNULL, check=True)
@@ -71,8 +97,7 @@ def _fill_sqlite(path: str, keys: int, events: int) -> None:
             connection.execute(f"PRAGMA {pragma}")
         connection.execute("BEGIN IMMEDIATE")
         for table, columns, rows in _tables(keys, events):
-            marks = ", ".join("?" * len(columns))
-            connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)
+            _insert(connection, table, columns, rows)
         connection.execute(_LINK)
         connection.execute("COMMIT")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -82,16 +107,25 @@ def _fill_postgresql(url: str, keys: int, events: int) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         for table, columns, rows in _tables(keys, events):
-            copying = f"COPY {table} ({', '.join(columns)}) FROM STDIN"
-            with connection.cursor() as cursor, cursor.copy(copying.encode()) as copy:
-                for row in rows:
-                    copy.write_row(row)
+            _copy(connection, table, columns, rows)
         connection.execute(_LINK)
         for table in ("api_key", "audit_event"):
             connection.execute(f"VACUUM ANALYZE {table}".encode())
 
 
-def _tables(keys: int, events: int) -> Iterator[tuple[str, tuple[str, ...], Iterable[tuple[Value, ...]]]]:
+def _insert(connection: sqlite3.Connection, table: str, columns: tuple[str, ...], rows: Rows) -> None:
+    marks = ", ".join("?" * len(columns))
+    connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)
+
+
+def _copy(connection: "psycopg.Connection[Any]", table: str, columns: tuple[str, ...], rows: Rows) -> None:
+    copying = f"COPY {table} ({', '.join(columns)}) FROM STDIN"
+    with connection.cursor() as cursor, cursor.copy(copying.encode()) as copy:
+        for row in rows:
+            copy.write_row(row)
+
+
+def _tables(keys: int, events: int) -> Iterator[tuple[str, tuple[str, ...], Rows]]:
     now = datetime.now(UTC)
     yield "api_key", KEY_COLUMNS, _keys(keys, now)
     yield "audit_event", EVENT_COLUMNS, _events(events, now)
