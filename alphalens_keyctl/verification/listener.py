@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from alphalens_keyctl.database.postgresql import Driver
 
 CHANNEL: Final = "alphalens_keyctl"
-# Somebody may have switched the trigger off: then silence means nothing.
-_ANNOUNCED: Final = """SELECT 1 FROM pg_trigger WHERE tgrelid = 'api_key'::regclass
+# Somebody may have switched the trigger off: then silence means nothing. Or off and on again, or restored the
+# table with it: then the catalogue's row is another (PostgreSQL, system column xmin), and all may have changed.
+_ANNOUNCED: Final = """SELECT tgrelid, oid, xmin::text FROM pg_trigger WHERE tgrelid = 'api_key'::regclass
     AND tgname = 'api_key_announce' AND tgenabled IN ('O', 'A')"""
 _RETRY: Final = 0.25
 _LONGEST_RETRY: Final = 5.0
@@ -56,7 +57,7 @@ class Listener(threading.Thread):
             try:
                 with closing(self._dial()) as connection:
                     connection.autocommit = True
-                    if not postgresql.is_pooled(connection) and self._is_announced(connection):
+                    if not postgresql.is_pooled(connection) and self._announcer(connection) is not None:
                         self._listen(connection)
                         wait = _RETRY
             except psycopg.Error:
@@ -66,11 +67,15 @@ class Listener(threading.Thread):
 
     def _listen(self, connection: "Driver") -> None:
         connection.execute(f"LISTEN {CHANNEL}")
-        self._told.changed()  # whatever happened before
+        announcer = None
         while not self._stop_asked.is_set():
             asked_at = time.monotonic()
-            if not self._is_announced(connection):
+            found = self._announcer(connection)
+            if found is None:
                 return
+            if found != announcer:  # the first time too: whatever happened before
+                announcer = found
+                self._told.changed()
             for _ in connection.notifies(timeout=0):
                 self._told.changed()
             self._told.told_until(asked_at + self._max_staleness)
@@ -78,5 +83,7 @@ class Listener(threading.Thread):
                 self._told.changed()
 
     @staticmethod
-    def _is_announced(connection: "Driver") -> bool:
-        return connection.execute(_ANNOUNCED).fetchone() is not None
+    def _announcer(connection: "Driver") -> tuple[object, ...] | None:
+        """What makes this very trigger, or None while nothing announces changes."""
+        found: tuple[object, ...] | None = connection.execute(_ANNOUNCED).fetchone()
+        return found

@@ -99,6 +99,7 @@ class PostgreSQLSource:
     def _read(self, key_id: str) -> Sighting:
         import psycopg
 
+        deadline = time.monotonic() + self._limits.query_timeout
         while True:
             connection, fresh = self._take()
             generation, read_at = self._generation, time.monotonic()
@@ -109,7 +110,7 @@ class PostgreSQLSource:
             except psycopg.OperationalError as error:
                 with suppress(psycopg.Error):
                     connection.close()
-                if fresh:
+                if fresh or time.monotonic() >= deadline:
                     raise explain(error, self._address) from error
                 # It had died while nobody used it, and the others have too.
                 self._forget_idle()

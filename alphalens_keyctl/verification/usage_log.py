@@ -21,6 +21,7 @@ from alphalens_keyctl.text import tame
 LONGEST_PATH: Final = 512
 LONGEST_AGENT: Final = 256
 LONGEST_OTHER: Final = 64
+_DOCUMENT: Final = 500
 
 
 class Accepted(NamedTuple):
@@ -114,8 +115,10 @@ def _write_accepted(tx: Recording, accepted: Sequence[Accepted]) -> None:
         times, last = tallies.get(key_id, (0, at))
         tallies[key_id] = times + 1, max(last, at)
     statements = _ON[tx.dialect.name]
-    # One document rather than a row at a time: the database works through it while other threads verify.
-    tx.execute(statements.accepted, {"rows": json.dumps(rows)})
+    # Documents rather than a row at a time: the database works through them while other threads verify. No
+    # longer ones, because nobody else runs while one is written.
+    for start in range(0, len(rows), _DOCUMENT):
+        tx.execute(statements.accepted, {"rows": json.dumps(rows[start : start + _DOCUMENT])})
     tally = json.dumps([(key_id, *tallied) for key_id, tallied in tallies.items()])
     done = tx.execute(statements.tally, {"rows": tally}).rowcount
     if done != len(tallies) and done != tx.scalar(statements.known, {"rows": tally}):

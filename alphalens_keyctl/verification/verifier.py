@@ -43,7 +43,8 @@ class KeyVerifier:
     """Checks raw keys and records their use. One for a process; every method may be called from any thread.
 
     Connects at the first use, also in each forked child. What it remembers of a key holds until the database
-    says otherwise: SQLite is asked on every call, PostgreSQL tells of changes within 100 ms, and while it
+    says otherwise: SQLite is asked on every call (and once a second whether its path still leads to the same
+    file), PostgreSQL tells of changes within 100 ms, and while it
     cannot (no listening connection, a pooler in transaction mode) what was read holds for `max_staleness`.
     """
 
@@ -91,8 +92,9 @@ class KeyVerifier:
     ) -> Verification:
         """Whether `raw_key`, a header's value as it came (str or bytes; anything else is malformed), opens now.
 
-        Counts as a use. May wait for the database, for `timeout` at most. Never raises on what it is given;
-        where no answer can be had, the key is refused as `unavailable`.
+        Counts as a use. May wait for the database: `timeout` for a connection to be free, as long for an answer,
+        and to connect anew at least 2 s (libpq's shortest). Never raises on what it is given; where no answer
+        can be had, the key is refused as `unavailable`.
         """
         answer = self._remembered(raw_key)
         key_id = None
