@@ -142,9 +142,9 @@ class Database:
         return found
 
     @property
-    def survives_fork(self) -> bool:
-        """Whether an open connection may be left behind in a forked child, unused. SQLite's may not."""
-        return isinstance(self.address, PostgreSQLAddress)
+    def one_writer(self) -> bool:
+        """Whether a transaction that writes keeps out every other, and an open file must not be forked: SQLite."""
+        return isinstance(self.address, SQLiteAddress)
 
     def close(self) -> None:
         """Let go of all connections."""

@@ -63,8 +63,10 @@ class KeyVerifier:
         `database_url` None: by the same settings as the command. `usage`: "required" refuses rather than lose
         a use once `max_pending` wait to be written; "best-effort" drops and counts them; "off" records
         nothing. `timeout` bounds each wait for the database. Raises `KeyctlError` for a bad configuration;
-        whether the database is there is only found out by asking it.
+        whether the database is there is only found out by asking it. ValueError for a size or a word that is none.
         """
+        if cache_size < 1 or max_pending < 1:
+            raise ValueError("cache_size and max_pending are at least 1")
         chosen = settings.of_this_process(settings.Given(database_url=database_url))
         self._address = parse_address(chosen.database_url)
         self._source = _source(self._address, chosen.connect_timeout, timeout, max_staleness)
@@ -115,7 +117,9 @@ class KeyVerifier:
         on an event loop."""
         answer = self._remembered(raw_key)
         if answer is None:
-            return None
+            if not _is_malformed(raw_key):
+                return None
+            answer = _MALFORMED
         return self._recorded(answer, None, client_ip, method, path, user_agent)
 
     def ready(self) -> bool:
@@ -183,7 +187,7 @@ class KeyVerifier:
             return _MALFORMED
         entry = self._cache.get(digest)
         if entry is None:
-            return _MALFORMED if _is_malformed(raw_key) else None
+            return None
         if not same_digest(entry.digest, digest) or not self._source.vouches(entry.generation, entry.read_at):
             return None
         if time.time() >= entry.until:
@@ -262,7 +266,6 @@ def _source(address: Address, connect_timeout: float, timeout: float, max_stalen
 
 def _opener(address: Address, limits: Limits) -> Callable[[], Database]:
     def open_database() -> Database:
-        process.close_at_end_of_child()
         return Database.open(address, limits, create=False)
 
     return open_database

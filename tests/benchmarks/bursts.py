@@ -8,25 +8,27 @@ from typing import NamedTuple
 
 
 class Loop(NamedTuple):
-    """`once` is called with an argument after the other; `settle` before the clock starts."""
+    """`once` is called with one argument after the other; `settle` then waits for what other threads still do."""
 
     once: Callable[[str], object]
+    arguments: Sequence[str]
     settle: Callable[[], object] = lambda: None
 
 
-def rates(loops: Mapping[str, Loop], arguments: Sequence[str], *, length: int, rounds: int) -> dict[str, float]:
+def rates(loops: Mapping[str, Loop], *, length: int, rounds: int) -> dict[str, float]:
     """Calls a second of each loop: the median of the rounds, after one that only warms up.
 
     In turn, so that what slows the machine down slows all of them.
     """
-    round_ = list(islice(cycle(arguments), length))
     seconds: dict[str, list[float]] = {name: [] for name in loops}
     for number in range(rounds + 1):
-        for name, (once, settle) in loops.items():
-            settle()
+        for name, (once, arguments, settle) in loops.items():
+            in_order = list(islice(cycle(arguments), length))
             begin = time.perf_counter()
-            for argument in round_:
+            for argument in in_order:
                 once(argument)
+            took = time.perf_counter() - begin
+            settle()  # or the next one's time would be taken while this one's threads still work
             if number:
-                seconds[name].append(time.perf_counter() - begin)
-    return {name: length / statistics.median(took) for name, took in seconds.items()}
+                seconds[name].append(took)
+    return {name: length / statistics.median(all_) for name, all_ in seconds.items()}

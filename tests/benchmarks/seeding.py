@@ -54,27 +54,30 @@ def postgresql(url: str, folder: Path, *, keys: int, events: int) -> None:
     _elsewhere(_fill_postgresql, url, keys, events)
 
 
-def known(database: str, count: int) -> list[str]:
-    """Adds active keys whose raw keys are known, to a SQLite file or a PostgreSQL URL; returns those."""
+def known(count: int, *databases: str) -> list[str]:
+    """Adds the same active keys to each database, a SQLite file or a PostgreSQL URL; returns the raw keys."""
     raw_keys = [generate() for _ in range(count)]
-    columns = ("id", "name", "name_folded", "owner", "labels", "created_at", "created_by", "activated_at")
-    columns = (*columns, "use_count", "digest", "digest_scheme")
+    columns = (
+        "id", "name", "name_folded", "owner", "labels", "created_at", "created_by", "activated_at", "use_count",
+        "digest", "digest_scheme",
+    )  # fmt: skip
     at = _stored(datetime.now(UTC) - timedelta(days=1))
-    rows = [
+    rows: list[tuple[Value, ...]] = [
         (
-            key.id, f"known-{key.id}", f"known-{key.id.lower()}-{number}", "team-1@example.com", '{"env": "prod"}',
-            at, "admin@example.com", at, 0, key.digest(), DIGEST_SCHEME,
+            key.id, f"known-{number}", f"known-{number}", "team-1@example.com", '{"env": "prod"}', at,
+            "admin@example.com", at, 0, key.digest(), DIGEST_SCHEME,
         )
         for number, key in enumerate(raw_keys)
     ]  # fmt: skip
-    if database.startswith("postgresql:"):
-        with psycopg.connect(database, autocommit=True) as connection:
-            connection.execute("SET TimeZone = 'UTC'")
-            _copy(connection, "api_key", columns, rows)
-            connection.execute("VACUUM ANALYZE api_key")
-    else:
-        with closing(sqlite3.connect(database)) as file, file:
-            _insert(file, "api_key", columns, rows)
+    for database in databases:
+        if database.startswith("postgresql:"):
+            with psycopg.connect(database, autocommit=True) as connection:
+                connection.execute("SET TimeZone = 'UTC'")
+                _copy(connection, "api_key", columns, rows)
+                connection.execute("VACUUM ANALYZE api_key")
+        else:
+            with closing(sqlite3.connect(database)) as file, file:
+                _insert(file, "api_key", columns, rows)
     return [key.reveal() for key in raw_keys]
 
 

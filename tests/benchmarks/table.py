@@ -40,6 +40,11 @@ def rate(what: str, ours: float, against: float | None, name: str, at_least: flo
     )
 
 
+def missing(what: str, why: str, at_least: float) -> Row:
+    """What could not be measured here."""
+    return Row(what, "", why, "", f">= {at_least:g}", "not measured")
+
+
 def memory(what: str, peak: int, below: int | None) -> Row:
     """Peak memory in bytes that shall stay below a bound."""
     goal, reached = ("", "") if below is None else (f"< {below / 1e6:.0f} MB", _word(peak < below))
