@@ -118,6 +118,19 @@ def test_what_a_client_sent_is_inert_in_the_log_and_holds_no_raw_key(keyctl: Key
     assert row.method == "7"
 
 
+def test_nothing_that_is_said_of_a_client_can_stop_the_log(keyctl: Keyctl, database: Database) -> None:
+    raw, _ = keyctl.create("ci")
+    addresses: list[Any] = ["192.0.2.1", " 192.0.2.1", "\0", "\1", "a" * 64, "a" * 70, 1, "1", [], {}, b"x", None]
+    with KeyVerifier(keyctl.database_url) as verifier:
+        for address in addresses:
+            assert not verifier.verify("x", client_ip=address, method=address, path=address, user_agent=address)
+            assert verifier.verify(raw, client_ip=address, method=address, path=address, user_agent=address)
+    found = Counter({"ok": 0, "malformed": 0})
+    for row in rows(database):
+        found[row.outcome] += row.count
+    assert found == {"ok": len(addresses), "malformed": len(addresses)}
+
+
 def test_a_use_never_moves_the_last_one_backwards(keyctl: Keyctl, database: Database) -> None:
     """Promise 5."""
     raw, _ = keyctl.create("ci")

@@ -134,7 +134,8 @@ class Recorder:
             trouble = KeyctlError(Code.DATABASE_BUSY, "the uses could not be written in time")
         if trouble is not None:
             if last:
-                _log.error("%d uses are lost with this process: %s", len(self._accepted), trouble.message)
+                lost = len(self._accepted), len(self._refused)
+                _log.error("%d uses and %d kinds of attempts are lost with this process: %s", *lost, trouble.message)
             raise trouble
 
     def before_fork(self) -> None:
@@ -234,9 +235,11 @@ class Recorder:
         """Write one batch; returns whether uses have to wait. What is not written is put back."""
         database = self._open()
         self._settle(database)
-        accepted, refused = self._taken(), self._coalesced()
+        accepted = self._taken()
+        refused: dict[Kind, Attempts] = {}
         number: int | None = None
         try:
+            refused = self._coalesced()
             with database.recording() as tx:
                 waiting = usage_log.write(tx, accepted, refused)
                 number = usage_log.transaction_number(tx)
@@ -284,7 +287,9 @@ class Recorder:
         minute = int(attempt.at // 60)
         if minute != self._minute:
             self._minute, self._kinds = minute, 0
-        kind = Kind(minute, attempt.reason, attempt.key_id, attempt.client_ip)
+        # As it will be written: two that become one row there must be one kind here.
+        client_ip = usage_log.tamed(attempt.client_ip, usage_log.LONGEST_OTHER)
+        kind = Kind(minute, attempt.reason, attempt.key_id, client_ip)
         if kind in self._refused:
             return kind
         self._kinds += 1

@@ -36,7 +36,7 @@ class Accepted(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """What refused attempts are coalesced by. `minute` is in minutes since the epoch."""
+    """What refused attempts are coalesced by. `minute` is in minutes since the epoch, `client_ip` tamed."""
 
     minute: int
     reason: Reason
@@ -136,7 +136,7 @@ def _write_refused(tx: Recording, refused: Mapping[Kind, Attempts]) -> None:
             _stored(kind.minute * 60.0),
             kind.key_id,
             kind.reason.value,
-            tamed(kind.client_ip, LONGEST_OTHER),
+            kind.client_ip,
             tamed(attempts.method, LONGEST_OTHER),
             tamed(attempts.path, LONGEST_PATH),
             tamed(attempts.user_agent, LONGEST_AGENT),

@@ -239,6 +239,7 @@ class KeyVerifier:
         recorder = self._recorder
         if recorder is None:
             return answer
+        client_ip, method = _short(client_ip, usage_log.LONGEST_OTHER), _short(method, usage_log.LONGEST_OTHER)
         path = _short(path, usage_log.LONGEST_PATH)
         user_agent = _short(user_agent, usage_log.LONGEST_AGENT)
         key = answer.key
