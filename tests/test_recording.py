@@ -32,6 +32,19 @@ while True:
         os.pwrite(tally, struct.pack("q", accepted), 0)
 """
 
+# Nobody refers to the verifier any more when the program ends, and nobody closed it.
+LOCAL = """
+import sys
+from alphalens_keyctl import KeyVerifier
+
+def main():
+    verifier = KeyVerifier()
+    raw = sys.stdin.readline().strip()
+    assert all(verifier.verify(raw) for _ in range(5))
+
+main()
+"""
+
 
 def rows(database: Database) -> list[Any]:
     with database.reading() as connection:
@@ -281,3 +294,10 @@ def test_on_postgresql_uses_go_to_their_month(keyctl: Keyctl, database: Database
             assert names == {f"usage_event_{time.strftime('%Y_%m', time.gmtime())}"}
         else:
             assert connection.scalar(text("SELECT count(*) FROM usage_event")) == 1
+
+
+def test_a_verifier_that_nobody_refers_to_any_more_loses_no_use(keyctl: Keyctl, database: Database) -> None:
+    """Promise 8: most scripts make one in a function that returns, and never close it."""
+    raw, _ = keyctl.create("ci")
+    subprocess.run([sys.executable, "-c", LOCAL], input=raw, env=keyctl.environment, text=True, check=True)
+    assert use_count(database) == len(rows(database)) == 5

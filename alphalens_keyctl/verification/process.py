@@ -7,7 +7,6 @@ import sys
 import threading
 from contextlib import suppress
 from typing import Any, Final, Protocol
-from weakref import WeakSet
 
 from alphalens_keyctl.errors import KeyctlError
 
@@ -24,18 +23,26 @@ class Guarded(Protocol):
     def close(self) -> None: ...
 
 
-_live: "WeakSet[Guarded]" = WeakSet()
+# Kept alive until closed: one that nobody refers to any more may still hold the last uses.
+_live: Final[set[Guarded]] = set()
+# Two threads that fork at once would each let go of what the other one holds.
+_one_fork = threading.Lock()
 _forking: Final[list[Guarded]] = []
 _told_multiprocessing: Final[set[int]] = set()
 
 
 def guard(guarded: Guarded) -> None:
-    """From now on tell it of forks, and close it when the process ends or is told to."""
+    """From now on, until it is released, tell it of forks, and close it when the process ends or is told to."""
     _live.add(guarded)
     # A program that handles SIGTERM itself ends by itself, past `atexit`; where nobody does, the process
     # would be gone with the last second of uses.
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _terminate)
+
+
+def release(guarded: Guarded) -> None:
+    """It is closed: there is nothing more to look after."""
+    _live.discard(guarded)
 
 
 def close_at_end_of_child() -> None:
@@ -62,15 +69,21 @@ def _close_all() -> None:
 
 
 def _before_fork() -> None:
+    _one_fork.acquire()
     _forking.extend(_live)
     for guarded in _forking:
         guarded.before_fork()
 
 
 def _after_fork(*, child: bool) -> None:
+    global _one_fork
     for guarded in _forking:
         guarded.after_fork(child=child)
     _forking.clear()
+    if child:
+        _one_fork = threading.Lock()
+    else:
+        _one_fork.release()
 
 
 os.register_at_fork(

@@ -14,13 +14,13 @@ from alphalens_keyctl.database import Database
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.models import Reason
 from alphalens_keyctl.verification import process, usage_log
-from alphalens_keyctl.verification.usage_log import Accepted, Attempts, Kind
+from alphalens_keyctl.verification.usage_log import Accepted, Kind, Refusals
 
 # Issue 3: at most a second or a thousand uses behind. What is left of the second is for the writing.
 _INTERVAL: Final = 0.5
 _HURRY: Final = 1000
 _MOST_AT_ONCE: Final = 5000
-# Attempts of which no kind has been seen in this minute are counted by their reason alone beyond these: an
+# Refusals of which no kind has been seen in this minute are counted by their reason alone beyond these: an
 # attacker chooses addresses and does not choose how many rows there are.
 _MOST_KINDS_A_MINUTE: Final = 1000
 _MOST_KINDS: Final = 10_000
@@ -62,7 +62,7 @@ class _Doubtful(NamedTuple):
 
     number: int
     accepted: list[Accepted]
-    refused: dict[Kind, Attempts]
+    refused: dict[Kind, Refusals]
 
 
 class Recorder:
@@ -80,7 +80,7 @@ class Recorder:
     def _begin(self) -> None:
         self._accepted: deque[Accepted] = deque()
         self._attempted: deque[_Refusal] = deque()
-        self._refused: dict[Kind, Attempts] = {}
+        self._refused: dict[Kind, Refusals] = {}
         self._minute, self._kinds = 0, 0
         self._in_flight = 0
         self._doubtful: _Doubtful | None = None
@@ -225,9 +225,9 @@ class Recorder:
                 if not patient or time.monotonic() > deadline:
                     return KeyctlError(Code.DATABASE_BUSY, "another transaction holds a key that was used")
                 time.sleep(0.02)
-            elif alone and self._accepted:
+            elif alone and self._accepted and not patient:
                 # SQLite lets waiting writers in by chance alone: without a gap as long as what was held, an
-                # admin could not revoke a key while it is used a lot.
+                # admin could not revoke a key while it is used a lot. A flush has a limit and takes none.
                 time.sleep(time.monotonic() - began)
         return None
 
@@ -236,7 +236,7 @@ class Recorder:
         database = self._open()
         self._settle(database)
         accepted = self._taken()
-        refused: dict[Kind, Attempts] = {}
+        refused: dict[Kind, Refusals] = {}
         number: int | None = None
         try:
             refused = self._coalesced()
@@ -272,14 +272,14 @@ class Recorder:
             taken.append(self._accepted.popleft())
         return taken
 
-    def _coalesced(self) -> dict[Kind, Attempts]:
+    def _coalesced(self) -> dict[Kind, Refusals]:
         for _ in range(len(self._attempted)):
             attempt = self._attempted.popleft()
             kind = self._kind_of(attempt)
             known = self._refused.get(kind)
             count = 1 if known is None else known.count + 1
             first = attempt if known is None else known
-            self._refused[kind] = Attempts(count, first.method, first.path, first.user_agent)
+            self._refused[kind] = Refusals(count, first.method, first.path, first.user_agent)
         refused, self._refused = self._refused, {}
         return refused
 
@@ -297,7 +297,7 @@ class Recorder:
             return Kind(minute, attempt.reason, None, None)
         return kind
 
-    def _put_back(self, accepted: list[Accepted], refused: dict[Kind, Attempts]) -> None:
+    def _put_back(self, accepted: list[Accepted], refused: dict[Kind, Refusals]) -> None:
         self._accepted.extendleft(reversed(accepted))
         self._in_flight = 0
         for kind, attempts in refused.items():

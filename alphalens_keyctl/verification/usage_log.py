@@ -44,8 +44,8 @@ class Kind(NamedTuple):
     client_ip: str | None
 
 
-class Attempts(NamedTuple):
-    """How many of a kind, and what the first of them asked for."""
+class Refusals(NamedTuple):
+    """How many attempts of a kind, and what the first of them asked for."""
 
     count: int  # type: ignore[assignment]  # the column's word
     method: str | None
@@ -53,7 +53,7 @@ class Attempts(NamedTuple):
     user_agent: str | None
 
 
-def write(tx: Recording, accepted: Sequence[Accepted], refused: Mapping[Kind, Attempts]) -> list[Accepted]:
+def write(tx: Recording, accepted: Sequence[Accepted], refused: Mapping[Kind, Refusals]) -> list[Accepted]:
     """Write a batch inside the caller's transaction.
 
     Returns the uses that have to wait: another transaction holds their keys, and waiting here could stop
@@ -130,7 +130,7 @@ def _write_accepted(tx: Recording, accepted: Sequence[Accepted]) -> None:
         )
 
 
-def _write_refused(tx: Recording, refused: Mapping[Kind, Attempts]) -> None:
+def _write_refused(tx: Recording, refused: Mapping[Kind, Refusals]) -> None:
     rows = [
         (
             _stored(kind.minute * 60.0),

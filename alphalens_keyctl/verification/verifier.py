@@ -157,6 +157,7 @@ class KeyVerifier:
         finally:
             self._cache = {}
             self._source.close()
+            process.release(self)
 
     def __enter__(self) -> Self:
         return self
