@@ -21,6 +21,7 @@ class Code(StrEnum):
 
     INTERNAL = ("internal_error", 1)
     DECLINED = ("declined", 1)
+    SOME_FAILED = ("some_failed", 1)
     USAGE = ("usage", 2)
     INVALID_INPUT = ("invalid_input", 2)
     RAW_KEY_IN_ARGUMENT = ("raw_key_in_argument", 2)

@@ -1,4 +1,5 @@
-"""A key's life: created, activated, rotated out, revoked, discarded. Each step with its audit event.
+"""A key's life: created, delivered, activated, revoked, discarded. Each step with its audit event. How one key
+follows another stands in `succession`.
 
 Every function here works inside the caller's writing transaction, never commits, and takes the decision on
 what it reads in that transaction: nothing can change between the look and the step.
@@ -8,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, update
 
 from alphalens_keyctl import audit, selection
 from alphalens_keyctl.database import Attempts, Writing
@@ -37,31 +38,32 @@ class Changed(NamedTuple):
     unchanged: list[Key]
 
 
-# How long a delivery may take without moving the instants that were promised when the key was shown.
-_PROMPT: Final = timedelta(seconds=1)
-# Why a pending key was discarded.
-DELIVERY_FAILED = "delivery_failed"
-ABANDONED = "abandoned"
+# Why a key that never became current was discarded.
+DELIVERY_FAILED: Final = "delivery_failed"
+ABANDONED: Final = "abandoned"
 
 
-def create_pending(tx: Writing, draft: Draft, raw: RawKey, act: Act, *, lease: float | None) -> Key:
+def create_pending(
+    tx: Writing, draft: Draft, raw: RawKey, act: Act, *, replaces: str | None = None, lease: float | None
+) -> Key:
     """Write a new key that opens nothing yet and holds its name.
 
-    `lease` is in seconds: after it the attempt counts as dead; None where a lock tells. Raises `KeyctlError`
-    (name_taken) while another key has the name, however it is written.
+    `lease` is in seconds: after it the attempt counts as dead; None where a lock tells. `replaces` is a key
+    of that name whose delivery died. Raises `KeyctlError` (name_taken) while another key has the name,
+    however it is written.
     """
-    if (holder := selection.current(tx, draft.name, now=act.at)) is not None:
+    if replaces is None and (holder := selection.current(tx, draft.name, now=act.at)) is not None:
         raise name_taken(holder)
     if (other := selection.begins_id(tx, draft.name)) is not None:
         raise KeyctlError(
             Code.NAME_TAKEN, f"'{draft.name}' means key {other}, whose id begins so", "Choose another name."
         )
-    return _write_pending(tx, draft, raw, act, replaces=None, lease=lease)
+    return write_pending(tx, draft, raw, act, replaces=replaces, lease=lease)
 
 
 def name_taken(holder: Key) -> KeyctlError:
     """The error for a name that `holder` has."""
-    if holder.status == Status.PENDING:
+    if is_unfinished(holder):
         return KeyctlError(
             Code.NAME_TAKEN,
             f"the name '{holder.name}' belongs to key {holder.id}, which another process is delivering",
@@ -74,106 +76,63 @@ def name_taken(holder: Key) -> KeyctlError:
     )
 
 
-def succeed_pending(
-    tx: Writing, key: Key, raw: RawKey, expires_at: datetime | None, act: Act, *, lease: float | None
-) -> Key:
-    """Write the successor of `key`: same name, owner, purpose and labels. It opens nothing yet.
+def is_unfinished(key: Key) -> bool:
+    """Whether the key is still on its way to becoming current: pending, or delivering whatever the clock or an
+    admin made of it."""
+    return key.activated_at is None and key.revoked_at is None
 
-    Call it with `key` as `rotatable` returned it in this same transaction.
+
+def begin_delivering(tx: Writing, key_id: str, act: Act, *, places: Sequence[str], lease: float | None) -> Key:
+    """From here on the key opens: places that outlive this process are about to hold it.
+
+    `lease` as in `create_pending`, counted anew. Raises `KeyctlError` (conflict) when the key is not pending
+    any more.
     """
-    draft = Draft(key.name, key.owner, key.purpose, key.labels, expires_at)
-    return _write_pending(tx, draft, raw, act, replaces=key.id, lease=lease)
-
-
-def rotatable(tx: Writing, key_id: str, act: Act) -> Key:
-    """The key, if it can be rotated now: it is active or expired, and nobody else is rotating it.
-
-    Raises `KeyctlError`: lost_race when another rotation won, wrong_state for all else.
-    """
-    key = _require(tx, key_id, act.at)
-    if key.status in (Status.RETIRING, Status.RETIRED):
-        successor = selection.get(tx, str(key.replaced_by), now=act.at)
-        gone = successor is None or successor.status == Status.REVOKED
-        raise KeyctlError(
-            Code.LOST_RACE,
-            f"key {key.id} has been rotated already; its successor is {key.replaced_by}",
-            f"The successor is revoked: create a new key '{key.name}'."
-            if gone
-            else "Rotate the successor if another rotation is what you want.",
-        )
-    if key.status not in (Status.ACTIVE, Status.EXPIRED):
-        raise KeyctlError(
-            Code.WRONG_STATE,
-            f"key {key.id} is {key.status} and cannot be rotated",
-            "Create a new key." if key.status == Status.REVOKED else "Only an active or expired key is rotated.",
-        )
-    rival = tx.scalar(select(keys.c.id).where(keys.c.replaces == key.id, keys.c.revoked_at.is_(None)))
-    if rival is not None:
-        raise KeyctlError(
-            Code.LOST_RACE,
-            f"key {key.id} is being rotated by another process",
-            f"Look at its successor with 'alphalens-keyctl show {rival}'.",
-        )
+    key = require_unfinished(tx, key_id, act.at)
+    key = change(tx, key_id, act.at, delivering_to=", ".join(places), lease_until=_lease_end(lease))
+    record(tx, act, Action.DELIVER, key, to=list(places))
     return key
 
 
 def activate(tx: Writing, key_id: str, act: Act, *, at: datetime, delivered_to: Sequence[str]) -> Key:
-    """Make a delivered key usable. `at` is the instant that was promised when it was shown.
+    """Make a delivered key current. `at` is the instant that was promised when it was shown.
 
-    Raises `KeyctlError` (conflict) when the key is not pending any more: it was revoked or discarded while it
-    was being delivered, and stays unusable.
+    Raises `KeyctlError` (conflict) when the key is not on its way any more: it was revoked or discarded while
+    it was being delivered, and stays unusable.
     """
-    _require_pending(tx, key_id, at)
-    key = _change(tx, key_id, at, activated_at=at, lease_until=None)
-    _record(tx, act, Action.ACTIVATE, key, delivered_to=list(delivered_to))
+    require_unfinished(tx, key_id, at)
+    key = change(tx, key_id, at, activated_at=at, delivering_to=None, lease_until=None)
+    record(tx, act, Action.ACTIVATE, key, delivered_to=list(delivered_to))
     return key
 
 
-def switch(
-    tx: Writing, key_id: str, act: Act, *, at: datetime, grace: timedelta, delivered_to: Sequence[str]
-) -> tuple[Key, Key]:
-    """Make a delivered successor the current key and let its predecessor retire after `grace` from `at`, or
-    from now where the delivery took its time: waiting does not eat the grace.
-
-    Returns the successor and the predecessor. Raises `KeyctlError` (conflict) when either is no longer what
-    it was: a predecessor that was revoked meanwhile gets no successor.
-    """
-    pending = _require_pending(tx, key_id, at)
-    old = _require(tx, str(pending.replaces), at)
-    if old.status not in (Status.ACTIVE, Status.EXPIRED):
-        raise KeyctlError(
-            Code.CONFLICT,
-            f"key {old.id} became {old.status} while its successor was being delivered",
-            "The successor was discarded.",
-        )
-    # The old key gives its name up first: the database allows one current key to a name at every statement.
-    retires_at = (at if act.at - at < _PROMPT else act.at) + grace
-    retiring = _change(tx, old.id, at, retires_at=retires_at, replaced_by=key_id)
-    new = activate(tx, key_id, act, at=at, delivered_to=delivered_to)
-    _record(tx, act, Action.ROTATE, retiring, successor=key_id, retires_at=rfc3339(retires_at))
-    return new, retiring
-
-
 def discard(tx: Writing, key_id: str, act: Act, *, reason: str) -> bool:
-    """Give a pending key up: it never opened anything and never will, and its name is free again.
+    """Give up a key that never became current: it opens nothing from here on, and its name is free again.
 
-    Returns whether it was still pending; a key in any other state is left as it is.
+    Returns whether it was still on its way; a key in any other state is left as it is.
     """
     key = selection.get(tx, key_id, now=act.at)
-    if key is None or key.status != Status.PENDING:
+    if key is None or not is_unfinished(key):
         return False
-    _change(tx, key_id, act.at, revoked_at=act.at, revoked_by=act.actor, revoke_reason=reason, lease_until=None)
-    _record(tx, act, Action.DISCARD, key, reason=reason)
+    change(tx, key_id, act.at, revoked_at=act.at, revoked_by=act.actor, revoke_reason=reason, lease_until=None)
+    record(tx, act, Action.DISCARD, key, reason=reason)
     return True
 
 
 def abandoned(connection: Connection, attempts: Attempts) -> list[str]:
-    """The pending keys whose delivering process has died, or whose lease is over.
+    """The pending keys whose delivering process has died, or whose lease is over."""
+    return _left_behind(connection, attempts, keys.c.status == Status.PENDING)
 
-    A lease is measured with the database's clock, which wrote its end.
-    """
+
+def has_died(connection: Connection, attempts: Attempts, key: Key) -> bool:
+    """Whether the process that was delivering this unfinished key is no more."""
+    return bool(_left_behind(connection, attempts, keys.c.id == key.id))
+
+
+def _left_behind(connection: Connection, attempts: Attempts, which: ColumnElement[bool]) -> list[str]:
+    # A lease is measured with the database's clock, which wrote its end.
     overdue = or_(keys.c.lease_until.is_(None), keys.c.lease_until < func.now())
-    query = select(keys.c.id, keys.c.lease_until).where(keys.c.status == Status.PENDING, overdue)
+    query = select(keys.c.id, keys.c.lease_until).where(which, overdue)
     return [
         key_id
         for key_id, lease_until in connection.execute(query).all()
@@ -191,20 +150,20 @@ def revoke(tx: Writing, key_ids: Sequence[str], act: Act, *, reason: str | None)
     """Revoke keys for good. One that was revoked before keeps its first revocation."""
     changed, unchanged = [], []
     for key_id in dict.fromkeys(key_ids):
-        key = _require(tx, key_id, act.at)
+        key = require(tx, key_id, act.at)
         if key.status == Status.REVOKED:
             unchanged.append(key)
             continue
         values = {"revoked_at": act.at, "revoked_by": act.actor, "revoke_reason": reason, "lease_until": None}
-        changed.append(_change(tx, key_id, act.at, **values))
-        _record(tx, act, Action.REVOKE, key, reason=reason, was=str(key.status))
+        changed.append(change(tx, key_id, act.at, **values))
+        record(tx, act, Action.REVOKE, key, reason=reason, was=str(key.status))
     return Changed(changed, unchanged)
 
 
-def _write_pending(
+def write_pending(
     tx: Writing, draft: Draft, raw: RawKey, act: Act, *, replaces: str | None, lease: float | None
 ) -> Key:
-    lease_until = None if lease is None else func.now() + timedelta(seconds=lease)
+    """Write a key that opens nothing yet. Whether it may have its name is the caller's to know."""
     tx.execute(
         insert(keys).values(
             id=raw.id,
@@ -218,13 +177,13 @@ def _write_pending(
             expires_at=draft.expires_at,
             use_count=0,
             replaces=replaces,
-            lease_until=lease_until,
+            lease_until=_lease_end(lease),
             digest=raw.digest(),
             digest_scheme=DIGEST_SCHEME,
         )
     )
-    key = _require(tx, raw.id, act.at)
-    _record(
+    key = require(tx, raw.id, act.at)
+    record(
         tx,
         act,
         Action.CREATE,
@@ -238,33 +197,40 @@ def _write_pending(
     return key
 
 
-def _change(tx: Writing, key_id: str, now: datetime, **values: object) -> Key:
+def _lease_end(lease: float | None) -> ColumnElement[datetime] | None:
+    return None if lease is None else func.now() + timedelta(seconds=lease)
+
+
+def change(tx: Writing, key_id: str, now: datetime, **values: object) -> Key:
     """Write values to a key and return it as the database then has it.
 
     Row security or a trigger can turn an update into nothing without an error; to report such a revocation
-    as done would leave a live key that everybody believes dead.
+    as done would leave a live key that everybody believes dead. Raises `KeyctlError` (database_unusable).
     """
     tx.execute(update(keys).where(keys.c.id == key_id).values(**values))
-    key = _require(tx, key_id, now)
-    if any(getattr(key, name) != value for name, value in values.items() if name in Key._fields):
+    said = {name: value for name, value in values.items() if not isinstance(value, ColumnElement)}
+    stored = tx.execute(select(*(keys.c[name] for name in said)).where(keys.c.id == key_id)).first()
+    if stored is None or tuple(stored) != tuple(said.values()):
         raise KeyctlError(
             Code.DATABASE_UNUSABLE,
             f"the database did not take the change to key {key_id}",
             "Check the database for row security and for triggers that are not ours.",
         )
-    return key
+    return require(tx, key_id, now)
 
 
-def _require(tx: Connection, key_id: str, now: datetime) -> Key:
+def require(tx: Connection, key_id: str, now: datetime) -> Key:
+    """The key with exactly this id. Raises `KeyctlError` (key_not_found)."""
     key = selection.get(tx, key_id, now=now)
     if key is None:
         raise KeyctlError(Code.KEY_NOT_FOUND, f"there is no key {key_id}")
     return key
 
 
-def _require_pending(tx: Writing, key_id: str, now: datetime) -> Key:
-    key = _require(tx, key_id, now)
-    if key.status != Status.PENDING:
+def require_unfinished(tx: Writing, key_id: str, now: datetime) -> Key:
+    """The key, still on its way. Raises `KeyctlError` (conflict) when it is not."""
+    key = require(tx, key_id, now)
+    if not is_unfinished(key) or key.suspended_at is not None:
         raise KeyctlError(
             Code.CONFLICT,
             f"key {key.id} was {key.status} by somebody else while it was being delivered",
@@ -273,5 +239,6 @@ def _require_pending(tx: Writing, key_id: str, now: datetime) -> Key:
     return key
 
 
-def _record(tx: Writing, act: Act, action: Action, key: Key, **detail: object) -> None:
+def record(tx: Writing, act: Act, action: Action, key: Key, **detail: object) -> None:
+    """Append what was done to a key to the log; a detail of None is left out."""
     audit.append(tx, act, action, key_id=key.id, key_name=key.name, **detail)

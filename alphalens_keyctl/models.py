@@ -44,9 +44,11 @@ class Action(StrEnum):
     """What an audit event records. A word is added, never renamed: the log is for ever."""
 
     CREATE = "key.create"
+    DELIVER = "key.deliver"
     ACTIVATE = "key.activate"
     DISCARD = "key.discard"
     ROTATE = "key.rotate"
+    ABORT = "key.abort"
     REVOKE = "key.revoke"
     PRUNE_USAGE = "usage.prune"
 
@@ -77,6 +79,20 @@ STATUS_SQL: Final = (
 # The key that its name means: a successor on its way is not it yet, a key rotated out no longer.
 CURRENT_SQL: Final = "revoked_at IS NULL AND retires_at IS NULL AND (activated_at IS NOT NULL OR replaces IS NULL)"
 LIVE_SUCCESSOR_SQL: Final = "replaces IS NOT NULL AND revoked_at IS NULL"
+# When a key stops to open. One that was rotated out "until used" keeps its last date until its successor's
+# first use is on record; from then the grace runs. Derived, so that recording a use never writes to another key.
+_FIRST_USE: Final = "(SELECT awaited.first_used_at FROM api_key AS awaited WHERE awaited.id = api_key.awaits_use_of)"
+RETIRES_SQL: Final = {
+    "sqlite": (
+        "CASE WHEN api_key.grace_after_use IS NULL THEN api_key.retires_at ELSE min(api_key.retires_at, coalesce("
+        f"strftime('%Y-%m-%d %H:%M:%f000', {_FIRST_USE}, '+' || api_key.grace_after_use || ' seconds'),"
+        " api_key.retires_at)) END"
+    ),
+    "postgresql": (
+        "CASE WHEN api_key.grace_after_use IS NULL THEN api_key.retires_at ELSE least(api_key.retires_at,"
+        f" {_FIRST_USE} + make_interval(secs => api_key.grace_after_use)) END"
+    ),
+}
 
 # Byte order, whatever the database's locale: a prefix of a name or an id is then a range of the index.
 ByteOrderText = Text().with_variant(Text(collation="C"), "postgresql")
@@ -145,6 +161,9 @@ class ApiKey(SQLModel, table=True):
     replaced_by: str | None = Field(default=None, sa_column=Column(ByteOrderText, ForeignKey("api_key.id")))
     delivering_to: str | None = Field(default=None, sa_type=Text)
     lease_until: datetime | None = None
+    first_used_at: datetime | None = None
+    awaits_use_of: str | None = Field(default=None, sa_column=Column(ByteOrderText, ForeignKey("api_key.id")))
+    grace_after_use: int | None = Field(default=None, sa_type=BigInteger)
     digest: bytes = Field(sa_type=LargeBinary)
     digest_scheme: str = Field(sa_type=Text)
 
@@ -231,6 +250,7 @@ class Key(NamedTuple):
     revoke_reason: str | None
     replaces: str | None
     replaced_by: str | None
+    delivering_to: str | None
 
 
 class Event(NamedTuple):

@@ -6,10 +6,12 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Select, Text, and_, case, cast, func, or_, select, text
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import RawKey, is_id, same_digest
-from alphalens_keyctl.models import CURRENT_SQL, Key, Status, keys
+from alphalens_keyctl.models import CURRENT_SQL, RETIRES_SQL, Key, Status, keys
 from alphalens_keyctl.text import fold
 
 SHORTEST_ID_START: Final = 6  # design, section 5
@@ -71,6 +73,22 @@ class KeyDocument(NamedTuple):
     revoke_reason: str | None
     replaces: str | None
     replaced_by: str | None
+    delivering_to: str | None
+
+
+class _Retirement(ColumnElement[datetime]):
+    """When a key retires, as far as the database knows: `RETIRES_SQL`."""
+
+    inherit_cache = True
+    type = keys.c.retires_at.type
+
+
+@compiles(_Retirement)
+def _write_retirement(_element: _Retirement, compiler: SQLCompiler, **_: object) -> str:
+    return RETIRES_SQL[compiler.dialect.name]
+
+
+_RETIRES: Final = _Retirement()
 
 
 def status_at(now: datetime) -> ColumnElement[str]:
@@ -79,7 +97,7 @@ def status_at(now: datetime) -> ColumnElement[str]:
     return case(
         (c.status.in_([Status.PENDING, Status.REVOKED]), c.status),
         # A key rotated out has given its name up: past its end it is retired, whichever end came first.
-        (and_(c.retires_at.is_not(None), or_(c.retires_at <= now, c.expires_at <= now)), Status.RETIRED.value),
+        (and_(c.retires_at.is_not(None), or_(now >= _RETIRES, c.expires_at <= now)), Status.RETIRED.value),
         (c.expires_at <= now, Status.EXPIRED.value),
         else_=c.status,
     )
@@ -111,6 +129,12 @@ def get(connection: Connection, key_id: str, *, now: datetime) -> Key | None:
     """The key with exactly this id."""
     row = connection.execute(_keys(now).where(keys.c.id == key_id)).first()
     return Key._make(row) if row else None
+
+
+def digests(connection: Connection, members: Sequence[Key]) -> dict[str, bytes]:
+    """What is kept at rest of the raw keys, by id."""
+    query = select(keys.c.id, keys.c.digest).where(keys.c.id.in_([key.id for key in members]))
+    return {key_id: bytes(digest) for key_id, digest in connection.execute(query)}
 
 
 def current(connection: Connection, name: str, *, now: datetime) -> Key | None:
@@ -230,12 +254,14 @@ def _keys(now: datetime) -> Select[Any]:
 
 
 def _column(name: str, now: datetime) -> ColumnElement[Any]:
-    return status_at(now).label("status") if name == "status" else keys.c[name]
+    if name == "status":
+        return status_at(now).label("status")
+    return _RETIRES.label("retires_at") if name == "retires_at" else keys.c[name]
 
 
 def _document_column(name: str, now: datetime) -> ColumnElement[Any]:
     if name in TIMES:
-        return cast(keys.c[name], Text)
+        return cast(_column(name, now), Text)
     return cast(keys.c.labels, Text) if name == "labels" else _column(name, now)
 
 

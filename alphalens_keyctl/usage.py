@@ -190,7 +190,7 @@ def summary(connection: Connection, wanted: UsageFilter, buckets: Buckets, *, mo
     """The log over the buckets' span, which takes the place of the filter's own; at most `most_keys` keys."""
     wanted = wanted._replace(since=buckets.since, until=buckets.until)
     totals, busiest = _busiest_keys(connection, wanted, buckets, most_keys)
-    addresses, addresses_total = _addresses(connection, wanted)
+    from_where, addresses_total = addresses(connection, wanted)
     refusals, refusals_total = _refusals(connection, wanted)
     return Summary(
         buckets,
@@ -198,7 +198,7 @@ def summary(connection: Connection, wanted: UsageFilter, buckets: Buckets, *, mo
         refused=totals.refused,
         keys=busiest,
         keys_total=totals.keys,
-        addresses=addresses,
+        addresses=from_where,
         addresses_total=addresses_total,
         refusals=refusals,
         refusals_total=refusals_total,
@@ -222,7 +222,7 @@ def profile(connection: Connection, key_id: str, *, now: datetime) -> Profile:
         .order_by(_ATTEMPTS.desc(), _TEXTS["outcome"])
     )
     refusals = [Refusal(outcome, key_id, None, None, count, at) for outcome, count, at in connection.execute(by_reason)]
-    return Profile(buckets.since, until, days, _addresses(connection, wanted)[0], refusals)
+    return Profile(buckets.since, until, days, addresses(connection, wanted)[0], refusals)
 
 
 def _busiest_keys(
@@ -269,7 +269,12 @@ def _over_time(
     return {key_id: tuple(line) for key_id, line in lines.items()}
 
 
-def _addresses(connection: Connection, wanted: UsageFilter) -> tuple[list[AddressUse], int]:
+def accepted(connection: Connection, wanted: UsageFilter) -> int:
+    """How many uses there were."""
+    return connection.scalar(select(_USES).where(_where(wanted), _ACCEPTED)) or 0
+
+
+def addresses(connection: Connection, wanted: UsageFilter) -> tuple[list[AddressUse], int]:
     """The addresses with the most accepted uses, and how many addresses there were. One that the service did
     not tell is none."""
     address = _TEXTS["client_ip"]

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from alphalens_keyctl import keyformat, lifecycle
+from alphalens_keyctl import keyformat, lifecycle, succession
 from alphalens_keyctl.database import Database, Limits, parse_address
 from alphalens_keyctl.database.address import PostgreSQLAddress
 from alphalens_keyctl.errors import Code, KeyctlError
@@ -168,10 +168,13 @@ def test_a_slow_delivery_does_not_eat_the_grace_of_the_old_key(keyctl: Keyctl, d
     act = Act(shown_at, "tester", Origin(None, None, None, None))
     raw = keyformat.generate()
     with database.writing() as tx:
-        lifecycle.succeed_pending(tx, lifecycle.rotatable(tx, old_id, act), raw, None, act, lease=None)
+        line = succession.rotatable(tx, database.attempts, old_id, act)
+        succession.succeed_pending(tx, line, raw, None, act, lease=None)
     with database.writing() as tx:
         later = act._replace(at=done_at)
-        _, old = lifecycle.switch(tx, raw.id, later, at=shown_at, grace=timedelta(minutes=1), delivered_to=["test"])
+        end = succession.Retirement(timedelta(minutes=1))
+        succession.switch(tx, raw.id, later, at=shown_at, retirement=end, delivered_to=["test"])
+        old = lifecycle.require(tx, old_id, done_at)
     assert old.retires_at == done_at + timedelta(minutes=1)
 
 

@@ -27,7 +27,7 @@ NOW = datetime(2026, 11, 23, 6, 34, tzinfo=UTC)
 K = [
     *["id", "name", "status", "owner", "purpose", "labels", "created_at", "created_by", "activated_at", "expires_at"],
     *["retires_at", "suspended_at", "last_used_at", "use_count", "revoked_at", "revoked_by", "revoke_reason"],
-    *["replaces", "replaced_by"],
+    *["replaces", "replaced_by", "delivering_to"],
 ]
 E = ["seq", "at", "actor", "action", "key_id", "key_name", "detail", "hash"]
 
@@ -38,6 +38,7 @@ KEYS = st.builds(
     Key, IDS, TEXTS, st.sampled_from([status.value for status in Status]), st.none() | TEXTS, st.none() | TEXTS,
     st.dictionaries(TEXTS, TEXTS, max_size=3), INSTANTS, TEXTS, *[st.none() | INSTANTS] * 5, st.integers(0, 2**63 - 1),
     st.none() | INSTANTS, st.none() | TEXTS, st.none() | TEXTS, st.none() | IDS, st.none() | IDS,
+    st.none() | TEXTS,
 )  # fmt: skip
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | TEXTS,
@@ -50,7 +51,7 @@ EVENTS = st.builds(
 )  # fmt: skip
 KEY = Key(
     "0123456789AB", "ci", "active", "ops", None, {}, NOW - timedelta(days=30), "root", NOW, None, None, None,
-    NOW - timedelta(hours=2), 7, None, None, None, None, None,
+    NOW - timedelta(hours=2), 7, None, None, None, None, None, None,
 )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
-            notes = "; ".join(getattr(interrupt, "__notes__", []))
+            notes = " ".join(getattr(interrupt, "__notes__", []))
             raise KeyctlError(Code.INTERRUPTED, "interrupted", notes) from interrupt
 
 

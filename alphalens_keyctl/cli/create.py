@@ -7,7 +7,19 @@ import typer
 from alphalens_keyctl import text
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.arguments import JsonOption
-from alphalens_keyctl.cli.shown_once import show_once
+from alphalens_keyctl.cli.destinations import (
+    ENV_VARIABLE,
+    PIPE_LIMIT,
+    EnvFileOption,
+    EnvVarOption,
+    KeyFileOption,
+    KeyringOption,
+    NoPrintOption,
+    PipeTimeoutOption,
+    PipeToOption,
+    handover,
+    show_once,
+)
 from alphalens_keyctl.keyformat import RawKey
 from alphalens_keyctl.moments import parse_expiry
 
@@ -35,16 +47,25 @@ def create(
     if_missing: Annotated[
         bool, typer.Option("--if-missing", help="Do nothing where a key of that name exists.")
     ] = False,
+    keyring: KeyringOption = False,
+    key_file: KeyFileOption = None,
+    env_file: EnvFileOption = None,
+    env_var: EnvVarOption = ENV_VARIABLE,
+    pipe_to: PipeToOption = None,
+    pipe_timeout: PipeTimeoutOption = PIPE_LIMIT,
+    no_print: NoPrintOption = False,
     json: JsonOption = False,
 ) -> None:
     """Create a key and show it once.
 
-    Without a terminal stdout is the raw key alone. It opens only after it was shown.
+    Without a terminal stdout is the raw key alone. It counts only when every destination has it, else none
+    keeps it.
     """
     run = runs.of(ctx)
-    from alphalens_keyctl import delivery, issuance
+    from alphalens_keyctl import issuance
+    from alphalens_keyctl.delivery import stdout
     from alphalens_keyctl.lifecycle import Draft
-    from alphalens_keyctl.output import channel, documents
+    from alphalens_keyctl.output import documents
 
     draft = Draft(
         name=text.parse_name(name),
@@ -54,27 +75,37 @@ def create(
         expires_at=parse_expiry(expires, now=run.act.at),
     )
 
-    def deliver(created: issuance.Created, raw: RawKey) -> list[str]:
+    places = handover(
+        run,
+        keyring=keyring,
+        key_files=key_file,
+        env_files=env_file,
+        env_var=env_var,
+        pipe_to=pipe_to,
+        pipe_timeout=pipe_timeout,
+        no_print=no_print,
+    )
+
+    def show(created: issuance.Created, raw: RawKey) -> list[str]:
         def panel() -> str:
             from alphalens_keyctl.output import panels
 
-            return panels.created(created.key, raw, now=run.act.at, screen=run.screen())
+            return panels.created(created, raw, now=run.act.at, screen=run.screen())
 
+        if no_print:
+            return []
         return show_once(
-            run,
-            raw,
-            json=json,
-            document=lambda: documents.created_object(created, [delivery.stdout_name()]),
-            panel=panel,
+            run, raw, json=json, document=lambda shown: documents.created_object(created, shown=shown), panel=panel
         )
 
     with run.database() as database:
         result = issuance.create(
-            database, draft, run.act, deliver, prefix=run.settings.key_prefix, if_missing=if_missing
+            database, draft, run.act, places, show, prefix=run.settings.key_prefix, if_missing=if_missing
         )
-    if json and result.raw is None:
-        channel.write([documents.json_document(documents.created_object(result, []))])
-    elif not json and (result.raw is None or delivery.stdout_name() != "terminal"):
+    if json and (result.raw is None or no_print):
+        runs.report(documents.json_document(documents.created_object(result, shown=None)))
+    elif not json and (result.raw is None or no_print or stdout.name() != "terminal"):
         done = "Created key" if result.raw else "Nothing to do: there is a key"
         ended = ", but it has expired: rotate it" if result.key.status == "expired" else ""
         run.note(f"{done} '{result.key.name}' with id {result.key.id}{ended}.")
+        run.note_delivery(places.names if result.raw else ())

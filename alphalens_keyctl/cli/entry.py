@@ -116,9 +116,9 @@ def _fail(error: BaseException, arguments: Sequence[str]) -> int:
 
 
 def _as_keyctl_error(error: BaseException) -> KeyctlError:
-    notes = "; ".join(getattr(error, "__notes__", []))
+    notes = " ".join(getattr(error, "__notes__", []))
     if isinstance(error, KeyctlError):
-        hint = " ".join(part for part in (notes and f"Note: {notes}.", error.hint) if part)
+        hint = " ".join(part for part in (notes, error.hint) if part)
         return KeyctlError(error.code, error.message, hint)
     if isinstance(error, typer.TyperException):
         return KeyctlError(Code.USAGE, error.format_message(), _help_hint(error))

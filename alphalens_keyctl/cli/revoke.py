@@ -1,6 +1,6 @@
 """`revoke KEY…`: switch keys off for good."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -30,6 +30,7 @@ def revoke(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    keyring: Annotated[bool, typer.Option("--keyring", help="Remove the keys from the system's keyring too.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Revoke keys: they open nothing from now on, and nothing brings them back.
@@ -65,8 +66,12 @@ def revoke(
                 done = lifecycle.revoke(tx, [key.id for key in meant], act, reason=why)
         with database.reading() as connection:
             siblings = selection.still_opening(connection, [key.id for key in done.changed], now=run.act.at)
+            digests = selection.digests(connection, found)
+    failure = _forget(found, digests) if keyring and not dry_run else None
     if json:
         runs.report(documents.json_document(documents.changed_object(done, dry_run=dry_run)))
+        if failure is not None:
+            raise failure
         return
     verb = "Would revoke" if dry_run else "Revoked"
     lines = [f"{verb} key '{key.name}' ({key.id})." for key in done.changed]
@@ -74,6 +79,21 @@ def revoke(
     runs.report("".join(for_terminal(line) + "\n" for line in lines))
     for key in siblings:
         run.note(f"Mind: key {key.id}, also called '{key.name}', still opens: it is {key.status}.")
+    if failure is not None:
+        raise failure
+
+
+def _forget(keys: "Sequence[Key]", digests: "Mapping[str, bytes]") -> KeyctlError | None:
+    """Remove revoked keys from the keyring. One that holds another key by now keeps it."""
+    from alphalens_keyctl.delivery import keyring
+
+    try:
+        for key in keys:
+            if keyring.look(key.name, digests).key_id == key.id:
+                keyring.remove(key.name)
+    except KeyctlError as error:
+        return KeyctlError(error.code, error.message, "The keys are revoked all the same; remove the entry by hand.")
+    return None
 
 
 def _refuse_if_changed(shown: "Sequence[Key]", meant: "Sequence[Key]") -> None:

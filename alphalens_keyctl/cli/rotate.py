@@ -1,26 +1,67 @@
-"""`rotate KEY`: a successor, shown once; the old key works until its grace is over."""
+"""`rotate KEY…`: a successor for each; the old key works until its grace is over."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from alphalens_keyctl.cli import run as runs
-from alphalens_keyctl.cli.arguments import JsonOption, KeyArgument, parse_key
-from alphalens_keyctl.cli.shown_once import show_once
+from alphalens_keyctl.cli.arguments import JsonLinesOption, JsonOption, complete_key, parse_key
+from alphalens_keyctl.cli.destinations import (
+    ENV_VARIABLE,
+    PIPE_LIMIT,
+    EnvFileOption,
+    EnvVarOption,
+    KeyFileOption,
+    KeyringOption,
+    NoPrintOption,
+    PipeTimeoutOption,
+    PipeToOption,
+    command_line,
+    handover,
+)
+from alphalens_keyctl.cli.which_keys import Filters, choosing_keys
+from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import RawKey
 from alphalens_keyctl.moments import parse_expiry, parse_span
 
 if TYPE_CHECKING:
+    from alphalens_keyctl.cli.run import Run
+    from alphalens_keyctl.delivery.handover import Handover
+    from alphalens_keyctl.issuance import RotationPlan
     from alphalens_keyctl.models import Key
 
+DEADLINE = "30d"
 
+
+@choosing_keys
 def rotate(
     ctx: typer.Context,
-    key: KeyArgument,
+    keys: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY...",
+            autocompletion=complete_key,
+            show_default=False,
+            help="Names, ids, starts of ids of 6 or more characters, or - for a raw key on stdin.",
+        ),
+    ] = None,
     grace: Annotated[
         str, typer.Option("--grace", metavar="DUR", help="How long the old key keeps working; 0 cuts at once.")
     ] = "24h",
+    until_used: Annotated[
+        bool, typer.Option("--until-used", help="Start the grace when the new key is first used.")
+    ] = False,
+    deadline: Annotated[
+        str | None,
+        typer.Option(
+            "--deadline",
+            metavar="DUR",
+            show_default=False,
+            help=f"With --until-used: the old key ends then whatever happens. Default: {DEADLINE}.",
+        ),
+    ] = None,
     expires: Annotated[
         str | None,
         typer.Option(
@@ -38,19 +79,90 @@ def rotate(
         str | None,
         typer.Option("--if-expiring-within", metavar="DUR", show_default=False, help="Only a key about to expire."),
     ] = None,
+    check: Annotated[
+        str | None,
+        typer.Option(
+            "--check",
+            metavar="CMD",
+            show_default=False,
+            help="Last, run this with the new raw key on its stdin; if it fails, take the rotation back.",
+        ),
+    ] = None,
+    abort: Annotated[
+        bool, typer.Option("--abort", help="Take an unused new key back; the old one is current again.")
+    ] = False,
+    keyring: KeyringOption = False,
+    key_file: KeyFileOption = None,
+    env_file: EnvFileOption = None,
+    env_var: EnvVarOption = ENV_VARIABLE,
+    pipe_to: PipeToOption = None,
+    pipe_timeout: PipeTimeoutOption = PIPE_LIMIT,
+    no_print: NoPrintOption = False,
     json: JsonOption = False,
+    jsonl: JsonLinesOption = False,
+    *,
+    filters: Filters,
 ) -> None:
     """Replace a key by a successor of the same name, owner, purpose and labels.
 
-    The old key keeps working for its grace. Of rotations at once one wins, the rest exit 6.
+    The old key keeps working for its grace. Of rotations at once one wins, the rest exit 6. Several keys, or
+    filters, need --pipe-to or --jsonl.
     """
     run = runs.of(ctx)
-    from alphalens_keyctl import delivery, issuance, selection
-    from alphalens_keyctl.output import channel, documents
+    from alphalens_keyctl.cli import rotation
 
-    plan = issuance.RotationPlan(
+    runs.one_format(json=json, jsonl=jsonl)
+    references = [parse_key(key) for key in keys or ()]
+    if abort:
+        rotation.abort(run, references, json=json)
+        return
+    plan = _plan(run, grace, until_used, deadline, expires, if_older_than, if_expiring_within)
+    if check is not None:
+        plan = plan._replace(check=_check(run, check, pipe_timeout))
+    output = rotation.Output(json=json, jsonl=jsonl, no_print=no_print)
+
+    def places() -> "Handover":
+        return handover(
+            run,
+            keyring=keyring,
+            key_files=key_file,
+            env_files=env_file,
+            env_var=env_var,
+            pipe_to=pipe_to,
+            pipe_timeout=pipe_timeout,
+            no_print=no_print,
+        )
+
+    if len(references) == 1 and not filters.given and not jsonl:
+        rotation.rotate_one(run, references[0], plan, places(), output)
+        return
+    if key_file or env_file:
+        raise KeyctlError(Code.USAGE, "several keys do not fit into one file", "Use --pipe-to, --keyring or --jsonl.")
+    rotation.rotate_each(run, references, filters, plan, places, output)
+
+
+def _plan(
+    run: "Run",
+    grace: str,
+    until_used: bool,
+    deadline: str | None,
+    expires: str | None,
+    if_older_than: str | None,
+    if_expiring_within: str | None,
+) -> "RotationPlan":
+    from alphalens_keyctl import issuance
+    from alphalens_keyctl.succession import Retirement
+
+    if deadline is not None and not until_used:
+        raise KeyctlError(
+            Code.USAGE, "--deadline is for --until-used", "Without it --grace says when the old key ends."
+        )
+    return issuance.RotationPlan(
         asked_at=run.asked_at,
-        grace=parse_span(grace, what="grace", zero=True),
+        retirement=Retirement(
+            parse_span(grace, what="grace", zero=True),
+            parse_span(deadline or DEADLINE, what="deadline") if until_used else None,
+        ),
         expires_at=parse_expiry(expires, now=run.act.at) if expires is not None else None,
         same_lifetime=expires is None,
         due=_Due(
@@ -59,36 +171,19 @@ def rotate(
             run.act.at,
         ),
     )
-    reference = parse_key(key)
 
-    def deliver(rotated: issuance.Rotated, raw: RawKey) -> list[str]:
-        def panel() -> str:
-            from alphalens_keyctl.output import panels
 
-            return panels.rotated(rotated, raw, now=run.act.at, screen=run.screen())
+def _check(run: "Run", line: str, timeout: float) -> "Callable[[Key, RawKey], None]":
+    """The last step of a careful rotation: a command that tries the new key."""
+    from alphalens_keyctl.delivery.destination import about
 
-        return show_once(
-            run,
-            raw,
-            json=json,
-            document=lambda: documents.rotated_object(rotated, [delivery.stdout_name()]),
-            panel=panel,
-        )
+    command = command_line(run, line, "--check", timeout)
+    command.look_up()
 
-    with run.database() as database:
-        with database.reading() as connection:
-            found = selection.find(connection, reference, now=run.act.at)
-        result = issuance.rotate(database, found.id, plan, run.act, deliver, prefix=run.settings.key_prefix)
-    if json:
-        if result.raw is None:
-            channel.write([documents.json_document(documents.rotated_object(result, []))])
-    elif result.previous is None:
-        run.note(f"Nothing to do: key '{result.key.name}' ({result.key.id}) needs no rotation yet.")
-    elif delivery.stdout_name() != "terminal":
-        from alphalens_keyctl.output.words import retirement
+    def check(key: "Key", raw: RawKey) -> None:
+        command.run(raw, about(key))
 
-        run.note(f"Rotated key '{result.key.name}'; the new id is {result.key.id}.")
-        run.note(retirement(result.previous, run.act.at))
+    return check
 
 
 class _Due:

@@ -3,7 +3,7 @@
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -72,6 +72,11 @@ class Run:
         """Say something beside the result, on stderr; for machines that is where an error's document goes."""
         if not (self.quiet or self.machine):
             channel.note(text)
+
+    def note_delivery(self, places: Sequence[str]) -> None:
+        """Say where a raw key was delivered to, besides stdout."""
+        if places:
+            self.note(f"Delivered to: {', '.join(places)}.")
 
 
 def start(

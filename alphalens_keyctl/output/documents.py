@@ -17,7 +17,9 @@ from alphalens_keyctl.models import Event, Key, Use
 from alphalens_keyctl.moments import rfc3339, rfc3339_exact
 from alphalens_keyctl.output.inert import for_spreadsheet, for_terminal
 from alphalens_keyctl.selection import TIMES, KeyDocument
-from alphalens_keyctl.usage import Profile, UseDocument
+from alphalens_keyctl.succession import Aborted
+from alphalens_keyctl.transition import Transition
+from alphalens_keyctl.usage import AddressUse, Profile, UseDocument
 from alphalens_keyctl.verification.check import Verification
 
 
@@ -44,20 +46,28 @@ def uses_as(form: Format, documents: Iterable[UseDocument]) -> Iterator[str]:
     return _csv(Use._fields, documents) if form is Format.CSV else _json_as(form, use_texts(documents))
 
 
-def created_object(created: Created, delivered_to: Sequence[str]) -> dict[str, Any]:
-    """What `create` answers: the only documents beside `rotated_object` that hold a raw key."""
-    return {
-        "key": key_object(created.key),
-        "raw_key": created.raw.reveal() if created.raw else None,
-        "delivered_to": list(delivered_to),
+def created_object(created: Created, *, shown: str | None) -> dict[str, Any]:
+    """What `create` answers: the only documents beside `rotated_object` that hold a raw key. `shown` is what
+    stdout is called, where they hold it."""
+    raw_key = created.raw.reveal() if created.raw is not None and shown is not None else None
+    delivered_to = [*created.delivered_to, *([shown] if raw_key is not None else [])]
+    return {"key": key_object(created.key), "raw_key": raw_key, "delivered_to": delivered_to}
+
+
+def rotated_object(rotated: Rotated, *, shown: str | None) -> dict[str, Any]:
+    """What `rotate` answers."""
+    return created_object(Created(rotated.key, rotated.raw, rotated.delivered_to), shown=shown) | {
+        "previous": key_object(rotated.previous) if rotated.previous else None,
+        "rotated": rotated.raw is not None,
     }
 
 
-def rotated_object(rotated: Rotated, delivered_to: Sequence[str]) -> dict[str, Any]:
-    """What `rotate` answers."""
-    return created_object(Created(rotated.key, rotated.raw), delivered_to) | {
-        "previous": key_object(rotated.previous) if rotated.previous else None,
-        "rotated": rotated.raw is not None,
+def aborted_object(aborted: Aborted) -> dict[str, Any]:
+    """What `rotate --abort` answers."""
+    return {
+        "key": key_object(aborted.key),
+        "discarded": [key_object(successor) for successor in aborted.successors],
+        "rotated": False,
     }
 
 
@@ -92,13 +102,31 @@ def usage_object(profile: Profile) -> dict[str, Any]:
         "uses": profile.uses,
         "refused": profile.refused,
         "over_time": [{"at": rfc3339(day.at), "uses": day.uses, "refused": day.refused} for day in profile.over_time],
-        "addresses": [
-            {"client_ip": address.client_ip, "uses": address.uses, "last_at": rfc3339(address.last_at)}
-            for address in profile.addresses
-        ],
+        "addresses": _addresses(profile.addresses),
         "refusals": [
             {"outcome": refusal.outcome, "count": refusal.times, "last_at": rfc3339(refusal.last_at)}
             for refusal in profile.refusals
+        ],
+    }
+
+
+def transition_object(transition: Transition | None) -> dict[str, Any] | None:
+    """What `show` says of a rotation whose old keys still open; null where there is none."""
+    if transition is None:
+        return None
+    return {
+        "current": transition.key.id,
+        "since": rfc3339(transition.since),
+        "old": [
+            {
+                "id": old.key.id,
+                "retires_at": _plain(old.key.retires_at),
+                "awaits_first_use": old.awaits is not None,
+                "last_used_at": _plain(old.key.last_used_at),
+                "uses_since": old.uses,
+                "addresses": _addresses(old.addresses),
+            }
+            for old in transition.old
         ],
     }
 
@@ -126,6 +154,18 @@ def verdict_object(verdict: Verdict) -> dict[str, Any]:
         "head": head_object(verdict.head),
         "break": None if broken is None else {"seq": broken.seq, "kind": broken.kind.value},
     }
+
+
+def entry_object(present: bool, held: Key | None) -> dict[str, Any]:
+    """What `show --keyring` adds: whether the keyring has an entry, and which key of the line that is."""
+    return {"present": present, "key_id": held.id if held else None, "status": held.status if held else None}
+
+
+def _addresses(addresses: Sequence[AddressUse]) -> list[dict[str, Any]]:
+    return [
+        {"client_ip": address.client_ip, "uses": address.uses, "last_at": rfc3339(address.last_at)}
+        for address in addresses
+    ]
 
 
 def _json_as(form: Format, texts: Iterable[str]) -> Iterator[str]:
@@ -161,6 +201,7 @@ def key_texts(documents: Iterable[KeyDocument]) -> Iterator[str]:
     for (
         key_id, name, status, owner, purpose, labels, created_at, created_by, activated_at, expires_at, retires_at,
         suspended_at, last_used_at, use_count, revoked_at, revoked_by, revoke_reason, replaces, replaced_by,
+        delivering_to,
     ) in documents:  # fmt: skip
         yield (
             f'{{"id": {quote(key_id)}, "name": {quote(name)}, "status": {quote(status)},'
@@ -176,7 +217,8 @@ def key_texts(documents: Iterable[KeyDocument]) -> Iterator[str]:
             f' "revoked_by": {"null" if revoked_by is None else quote(revoked_by)},'
             f' "revoke_reason": {"null" if revoke_reason is None else quote(revoke_reason)},'
             f' "replaces": {"null" if replaces is None else quote(replaces)},'
-            f' "replaced_by": {"null" if replaced_by is None else quote(replaced_by)}}}'
+            f' "replaced_by": {"null" if replaced_by is None else quote(replaced_by)},'
+            f' "delivering_to": {"null" if delivering_to is None else quote(delivering_to)}}}'
         )
 
 

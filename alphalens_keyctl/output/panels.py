@@ -8,7 +8,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from alphalens_keyctl.issuance import Rotated
+from alphalens_keyctl.issuance import Created, Rotated
 from alphalens_keyctl.keyformat import RawKey
 from alphalens_keyctl.models import Key
 from alphalens_keyctl.moments import rfc3339
@@ -16,25 +16,35 @@ from alphalens_keyctl.output.inert import for_terminal
 from alphalens_keyctl.output.screen import Screen, cell
 from alphalens_keyctl.output.tables import dot
 from alphalens_keyctl.output.usage import rows_of_one_key
-from alphalens_keyctl.output.words import ago, counted, retirement
+from alphalens_keyctl.output.words import ago, counted, retirement, span
+from alphalens_keyctl.transition import OldKey, Transition
 from alphalens_keyctl.usage import Profile
 
 _GAP: Final = 2  # columns between a label and what it stands for
 
 
-def created(key: Key, raw: RawKey, *, now: datetime, screen: Screen) -> str:
+def created(result: Created, raw: RawKey, *, now: datetime, screen: Screen) -> str:
     """A new key with its raw key, shown this once."""
-    return _shown_once("Key created", key, raw, [], now, screen)
+    return _shown_once("Key created", result.key, raw, result.delivered_to, [], now, screen)
 
 
 def rotated(result: Rotated, raw: RawKey, *, now: datetime, screen: Screen) -> str:
     """A successor with its raw key, and what becomes of the old key."""
-    said = [] if result.previous is None else [retirement(result.previous, now)]
-    return _shown_once("Key rotated", result.key, raw, said, now, screen)
+    said = [] if result.previous is None else [retirement(result.previous, now, grace_after_use=result.grace_after_use)]
+    return _shown_once("Key rotated", result.key, raw, result.delivered_to, said, now, screen)
 
 
-def details(key: Key, lineage: Sequence[Key], used: Profile, *, now: datetime, screen: Screen) -> str:
-    """Everything about one key."""
+def details(
+    key: Key,
+    lineage: Sequence[Key],
+    used: Profile,
+    transition: Transition | None,
+    *,
+    keyring: str | None,
+    now: datetime,
+    screen: Screen,
+) -> str:
+    """Everything about one key. `keyring` says what the keyring has under its name, where it was asked."""
     rows: list[tuple[str, Text]] = [
         ("status", Text.assemble(dot(key.status, screen), " ", key.status)),
         ("name", cell(key.name, "bold")),
@@ -47,6 +57,8 @@ def details(key: Key, lineage: Sequence[Key], used: Profile, *, now: datetime, s
         ("expires", _moment(key.expires_at, now)),
         ("last used", _moment(key.last_used_at, now, counted(key.use_count, "use"))),
     ]
+    if key.delivering_to:
+        rows.append(("delivery", cell(f"was on its way to {key.delivering_to}")))
     if key.suspended_at:
         rows.append(("suspended", _moment(key.suspended_at, now)))
     if key.retires_at:
@@ -60,12 +72,23 @@ def details(key: Key, lineage: Sequence[Key], used: Profile, *, now: datetime, s
             line.append(" -> " if position else "")
             line.append(for_terminal(f"{member.id} ({member.status})"), style="bold" if member.id == key.id else "")
         rows.append(("line", line))
+    rows += [("old key", cell(_still_used(old, now))) for old in (transition.old if transition else ())]
+    if keyring is not None:
+        rows.append(("keyring", cell(keyring)))
     labels = max(len(label) for label, _ in rows) + _GAP
     rows += rows_of_one_key(used, now=now, screen=screen, width=screen.width - labels - _GAP)
     return screen.draw(_grid(rows))
 
 
-def _shown_once(title: str, key: Key, raw: RawKey, remarks: Iterable[str], now: datetime, screen: Screen) -> str:
+def _shown_once(
+    title: str,
+    key: Key,
+    raw: RawKey,
+    places: Sequence[str],
+    remarks: Iterable[str],
+    now: datetime,
+    screen: Screen,
+) -> str:
     rows = [("name", cell(key.name, "bold")), ("id", cell(key.id))]
     rows += [(name, cell(value)) for name, value in (("owner", key.owner), ("purpose", key.purpose)) if value]
     rows += [("labels", cell(_labels(key)))] if key.labels else []
@@ -73,13 +96,29 @@ def _shown_once(title: str, key: Key, raw: RawKey, remarks: Iterable[str], now: 
     line = Rule(style="green", characters="─" if screen.unicode else "-")
     head = screen.draw(Rule(Text(title, style="bold green"), style="green", characters=line.characters), _grid(rows))
     foot = screen.draw(
-        Text("Copy it now: it is shown this once and kept nowhere.", style="bold"),
+        Text(for_terminal(f"Copy it now: it is shown this once and {_kept(places)}."), style="bold"),
         *(Text(f"\n{for_terminal(remark)}") for remark in remarks),
         line,
     )
     # Not drawn but written: Rich would break the line at the screen's edge, and a copied key would have a
     # line break in it. The terminal wraps it by itself and copies it whole.
     return f"{head}\n{raw.reveal()}\n\n{foot}"
+
+
+def _kept(places: Sequence[str]) -> str:
+    return f"kept in {', '.join(places)}" if places else "kept nowhere"
+
+
+def _still_used(old: OldKey, now: datetime) -> str:
+    """Whether somebody still has to change over to the new key."""
+    end = f"retires {ago(old.key.retires_at, now)}"
+    if old.awaits is not None:
+        end = f"retires {span(old.awaits)} after the new key's first use, {ago(old.key.retires_at, now)} at the latest"
+    if not old.uses:
+        return f"{old.key.id} {end}; not used since the rotation"
+    named = ", ".join(f"{address.client_ip} ({address.uses:,})" for address in old.addresses)
+    used = f"used {counted(old.uses, 'time')} since the rotation, last {ago(old.key.last_used_at, now)}"
+    return f"{old.key.id} {end}; {used}{f', from {named}' if named else ''}"
 
 
 def _labels(key: Key) -> str:

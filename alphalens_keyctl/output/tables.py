@@ -32,7 +32,13 @@ def key_list(keys: Sequence[Key], total: int, *, hidden: int, now: datetime, scr
     footer = Text(_key_footer(keys, total, hidden, screen), style="dim")
     if not keys:
         return screen.draw(footer)
-    return screen.draw(_stacked(keys, now, screen) if screen.width < NARROW else _columns(keys, now, screen), footer)
+    unfinished = [
+        cell(f"{key.id} was on its way to {key.delivering_to}: rotate '{key.name}' to finish")
+        for key in keys
+        if key.status == Status.DELIVERING
+    ]
+    drawn = _stacked(keys, now, screen) if screen.width < NARROW else _columns(keys, now, screen)
+    return screen.draw(drawn, *unfinished, footer)
 
 
 def dot(status: str, screen: Screen) -> Text:

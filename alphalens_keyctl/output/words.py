@@ -46,8 +46,19 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def retirement(old: Key, now: datetime) -> str:
-    """Until when a key that was rotated out works, and when it was used last."""
+def keyring_entry(present: bool, held: Key | None) -> str:
+    """What the keyring has under a key's name: `held` where it is one of the keys that had the name."""
+    if not present:
+        return "no entry"
+    if held is None:
+        return "an entry that is no key of this line"
+    current = held.status in (Status.ACTIVE, Status.SUSPENDED, Status.EXPIRED)
+    return f"has {'the current key' if current else f'a key that is {held.status}'}, {held.id}"
+
+
+def retirement(old: Key, now: datetime, *, grace_after_use: timedelta | None = None) -> str:
+    """Until when a key that was rotated out works, and when it was used last. With `grace_after_use` it ends so
+    long after its successor's first use, which is still to come."""
     used = (
         f"It was last used {ago(old.last_used_at, now)}, {counted(old.use_count, 'time')} in all."
         if old.last_used_at
@@ -58,6 +69,9 @@ def retirement(old: Key, now: datetime) -> str:
     if old.status == Status.RETIRED:
         return f"The old key {old.id} stopped working just now. {used}"
     end = min(old.retires_at, old.expires_at or old.retires_at)
+    if grace_after_use is not None:
+        after = f"{span(grace_after_use)} after" if grace_after_use else "until"
+        return f"The old key {old.id} works {after} the first use of the new one, {rfc3339(end)} at the latest. {used}"
     return f"The old key {old.id} works for {span(end - now)} more, until {rfc3339(end)}. {used}"
 
 

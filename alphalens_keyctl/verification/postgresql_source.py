@@ -20,7 +20,7 @@ from alphalens_keyctl.verification.source import COLUMNS, Sighting, record_of
 if TYPE_CHECKING:
     from alphalens_keyctl.database.postgresql import Driver
 
-_SELECT: Final = f"SELECT {COLUMNS} FROM api_key WHERE id = %s"  # noqa: S608  # our own constants
+_SELECT: Final = f"SELECT {COLUMNS['postgresql']} FROM api_key WHERE id = %s"  # noqa: S608  # our own constants
 # Looks at the database are rare once the keys are known; more connections would only be a burden to the server.
 _MOST_CONNECTIONS: Final = 4
 # Inherited by a forked child. Closing them there would end the parent's sessions.

@@ -5,10 +5,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, Protocol
 
-from alphalens_keyctl.models import Key
+from alphalens_keyctl.models import RETIRES_SQL, Key
 from alphalens_keyctl.verification.check import Record
 
-COLUMNS: Final = ", ".join((*Key._fields, "digest", "digest_scheme"))
+# In either dialect; a key retires when the database says, which another key's first use may move.
+COLUMNS: Final = {
+    dialect: ", ".join([*(retires if name == "retires_at" else name for name in Key._fields), "digest, digest_scheme"])
+    for dialect, retires in RETIRES_SQL.items()
+}
 
 
 class Sighting(NamedTuple):

@@ -13,7 +13,7 @@ from alphalens_keyctl.database.address import SQLiteAddress
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.verification.source import COLUMNS, Sighting, record_of
 
-_SELECT: Final = f"SELECT {COLUMNS} FROM api_key WHERE id = ?"  # noqa: S608  # our own constants
+_SELECT: Final = f"SELECT {COLUMNS['sqlite']} FROM api_key WHERE id = ?"  # noqa: S608  # our own constants
 # How often the path is looked at: another file may have been put in its place.
 _LOOK_AGAIN: Final = 1.0
 

@@ -1,7 +1,7 @@
 """A batch of uses → the database: the rows of the log, and for each key when and how often it was used.
 
-The only two things that recording can write are rows of `usage_event` and, forward, the columns `last_used_at`
-and `use_count`; nothing here can undo a revocation (promise 5).
+The only two things that recording can write are rows of `usage_event` and, forward, the columns `last_used_at`,
+`use_count` and `first_used_at`; nothing here can undo a revocation (promise 5).
 """
 
 import json
@@ -110,16 +110,19 @@ def _write_accepted(tx: Recording, accepted: Sequence[Accepted]) -> None:
         )
         for use in accepted
     ]
-    tallies: dict[str, tuple[int, str]] = {}
+    tallies: dict[str, tuple[int, str, str]] = {}
     for at, key_id, *_ in rows:
-        times, last = tallies.get(key_id, (0, at))
-        tallies[key_id] = times + 1, max(last, at)
+        times, last, first = tallies.get(key_id, (0, at, at))
+        tallies[key_id] = times + 1, max(last, at), min(first, at)
     statements = _ON[tx.dialect.name]
     # Documents rather than a row at a time: the database works through them while other threads verify. No
     # longer ones, because nobody else runs while one is written.
     for start in range(0, len(rows), _DOCUMENT):
         tx.execute(statements.accepted, {"rows": json.dumps(rows[start : start + _DOCUMENT])})
     tally = json.dumps([(key_id, *tallied) for key_id, tallied in tallies.items()])
+    if tx.scalar(statements.unused, {"rows": tally}):
+        # A statement of its own, because every verifier is told of it: it may set the end of another key.
+        tx.execute(statements.first, {"rows": tally})
     done = tx.execute(statements.tally, {"rows": tally}).rowcount
     if done != len(tallies) and done != tx.scalar(statements.known, {"rows": tally}):
         # Row security or a trigger can turn an update into nothing without an error.
@@ -169,6 +172,8 @@ def _second(second: int) -> str:
 class _Statements(NamedTuple):
     accepted: TextClause
     tally: TextClause
+    unused: TextClause
+    first: TextClause
     known: TextClause
     refused: TextClause
 
@@ -181,7 +186,10 @@ def _statements(each: str, column: str, at: str, latest: str) -> _Statements:
     """
     taken = [column.format(place) for place in range(8)]
     time, times = at.format(taken[0]), f"CAST({taken[1]} AS bigint)"
-    tallies = f"SELECT {taken[0]} AS id, {times} AS times, {at.format(taken[2])} AS last FROM {each}"  # noqa: S608  # above
+    tallies = (
+        f"SELECT {taken[0]} AS id, {times} AS times, {at.format(taken[2])} AS last,"  # noqa: S608  # above
+        f" {at.format(taken[3])} AS first FROM {each}"
+    )
     columns = "at, key_id, outcome, client_ip, method, path, user_agent"
     accepted = f"{time}, {taken[1]}, 'ok', {', '.join(taken[2:6])}"
     refused = f"{time}, {', '.join(taken[1:7])}, CAST({taken[7]} AS bigint)"
@@ -190,6 +198,14 @@ def _statements(each: str, column: str, at: str, latest: str) -> _Statements:
         tally=text(
             f"UPDATE api_key SET use_count = use_count + said.times, last_used_at = {latest}"  # noqa: S608  # above
             f" FROM ({tallies}) AS said WHERE api_key.id = said.id"
+        ),
+        unused=text(
+            "SELECT 1 FROM api_key WHERE first_used_at IS NULL"  # noqa: S608  # above
+            f" AND id IN (SELECT {taken[0]} FROM {each}) LIMIT 1"
+        ),
+        first=text(
+            f"UPDATE api_key SET first_used_at = said.first FROM ({tallies}) AS said"  # noqa: S608  # above
+            " WHERE api_key.id = said.id AND first_used_at IS NULL"
         ),
         known=text(f"SELECT count(*) FROM api_key WHERE id IN (SELECT {taken[0]} FROM {each})"),  # noqa: S608  # above
         refused=text(

@@ -1,4 +1,5 @@
-"""The raw key's destinations. Each either has the key for certain when its function returns, or raises."""
+"""Standard output, the one destination that does not outlive the process: it has the key for certain when the
+function returns, or that raises."""
 
 import os
 import stat
@@ -8,15 +9,13 @@ from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import RawKey
 from alphalens_keyctl.output import channel
 
-_UNUSED = "The new key was not activated and opens nothing; all else is as it was."
 
-
-def stdout_name() -> str:
+def name() -> str:
     """What standard output is called in `delivered_to`."""
     return "terminal" if channel.is_terminal(sys.stdout) else "stdout"
 
 
-def to_stdout(text: str, raw: RawKey, *, mask: bool) -> list[str]:
+def write(text: str, raw: RawKey, *, mask: bool) -> list[str]:
     """Write `text`, which shows `raw`, to standard output and flush it; returns where it went.
 
     With `mask`, first tell GitHub Actions on standard error to hide the key in its log (`::add-mask::`).
@@ -33,7 +32,7 @@ def to_stdout(text: str, raw: RawKey, *, mask: bool) -> list[str]:
         raise _failed(error.message) from error
     except OSError as error:
         raise _failed(f"stdout cannot be synced: {error.strerror}") from error
-    return [stdout_name()]
+    return [name()]
 
 
 def _make_durable(descriptor: int) -> None:
@@ -53,4 +52,4 @@ def _mask(raw: RawKey) -> None:
 
 
 def _failed(problem: str) -> KeyctlError:
-    return KeyctlError(Code.DELIVERY_FAILED, f"the key could not be shown: {problem}", _UNUSED)
+    return KeyctlError(Code.DELIVERY_FAILED, f"the key could not be shown: {problem}")

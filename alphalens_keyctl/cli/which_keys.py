@@ -1,0 +1,107 @@
+"""The options that say which keys are meant: a command decorated with `choosing_keys` takes them as one value."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from alphalens_keyctl import text
+from alphalens_keyctl.cli.arguments import one_of
+from alphalens_keyctl.moments import parse_span
+
+if TYPE_CHECKING:
+    from alphalens_keyctl.selection import Selection
+
+
+@dataclass(frozen=True)
+class Filters:
+    """The options as they were written, with the names and the help that they have everywhere."""
+
+    status: Annotated[
+        list[str] | None,
+        typer.Option("--status", metavar="STATUS", show_default=False, help="active, suspended, …; repeat for more."),
+    ] = None
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="GLOB", show_default=False, help="Names, with * and ?.")
+    ] = None
+    owner: Annotated[
+        str | None, typer.Option("--owner", metavar="TEXT", show_default=False, help="Exactly this owner.")
+    ] = None
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", metavar="K=V", show_default=False, help="Labelled so; repeat for more."),
+    ] = None
+    unused_for: Annotated[
+        str | None,
+        typer.Option(
+            "--unused-for",
+            metavar="DUR",
+            show_default=False,
+            help="Not used for so long, counted from activation if never.",
+        ),
+    ] = None
+    never_used: Annotated[bool, typer.Option("--never-used", help="Never used at all.")] = False
+    expires_within: Annotated[
+        str | None, typer.Option("--expires-within", metavar="DUR", show_default=False, help="About to expire.")
+    ] = None
+    older_than: Annotated[
+        str | None, typer.Option("--older-than", metavar="DUR", show_default=False, help="Created longer ago.")
+    ] = None
+
+    @property
+    def given(self) -> bool:
+        """Whether any of them was written."""
+        return self != Filters()
+
+    def selection(self, *, final: bool = False) -> "Selection":
+        """What they select. Raises `KeyctlError` (usage, invalid_input)."""
+        from alphalens_keyctl.models import Status
+        from alphalens_keyctl.selection import Selection
+
+        return Selection(
+            statuses=tuple(one_of(Status, word, "status") for word in self.status or ()),
+            final=final,
+            name_glob=None
+            if self.name is None
+            else text.parse_line(self.name, what="name pattern", longest=text.LONGEST_NAME),
+            owner=None if self.owner is None else text.parse_line(self.owner, what="owner", longest=text.LONGEST_OWNER),
+            labels=text.parse_labels(self.label or ()),
+            never_used=self.never_used,
+            unused_for=_span(self.unused_for, "time unused"),
+            expires_within=_span(self.expires_within, "time to expiry"),
+            older_than=_span(self.older_than, "age"),
+        )
+
+
+def choosing_keys(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `Filters`, where its parameter `filters` stands."""
+    options = get_type_hints(Filters, include_extras=True)
+    hints = get_type_hints(command, include_extras=True)
+
+    @functools.wraps(command)
+    def with_options(**given: Any) -> None:
+        filters = Filters(**{name: given.pop(name) for name in options})
+        command(**given, filters=filters)
+
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command).parameters.values():
+        if parameter.name != "filters":
+            parameters.append(parameter.replace(annotation=hints[parameter.name]))
+            continue
+        parameters += [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=getattr(Filters, name), annotation=hint)
+            for name, hint in options.items()
+        ]
+    keyword_only = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
+    # Typer reads what a command takes from these two.
+    vars(with_options)["__signature__"] = inspect.Signature(keyword_only)
+    with_options.__annotations__ = {each.name: each.annotation for each in keyword_only}
+    return with_options
+
+
+def _span(given: str | None, what: str) -> timedelta | None:
+    return None if given is None else parse_span(given, what=what)

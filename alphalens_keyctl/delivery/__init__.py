@@ -1,0 +1,1 @@
+"""The raw key's destinations: standard output, keyring, files, commands; and how several are given it as one."""

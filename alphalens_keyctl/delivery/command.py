@@ -1,0 +1,163 @@
+"""A command as a destination: the raw key on its standard input, whatever it does with it."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import IO, Final
+
+from alphalens_keyctl.delivery.destination import Parcel, about, failed
+from alphalens_keyctl.delivery.ending import end
+from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.keyformat import RawKey, redact
+
+# Bytes of what a command says that are passed on.
+_MOST_SAID: Final = 1 << 16
+_LONGEST_REASON: Final = 200
+# Seconds that what a command leaves running may keep its output open.
+_LAST_WORDS: Final = 1.0
+
+Tell = Callable[[str], None]
+
+
+class CommandLine:
+    """A command, split into words as a shell splits them; no shell ever runs.
+
+    `tell` is given what the command says, with raw keys redacted. `limit` is in seconds.
+    """
+
+    def __init__(self, line: str, *, option: str, limit: float, tell: Tell) -> None:
+        """Raises `KeyctlError` (usage) for a line that cannot be split or is empty."""
+        try:
+            self._words = shlex.split(line)
+        except ValueError as error:
+            raise KeyctlError(Code.USAGE, f"{option}: '{line}' cannot be split into words: {error}") from None
+        if not self._words:
+            raise KeyctlError(Code.USAGE, f"{option} needs a command", f"For example: {option} 'gh secret set KEY'")
+        # The rest of the line stays out of logs: it may hold passwords.
+        self.name = f"{option.lstrip('-')} {os.path.basename(self._words[0])}"
+        self.limit = limit
+        self._tell = tell
+
+    def look_up(self) -> None:
+        """Raises `KeyctlError` (delivery_failed) when there is no such command."""
+        if shutil.which(self._words[0]) is None:
+            raise failed(self.name, f"there is no command '{self._words[0]}'", "Name one on PATH, or its whole path.")
+
+    def run(self, raw: RawKey, told: Mapping[str, str]) -> None:
+        """Run it to its end, with the raw key and a newline on its standard input and `told` in its environment.
+
+        Raises `CommandFailedError` when it ends with anything but 0, `NoAnswerError` when it does not end.
+        """
+        environment = {**os.environ, **told}
+        try:
+            # In a session of its own: Ctrl-C is ours to handle, and what it started can be ended with it.
+            process = subprocess.Popen(  # noqa: S603  # the admin's own command, and no shell
+                self._words,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise CommandFailedError(self.name, f"cannot be started: {error.strerror}") from error
+        assert process.stdin is not None  # noqa: S101  # for the types
+        assert process.stdout is not None  # noqa: S101  # for the types
+        output, said = _Said(process.stdout), ""
+        try:
+            # Far less than a pipe takes in, so that this never waits for the reader.
+            with suppress(BrokenPipeError), process.stdin:
+                process.stdin.write(f"{raw.reveal()}\n".encode("ascii"))
+            status = process.wait(self.limit)
+        except subprocess.TimeoutExpired:
+            raise NoAnswerError(self.name, f"did not end within {self.limit:g} seconds") from None
+        finally:
+            end(process)
+            said = redact(output.text().replace(raw.reveal(), f"[redacted {raw.id}]")).strip()
+            if said:
+                self._tell(said)
+        if status != 0:
+            ended = f"ended with {status}" if status > 0 else f"was ended by signal {-status}"
+            last_words = said.splitlines()[-1][:_LONGEST_REASON] if said else ""
+            raise CommandFailedError(self.name, f"{ended}: {last_words}" if last_words else ended)
+
+
+class CommandFailedError(KeyctlError):
+    """The command said that it did not take the key."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(Code.DELIVERY_FAILED, f"{name}: {problem}")
+
+
+class NoAnswerError(KeyctlError):
+    """The command was ended before it said anything. What it did with the key, nobody knows."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(
+            Code.DELIVERY_FAILED, f"{name}: {problem}", "Give it more time with --pipe-timeout, or see why it hangs."
+        )
+
+
+class Command:
+    """`--pipe-to`: a command that stores the key."""
+
+    def __init__(self, line: CommandLine) -> None:
+        self._line = line
+        self.name = line.name
+        self.limit = 2 * line.limit
+        self._parcel: Parcel | None = None
+        self._may_hold = self._said_no = False
+
+    def stage(self, parcel: Parcel) -> None:
+        """See that there is such a command."""
+        self._line.look_up()
+        self._parcel = parcel
+
+    def held(self) -> RawKey | None:
+        """Nobody knows."""
+        return None
+
+    def hand_over(self) -> None:
+        """Run it with the new key."""
+        assert self._parcel is not None  # noqa: S101  # staged before
+        self._may_hold = True
+        try:
+            self._line.run(self._parcel.raw, about(self._parcel.key))
+        except CommandFailedError:
+            # Its own word that it did not take it (promise 2).
+            self._said_no = True
+            raise
+
+    def put_back(self, earlier: RawKey | None) -> bool:
+        """Run it with the old key, where another place still had that; else it keeps what it was given."""
+        if not self._may_hold or self._parcel is None:
+            return True
+        if earlier is not None:
+            told = about(self._parcel.key._replace(id=earlier.id))
+            with suppress(KeyctlError):
+                self._line.run(earlier, told)
+                return True
+        return self._said_no
+
+
+class _Said:
+    """The beginning of what a command says, read by a thread so that a full pipe cannot stop it."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._kept = bytearray()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def text(self) -> str:
+        self._thread.join(_LAST_WORDS)
+        return bytes(self._kept).decode("utf-8", "replace")
+
+    def _read(self) -> None:
+        with suppress(OSError, ValueError), self._stream:
+            while piece := os.read(self._stream.fileno(), 1 << 14):
+                self._kept += piece[: _MOST_SAID - len(self._kept)]

@@ -1,0 +1,120 @@
+"""Putting a file in its place, whole or not at all, where nobody else can reach it."""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from alphalens_keyctl.delivery.destination import failed
+
+_LARGEST: Final = 1 << 20  # bytes; no file of keys or variables is near that
+
+
+class Found(NamedTuple):
+    """A file as it was: its content, and whose it is."""
+
+    content: bytes
+    mode: int
+    uid: int
+    gid: int
+
+
+class Spot:
+    """The place of one file. `name` is what errors call it.
+
+    Everything goes through a descriptor of the folder: between two steps nobody can put another folder in its
+    place.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path = path
+        self._name = name
+        # One name for all attempts, so that what a killed one left is overwritten by the next.
+        self._aside = f".{path.name}.alphalens-keyctl"
+
+    def read(self) -> Found | None:
+        """What stands there, or None. Raises `KeyctlError` for a link, a folder, or another user's."""
+        with self._folder() as folder:
+            try:
+                descriptor = os.open(
+                    self._path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder
+                )
+            except FileNotFoundError:
+                return None
+            with open(descriptor, "rb") as file:
+                about = os.fstat(descriptor)
+                self._refuse_odd(about)
+                content = file.read(_LARGEST + 1)
+        if len(content) > _LARGEST:
+            raise failed(self._name, "it is larger than a mebibyte, so it is left alone")
+        return Found(content, stat.S_IMODE(about.st_mode), about.st_uid, about.st_gid)
+
+    def stage(self, content: bytes, like: Found | None) -> None:
+        """Write `content` beside the place, synced, readable to its owner alone from the first byte.
+
+        Where a file is replaced, its group keeps the rights it had: a service that may no longer read its key
+        has lost it. All others have none.
+        """
+        with self._folder() as folder:
+            with suppress(FileNotFoundError):
+                os.unlink(self._aside, dir_fd=folder)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            with open(os.open(self._aside, flags, 0o600, dir_fd=folder), "wb") as file:
+                if like is not None:
+                    if (like.uid, like.gid) != (os.geteuid(), os.getegid()):
+                        os.fchown(file.fileno(), like.uid, like.gid)
+                    os.fchmod(file.fileno(), 0o600 | like.mode & 0o070)
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+
+    def switch(self) -> None:
+        """Move what was staged into its place, in one step, and see that it lasts."""
+        with self._folder() as folder:
+            os.rename(self._aside, self._path.name, src_dir_fd=folder, dst_dir_fd=folder)
+            os.fsync(folder)
+
+    def clear(self) -> None:
+        """Remove what was staged."""
+        with self._folder() as folder, suppress(FileNotFoundError):
+            os.unlink(self._aside, dir_fd=folder)
+
+    def remove(self) -> None:
+        """Remove the file itself."""
+        with self._folder() as folder:
+            with suppress(FileNotFoundError):
+                os.unlink(self._path.name, dir_fd=folder)
+            os.fsync(folder)
+
+    @contextmanager
+    def _folder(self) -> Iterator[int]:
+        try:
+            descriptor = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                self._refuse_open(os.fstat(descriptor))
+                yield descriptor
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            problem = "it is a link" if error.errno == errno.ELOOP else f"{error.strerror}"
+            raise failed(self._name, problem, "Check the path, the folder and its owner.") from error
+
+    def _refuse_open(self, folder: os.stat_result) -> None:
+        """Whoever may write to the folder can put a file or a link of theirs in the key's place."""
+        if folder.st_uid not in (0, os.geteuid()):
+            raise failed(self._name, "its folder belongs to another user", "Choose a folder of your own.")
+        # Of a group that is the user's own, as many systems make one for each user, nobody else is a member.
+        others = folder.st_mode & stat.S_IWOTH or (folder.st_mode & stat.S_IWGRP and folder.st_gid != os.getegid())
+        if others and not folder.st_mode & stat.S_ISVTX:
+            raise failed(self._name, "other users may write to its folder", f"chmod go-w '{self._path.parent}'")
+
+    def _refuse_odd(self, file: os.stat_result) -> None:
+        if not stat.S_ISREG(file.st_mode):
+            raise failed(self._name, "it is not a regular file")
+        if file.st_nlink > 1:
+            raise failed(self._name, "it has a second name (a hard link), which would keep the old key")
+        if file.st_uid != os.geteuid() and os.geteuid() != 0:
+            raise failed(self._name, "it belongs to another user")

@@ -1,0 +1,59 @@
+"""All destinations as one: the raw key reaches each of them, or none keeps it."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from alphalens_keyctl.delivery.destination import Destination, Parcel
+from alphalens_keyctl.errors import KeyctlError
+from alphalens_keyctl.keyformat import RawKey
+from alphalens_keyctl.models import Key
+
+
+class Handover:
+    """Destinations, given in the order in which they are handed the key: commands, keyring, files.
+
+    What can least be undone comes first, and what is done in one step, the renaming of a file, comes last.
+    Satisfies `issuance.Places`.
+    """
+
+    def __init__(self, destinations: Sequence[Destination]) -> None:
+        self._destinations = destinations
+        self._staged: list[Destination] = []
+        self._replaced: frozenset[str] = frozenset()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each destination is called."""
+        return tuple(destination.name for destination in self._destinations)
+
+    @property
+    def limit(self) -> float:
+        """How long all of it may take, in seconds."""
+        return sum(destination.limit for destination in self._destinations)
+
+    def stage(self, key: Key, raw: RawKey, replaced: frozenset[str]) -> None:
+        """Prepare every destination. Raises `KeyctlError` (delivery_failed) for the first that cannot."""
+        self._replaced = replaced
+        for destination in self._destinations:
+            self._staged.append(destination)
+            destination.stage(Parcel(key, raw, replaced))
+
+    def hand_over(self) -> None:
+        """Give each destination the key. Raises `KeyctlError` (delivery_failed) for the first that fails."""
+        for destination in self._destinations:
+            destination.hand_over()
+
+    def put_back(self) -> bool:
+        """Give each destination what it held before, last first. False where one may still hold the new key."""
+        earlier = self._earlier()
+        restored = [destination.put_back(earlier) for destination in reversed(self._staged)]
+        return all(restored)
+
+    def _earlier(self) -> RawKey | None:
+        """The predecessor's raw key, where a place still has it: the database does not."""
+        for destination in self._staged:
+            with suppress(KeyctlError):
+                held = destination.held()
+                if held is not None and held.id in self._replaced:
+                    return held
+        return None

@@ -1,0 +1,116 @@
+"""The operating system's keyring as a destination: service `alphalens-keyctl`, user name the key's name."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from alphalens_keyctl.delivery.destination import Parcel, failed, raw_key_in
+from alphalens_keyctl.delivery.ending import end
+from alphalens_keyctl.errors import KeyctlError
+from alphalens_keyctl.keyformat import RawKey, redact, same_digest
+
+SERVICE: Final = "alphalens-keyctl"
+NAME: Final = "keyring"
+LIMIT: Final = 5.0  # seconds for one request; issue 4
+_HINT: Final = "Use --key-file PATH, or unlock or install a keyring."
+
+
+class Entry(NamedTuple):
+    """What the keyring has under a key's name: whether anything, and which of the keys asked about that is."""
+
+    present: bool
+    key_id: str | None
+
+
+def look(user: str, digests: Mapping[str, bytes]) -> Entry:
+    """Look under a name for one of the keys with these digests, by id.
+
+    Raises `KeyctlError` (delivery_failed) when the keyring cannot be asked.
+    """
+    held = _ask("read", user)
+    raw = raw_key_in(held)
+    digest = digests.get(raw.id) if raw is not None else None
+    known = raw is not None and digest is not None and same_digest(raw.digest(), digest)
+    return Entry(held is not None, raw.id if raw is not None and known else None)
+
+
+def remove(user: str) -> None:
+    """Remove what it holds under a name; nothing happens where it holds nothing. Raises `KeyctlError`."""
+    if _ask("remove", user) is not None:
+        raise failed(NAME, "the entry is still there after it was removed")
+
+
+class Keyring:
+    """`--keyring`."""
+
+    name = NAME
+    limit = 4 * LIMIT
+
+    def __init__(self) -> None:
+        self._parcel: Parcel | None = None
+        self._before: str | None = None
+        self._touched = False
+
+    def stage(self, parcel: Parcel) -> None:
+        """Read what is there: so it is known, before anything is changed, that there is a keyring."""
+        self._before = _ask("read", parcel.key.name)
+        self._parcel = parcel
+
+    def held(self) -> RawKey | None:
+        """The raw key that it held when the new one was staged."""
+        return raw_key_in(self._before)
+
+    def hand_over(self) -> None:
+        """Store the key, read it back and compare: some backends store nothing and say nothing."""
+        assert self._parcel is not None  # noqa: S101  # staged before
+        self._touched = True
+        secret = self._parcel.raw.reveal()
+        if _ask("store", self._parcel.key.name, secret) != secret:
+            raise failed(NAME, "what was stored is not what it holds now", _HINT)
+
+    def put_back(self, _earlier: RawKey | None) -> bool:
+        """Store what it held before, unless somebody else has stored something meanwhile."""
+        if self._parcel is None or not self._touched:
+            return True
+        user = self._parcel.key.name
+        try:
+            if _ask("read", user) != self._parcel.raw.reveal():
+                return True
+            if self._before is None:
+                remove(user)
+                return True
+            return _ask("store", user, self._before) == self._before
+        except KeyctlError:
+            return False
+
+
+def _ask(do: str, user: str, secret: str | None = None) -> str | None:
+    """One request to the keyring, in a process of its own that is ended after `LIMIT`."""
+    request = {"do": do, "service": SERVICE, "user": user} | ({} if secret is None else {"secret": secret})
+    # -P: a keyring.py that lies in the current folder must not be given a key.
+    command = (sys.executable, "-P", "-m", "alphalens_keyctl.delivery.keyring_process")
+    process = subprocess.Popen(  # noqa: S603  # our own module
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        said, _ = process.communicate(json.dumps(request).encode("ascii"), timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        raise failed(NAME, f"it did not answer within {LIMIT:g} seconds; it may be locked", _HINT) from None
+    finally:
+        end(process)
+    return _answered(said)
+
+
+def _answered(said: bytes) -> str | None:
+    try:
+        answer: dict[str, Any] = json.loads(said)
+    except ValueError:
+        raise failed(NAME, "it ended without an answer", _HINT) from None
+    if "refused" in answer:
+        raise failed(NAME, f"no key is given to this backend: {answer['refused']}", _HINT)
+    if "failed" in answer:
+        raise failed(NAME, redact(str(answer["failed"])), _HINT)
+    held: str | None = answer["secret"]
+    return held
