@@ -21,6 +21,10 @@ from alphalens_keyctl.succession import Retirement
 
 # What an unfinished key of the same name keeps working for, when `create` starts over: a day, as `rotate` has it.
 GRACE: Final = timedelta(hours=24)
+_UNDONE: Final = {
+    lifecycle.DELIVERY_FAILED: "The new key was not activated and opens nothing; all else is as it was.",
+    succession.CHECK_FAILED: "The rotation was taken back: the old key is current again, the new one opens nothing.",
+}
 
 
 class Created(NamedTuple):
@@ -252,7 +256,7 @@ def _give_up(
     with database.writing() as tx:
         now = act._replace(at=utc_now())
         if lifecycle.discard(tx, key.id, now, reason=reason):
-            failure.add_note("The new key was not activated and opens nothing; all else is as it was.")
+            failure.add_note(_UNDONE[reason])
 
 
 @contextmanager
