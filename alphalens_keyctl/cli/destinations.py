@@ -1,6 +1,6 @@
 """The options that say where a new raw key goes: what `create` and `rotate` share."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -96,24 +96,28 @@ def show_once(
     return stdout.write(text, raw, mask=run.in_github_actions)
 
 
-def _commands(run: Run, lines: Sequence[str], timeout: float) -> "list[Destination]":
-    from alphalens_keyctl.delivery.command import Command
+def _commands(run: Run, lines: Sequence[str], timeout: float) -> "Iterator[Destination]":
+    if lines:
+        from alphalens_keyctl.delivery.command import Command
 
-    return [Command(command_line(run, line, "--pipe-to", timeout)) for line in lines]
-
-
-def _keyring(wanted: bool) -> "list[Destination]":
-    from alphalens_keyctl.delivery.keyring import Keyring
-
-    return [Keyring()] if wanted else []
+        for line in lines:
+            yield Command(command_line(run, line, "--pipe-to", timeout))
 
 
-def _files(key_files: Sequence[Path], env_files: Sequence[Path], variable: str) -> "list[Destination]":
+def _keyring(wanted: bool) -> "Iterator[Destination]":
+    if wanted:
+        from alphalens_keyctl.delivery.keyring import Keyring
+
+        yield Keyring()
+
+
+def _files(key_files: Sequence[Path], env_files: Sequence[Path], variable: str) -> "Iterator[Destination]":
+    if not (key_files or env_files):
+        return
     from alphalens_keyctl.delivery.files import Alone, KeyFile, Variable
 
     files = [KeyFile(path, Alone(), option="key-file") for path in key_files]
     files += [KeyFile(path, Variable(variable), option="env-file") for path in env_files]
-    paths = [file.path.resolve() for file in files]
-    if len(set(paths)) < len(paths):
+    if len({file.path.resolve() for file in files}) < len(files):
         raise KeyctlError(Code.USAGE, "two destinations are the same file", "Name each file once.")
-    return list(files)
+    yield from files
