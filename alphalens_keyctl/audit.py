@@ -7,7 +7,7 @@ rewritten whole is found against a head kept elsewhere (promise 7).
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from json.encoder import encode_basestring_ascii
@@ -99,27 +99,36 @@ def append(
 
     `detail` is any JSON; None values are left out. Never hand it a raw key.
     """
+    append_each(tx, act, action, [(key_id, key_name, detail)])
+
+
+def append_each(
+    tx: Writing, act: Act, action: Action, about: Iterable[tuple[str | None, str | None, Mapping[str, object]]]
+) -> None:
+    """Write an event for each key at the end of the chain: id, name, and detail as in `append`."""
     last = head(tx)
+    seq, previous = last.seq, last.hash
     where = {**act.origin._asdict(), "database_user": tx.info.get("database_user")}
-    said = {**detail, "origin": {name: value for name, value in where.items() if value is not None}}
-    text = json.dumps({k: v for k, v in said.items() if v is not None}, sort_keys=True, separators=(",", ":"))
+    origin = {name: value for name, value in where.items() if value is not None}
     at = act.at.astimezone(UTC)
-    form = canonical(last.seq + 1, rfc3339_exact(at), act.actor, action.value, key_id, key_name, text, last.hash)
-    digest = hashlib.sha256(form).digest()
-    tx.execute(
-        insert(events).values(
-            seq=last.seq + 1,
-            at=at,
-            actor=act.actor,
-            action=action.value,
-            key_id=key_id,
-            key_name=key_name,
-            detail=text,
-            previous_hash=last.hash,
-            hash=digest,
-        )
-    )
-    if head(tx).hash != digest:
+    written = rfc3339_exact(at)
+    rows = []
+    for key_id, key_name, detail in about:
+        said = {name: value for name, value in detail.items() if value is not None} | {"origin": origin}
+        text = json.dumps(said, sort_keys=True, separators=(",", ":"))
+        seq += 1
+        form = canonical(seq, written, act.actor, action.value, key_id, key_name, text, previous)
+        digest = hashlib.sha256(form).digest()
+        rows.append(
+            {
+                "seq": seq, "at": at, "actor": act.actor, "action": action.value, "key_id": key_id,
+                "key_name": key_name, "detail": text, "previous_hash": previous, "hash": digest,
+            }
+        )  # fmt: skip
+        previous = digest
+    if rows:
+        tx.execute(insert(events), rows)
+    if head(tx).hash != previous:
         # A trigger or rule that is not ours can swallow an insert without an error.
         raise KeyctlError(
             Code.DATABASE_UNUSABLE,

@@ -31,6 +31,8 @@ class Code(StrEnum):
     LOST_RACE = ("lost_race", 6)
     WRONG_STATE = ("wrong_state", 6)
     CONFLICT = ("conflict", 6)
+    TOO_MANY = ("too_many_keys", 6)
+    IN_USE = ("key_in_use", 6)
     CONFIGURATION = ("configuration_invalid", 7)
     DATABASE_UNREACHABLE = ("database_unreachable", 7)
     DATABASE_BUSY = ("database_busy", 7)

@@ -1,5 +1,5 @@
-"""A key's life: created, delivered, activated, revoked, discarded. Each step with its audit event. How one key
-follows another stands in `succession`.
+"""A key's life: created, delivered, activated, discarded. Each step with its audit event. How one key
+follows another stands in `succession`, how keys are switched off and on in `switching`.
 
 Every function here works inside the caller's writing transaction, never commits, and takes the decision on
 what it reads in that transaction: nothing can change between the look and the step.
@@ -29,13 +29,6 @@ class Draft(NamedTuple):
     purpose: str | None = None
     labels: Mapping[str, str] = {}
     expires_at: datetime | None = None
-
-
-class Changed(NamedTuple):
-    """What a change did: the keys it changed, and those that were so already."""
-
-    changed: list[Key]
-    unchanged: list[Key]
 
 
 # Why a key that never became current was discarded.
@@ -144,20 +137,6 @@ def discard_abandoned(tx: Writing, attempts: Attempts, act: Act) -> None:
     """Clean up after processes that were killed: their keys were never usable and free their names."""
     for key_id in abandoned(tx, attempts):
         discard(tx, key_id, act, reason=ABANDONED)
-
-
-def revoke(tx: Writing, key_ids: Sequence[str], act: Act, *, reason: str | None) -> Changed:
-    """Revoke keys for good. One that was revoked before keeps its first revocation."""
-    changed, unchanged = [], []
-    for key_id in dict.fromkeys(key_ids):
-        key = require(tx, key_id, act.at)
-        if key.status == Status.REVOKED:
-            unchanged.append(key)
-            continue
-        values = {"revoked_at": act.at, "revoked_by": act.actor, "revoke_reason": reason, "lease_until": None}
-        changed.append(change(tx, key_id, act.at, **values))
-        record(tx, act, Action.REVOKE, key, reason=reason, was=str(key.status))
-    return Changed(changed, unchanged)
 
 
 def write_pending(

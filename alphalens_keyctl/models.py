@@ -50,6 +50,8 @@ class Action(StrEnum):
     ROTATE = "key.rotate"
     ABORT = "key.abort"
     REVOKE = "key.revoke"
+    SUSPEND = "key.suspend"
+    RESUME = "key.resume"
     PRUNE_USAGE = "usage.prune"
 
 

@@ -5,7 +5,22 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, Text, and_, case, cast, func, or_, select, text
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    Connection,
+    Select,
+    Text,
+    and_,
+    bindparam,
+    case,
+    cast,
+    func,
+    or_,
+    select,
+    text,
+    true,
+)
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
@@ -16,6 +31,7 @@ from alphalens_keyctl.text import fold
 
 SHORTEST_ID_START: Final = 6  # design, section 5
 _ROWS_AT_ONCE: Final = 2000
+_IDS_AT_ONCE: Final = 500
 TIMES: Final = frozenset(name for name in Key._fields if name.endswith("_at"))
 # Final states: they open nothing and nothing brings them back, so a list leaves them out unless asked.
 _FINAL: Final = (Status.REVOKED, Status.RETIRED)
@@ -35,7 +51,8 @@ class Sort(StrEnum):
 class Selection(NamedTuple):
     """Filters, joined by AND. None, () and False mean: no restriction.
 
-    `statuses` empty means all that are not final, unless `final` is set. Spans are positive.
+    `statuses` empty means all that are not final, unless `final` is set. Spans are positive. `without` are
+    names of labels that a key must not have.
     """
 
     statuses: tuple[Status, ...] = ()
@@ -43,10 +60,13 @@ class Selection(NamedTuple):
     name_glob: str | None = None
     owner: str | None = None
     labels: Mapping[str, str] = {}
+    without: tuple[str, ...] = ()
     never_used: bool = False
     unused_for: timedelta | None = None
+    expired: bool = False
     expires_within: timedelta | None = None
     older_than: timedelta | None = None
+    suspended_for: timedelta | None = None
 
 
 class KeyDocument(NamedTuple):
@@ -91,6 +111,36 @@ def _write_retirement(_element: _Retirement, compiler: SQLCompiler, **_: object)
 _RETIRES: Final = _Retirement()
 
 
+class _Labelled(ColumnElement[bool]):
+    """Whether a key has a label of this value, as each database can look it up."""
+
+    inherit_cache = False  # holds values of its own
+    type = Boolean()
+
+    def __init__(self, name: str, value: str) -> None:
+        self.name = bindparam(None, name, Text, unique=True)
+        self.value = bindparam(None, value, Text, unique=True)
+
+
+@compiles(_Labelled, "sqlite")
+def _look_label_up(element: _Labelled, compiler: SQLCompiler, **how: Any) -> str:
+    name, value = (compiler.process(each, **how) for each in (element.name, element.value))
+    return f"api_key.id IN (SELECT key_id FROM api_key_label WHERE name = {name} AND value = {value})"  # noqa: S608  # bound
+
+
+@compiles(_Labelled, "postgresql")
+def _contain_label(element: _Labelled, compiler: SQLCompiler, **how: Any) -> str:
+    name, value = (compiler.process(each, **how) for each in (element.name, element.value))
+    return f"api_key.labels @> jsonb_build_object(CAST({name} AS text), CAST({value} AS text))"
+
+
+# Of which stored statuses the clock makes another.
+_STORED: Final = {
+    Status.EXPIRED: frozenset({Status.ACTIVE, Status.SUSPENDED, Status.DELIVERING}),
+    Status.RETIRED: frozenset({Status.RETIRING, Status.SUSPENDED}),
+}
+
+
 def status_at(now: datetime) -> ColumnElement[str]:
     """A key's status at an instant: the stored one, and what the clock makes of it."""
     c = keys.c
@@ -123,6 +173,56 @@ def documents(
 def count(connection: Connection, wanted: Selection, *, now: datetime) -> int:
     """How many keys match."""
     return connection.scalar(select(func.count()).select_from(keys).where(_where(wanted, now))) or 0
+
+
+def ids(
+    connection: Connection,
+    wanted: Selection,
+    *,
+    also: ColumnElement[bool] | None = None,
+    among: Sequence[str] | None = None,
+    limit: int | None = None,
+    now: datetime,
+) -> list[str]:
+    """The ids of the keys that match, of those in `among` where it is given, in that order."""
+    query = select(keys.c.id).where(_where(wanted, now)).order_by(keys.c.id).limit(limit)
+    if also is not None:
+        query = query.where(also)
+    if among is None:
+        return list(connection.scalars(query))
+    fitting = set(connection.scalars(query.where(keys.c.id.in_(among))))
+    return [key_id for key_id in among if key_id in fitting]
+
+
+def leaves_any_out(connection: Connection, wanted: Selection, *, now: datetime) -> bool:
+    """Whether there is a key that is not final and does not match."""
+    query = select(keys.c.id).where(_where(Selection(), now), _where(wanted, now).is_not(true())).limit(1)
+    return connection.scalar(query) is not None
+
+
+def used_since(
+    connection: Connection, wanted: Selection, since: datetime, *, also: ColumnElement[bool], limit: int, now: datetime
+) -> list[Key]:
+    """The keys that match and were used after an instant, the latest first."""
+    query = _keys(now).where(_where(wanted, now), also, keys.c.last_used_at > since)
+    return [Key._make(row) for row in connection.execute(query.order_by(keys.c.last_used_at.desc()).limit(limit))]
+
+
+def some(connection: Connection, key_ids: Sequence[str], *, now: datetime) -> list[Key]:
+    """The keys with these ids, in this order."""
+    found = {row.id: Key._make(row) for row in connection.execute(_keys(now).where(keys.c.id.in_(key_ids)))}
+    return [found[key_id] for key_id in key_ids if key_id in found]
+
+
+def documents_of(connection: Connection, key_ids: Sequence[str], *, now: datetime) -> Iterator[KeyDocument]:
+    """The keys with these ids for machines, in this order, a few at a time."""
+    columns = [_document_column(name, now) for name in Key._fields]
+    for start in range(0, len(key_ids), _IDS_AT_ONCE):
+        some_ids = key_ids[start : start + _IDS_AT_ONCE]
+        found = {row.id: row for row in connection.execute(select(*columns).where(keys.c.id.in_(some_ids)))}
+        for key_id in some_ids:
+            if key_id in found:
+                yield KeyDocument._make(found[key_id])
 
 
 def get(connection: Connection, key_id: str, *, now: datetime) -> Key | None:
@@ -282,28 +382,45 @@ def _query(
 
 
 def _where(wanted: Selection, now: datetime) -> ColumnElement[bool]:
+    """Each filter as one predicate that an index serves, on both databases."""
     c = keys.c
-    conditions: list[ColumnElement[bool]] = []
-    if wanted.statuses:
-        conditions.append(status_at(now).in_([status.value for status in wanted.statuses]))
-    elif not wanted.final:
-        conditions.append(status_at(now).not_in([status.value for status in _FINAL]))
+    conditions = [*_of_status(wanted, now), *_of_times(wanted, now)]
     if wanted.name_glob is not None:
         conditions.append(_matches(c.name_folded, fold(wanted.name_glob)))
     if wanted.owner is not None:
         conditions.append(c.owner == wanted.owner)
-    conditions += [c.labels[key].as_string() == value for key, value in wanted.labels.items()]
+    conditions += [_Labelled(name, value) for name, value in wanted.labels.items()]
+    conditions += [c.labels[name].as_string().is_(None) for name in wanted.without]
+    return and_(True, *conditions)
+
+
+def _of_status(wanted: Selection, now: datetime) -> Iterator[ColumnElement[bool]]:
+    if wanted.statuses:
+        # What the clock adds no index knows; what it can come from, the index of the stored status does.
+        stored = {status for asked in wanted.statuses for status in _STORED.get(asked, {asked})}
+        yield keys.c.status.in_(sorted(stored))
+        yield status_at(now).in_([status.value for status in wanted.statuses])
+    elif not wanted.final:
+        yield status_at(now).not_in([status.value for status in _FINAL])
+
+
+def _of_times(wanted: Selection, now: datetime) -> Iterator[ColumnElement[bool]]:
+    c = keys.c
     if wanted.never_used:
-        conditions.append(c.last_used_at.is_(None))
+        yield c.last_used_at.is_(None)
     if wanted.unused_for is not None:
         # A key nobody has used yet counts from its activation: one made yesterday is not "unused".
-        limit = now - wanted.unused_for
-        conditions.append(or_(c.last_used_at <= limit, and_(c.last_used_at.is_(None), c.activated_at <= limit)))
+        yield func.coalesce(c.last_used_at, c.activated_at) <= now - wanted.unused_for
+    if wanted.suspended_for is not None:
+        yield c.suspended_at <= now - wanted.suspended_for
+    if wanted.expired:
+        yield c.expires_at <= now
+        yield status_at(now) == Status.EXPIRED.value
     if wanted.expires_within is not None:
-        conditions += [c.expires_at > now, c.expires_at <= now + wanted.expires_within]
+        yield c.expires_at > now
+        yield c.expires_at <= now + wanted.expires_within
     if wanted.older_than is not None:
-        conditions.append(c.created_at <= now - wanted.older_than)
-    return and_(True, *conditions)
+        yield c.created_at <= now - wanted.older_than
 
 
 def _matches(column: ColumnElement[str], glob: str) -> ColumnElement[bool]:

@@ -92,13 +92,18 @@ def parse_label(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals:
         raise _refusal("label", "has no '='", "Write it as key=value, for example team=billing.")
-    if _LABEL_KEY.fullmatch(key) is None:
+    return parse_label_name(key), parse_line(value, what="label value", longest=LONGEST_LABEL_VALUE)
+
+
+def parse_label_name(text: str) -> str:
+    """The key of a label, as `parse_label` says."""
+    if _LABEL_KEY.fullmatch(text) is None:
         raise _refusal(
             "label",
             "has a key that is not plain",
             "Label keys are 1 to 63 of a-z 0-9 . _ / -, with a letter or digit at both ends.",
         )
-    return key, parse_line(value, what="label value", longest=LONGEST_LABEL_VALUE)
+    return text
 
 
 def parse_labels(texts: Iterable[str]) -> Mapping[str, str]:

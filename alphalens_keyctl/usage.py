@@ -269,6 +269,16 @@ def _over_time(
     return {key_id: tuple(line) for key_id, line in lines.items()}
 
 
+def lately(connection: Connection, key_ids: Sequence[str], *, since: datetime) -> dict[str, tuple[int, int]]:
+    """How often each key was used since then, and from how many addresses; by id, those that were used."""
+    wanted = UsageFilter(key_ids=tuple(key_ids), since=since, outcome=Reason.OK)
+    key_id = _TEXTS["key_id"]
+    query = (
+        select(key_id, _ATTEMPTS, func.count(func.distinct(_TEXTS["client_ip"]))).where(_where(wanted)).group_by(key_id)
+    )
+    return {row[0]: (row[1], row[2]) for row in connection.execute(query)}
+
+
 def accepted(connection: Connection, wanted: UsageFilter) -> int:
     """How many uses there were."""
     return connection.scalar(select(_USES).where(_where(wanted), _ACCEPTED)) or 0

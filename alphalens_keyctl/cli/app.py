@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from alphalens_keyctl import __version__, settings
-from alphalens_keyctl.cli import audit, create, db, revoke, rotate, run, serve, show, verify
+from alphalens_keyctl.cli import audit, create, db, resume, revoke, rotate, run, serve, show, suspend, verify
 from alphalens_keyctl.cli import list as list_
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.output import channel
@@ -104,6 +104,8 @@ app.command(name="create", short_help="Create a key and show it once.")(create.c
 app.command(name="list", short_help="List keys.")(list_.list_keys)
 app.command(name="show", short_help="Show everything about one key.")(show.show)
 app.command(name="revoke", short_help="Switch keys off for good.")(revoke.revoke)
+app.command(name="suspend", short_help="Switch keys off for now.")(suspend.suspend)
+app.command(name="resume", short_help="Switch suspended keys on again.")(resume.resume)
 app.command(name="rotate", short_help="Replace a key by a successor.")(rotate.rotate)
 app.command(name="verify", short_help="Say whether a raw key opens.")(verify.verify)
 app.command(name="serve", short_help="Answer a proxy whether a request carries a good key.")(serve.serve)

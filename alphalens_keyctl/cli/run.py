@@ -3,7 +3,7 @@
 import os
 import platform
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -68,6 +68,17 @@ class Run:
 
         return Screen.of_stdout(color=self.color)
 
+    @contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        """While the block lasts, show people how far it is, once it takes longer than a second."""
+        if self.quiet or self.machine or not channel.is_terminal(sys.stderr):
+            yield lambda _done: None
+            return
+        from alphalens_keyctl.output.progress import shown
+
+        with shown(what, total, color=self.color) as tell:
+            yield tell
+
     def note(self, text: str) -> None:
         """Say something beside the result, on stderr; for machines that is where an error's document goes."""
         if not (self.quiet or self.machine):
@@ -128,8 +139,13 @@ def confirm(question: str) -> None:
 
 def report(text: str) -> None:
     """Write what a change did. Where that fails, say that the change itself stands."""
+    report_all([text])
+
+
+def report_all(pieces: Iterable[str]) -> None:
+    """`report` for what comes in pieces."""
     try:
-        channel.write([text])
+        channel.write(pieces)
     except KeyctlError as error:
         raise KeyctlError(error.code, error.message, "The change was made; only the report failed.") from error
 

@@ -33,7 +33,9 @@ class Filters:
     ] = None
     label: Annotated[
         list[str] | None,
-        typer.Option("--label", metavar="K=V", show_default=False, help="Labelled so; repeat for more."),
+        typer.Option(
+            "--label", metavar="K=V", show_default=False, help="Labelled so, or '!K' not at all; repeat for more."
+        ),
     ] = None
     unused_for: Annotated[
         str | None,
@@ -45,11 +47,16 @@ class Filters:
         ),
     ] = None
     never_used: Annotated[bool, typer.Option("--never-used", help="Never used at all.")] = False
+    expired: Annotated[bool, typer.Option("--expired", help="Past its expiry.")] = False
     expires_within: Annotated[
         str | None, typer.Option("--expires-within", metavar="DUR", show_default=False, help="About to expire.")
     ] = None
     older_than: Annotated[
         str | None, typer.Option("--older-than", metavar="DUR", show_default=False, help="Created longer ago.")
+    ] = None
+
+    suspended_for: Annotated[
+        str | None, typer.Option("--suspended-for", metavar="DUR", show_default=False, help="Suspended for so long.")
     ] = None
 
     @property
@@ -69,11 +76,14 @@ class Filters:
             if self.name is None
             else text.parse_line(self.name, what="name pattern", longest=text.LONGEST_NAME),
             owner=None if self.owner is None else text.parse_line(self.owner, what="owner", longest=text.LONGEST_OWNER),
-            labels=text.parse_labels(self.label or ()),
+            labels=text.parse_labels(label for label in self.label or () if not label.startswith("!")),
+            without=tuple(text.parse_label_name(label[1:]) for label in self.label or () if label.startswith("!")),
             never_used=self.never_used,
             unused_for=_span(self.unused_for, "time unused"),
+            expired=self.expired,
             expires_within=_span(self.expires_within, "time to expiry"),
             older_than=_span(self.older_than, "age"),
+            suspended_for=_span(self.suspended_for, "time suspended"),
         )
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from alphalens_keyctl.audit import Head, Verdict
 from alphalens_keyctl.issuance import Created, Rotated
-from alphalens_keyctl.lifecycle import Changed
 from alphalens_keyctl.models import Event, Key, Use
 from alphalens_keyctl.moments import rfc3339, rfc3339_exact
 from alphalens_keyctl.output.inert import for_spreadsheet, for_terminal
@@ -71,13 +70,14 @@ def aborted_object(aborted: Aborted) -> dict[str, Any]:
     }
 
 
-def changed_object(changed: Changed, *, dry_run: bool) -> dict[str, Any]:
-    """What `revoke` answers."""
-    return {
-        "changed": [key_object(key) for key in changed.changed],
-        "unchanged": [key_object(key) for key in changed.unchanged],
-        "dry_run": dry_run,
-    }
+def changed_texts(changed: Iterable[KeyDocument], unchanged: Iterable[KeyDocument], *, dry_run: bool) -> Iterator[str]:
+    """What `revoke`, `suspend` and `resume` answer, streamed."""
+    for name, keys in (("changed", changed), ("unchanged", unchanged)):
+        yield f'{"{" if name == "changed" else ", "}"{name}": ['
+        for number, text in enumerate(key_texts(keys)):
+            yield f"{', ' if number else ''}{text}"
+        yield "]"
+    yield f', "dry_run": {"true" if dry_run else "false"}}}\n'
 
 
 def verification_object(answer: Verification) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from alphalens_keyctl.audit import BreakKind, Verdict
 from alphalens_keyctl.models import Key, Reason, Status
 from alphalens_keyctl.moments import rfc3339
 from alphalens_keyctl.output.inert import for_terminal
+from alphalens_keyctl.selection import Selection
 from alphalens_keyctl.verification.check import Verification
 
 # Each unit up to where the next reads better.
@@ -41,9 +42,46 @@ def ago(moment: datetime | None, now: datetime, *, never: str = "never") -> str:
     return f"in {span(distance + timedelta(seconds=59))}" if distance > timedelta(0) else f"{span(-distance)} ago"
 
 
-def counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str, plural: str | None = None) -> str:
     """ "1 key", "2 keys"."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {plural or noun + 's'}"
+
+
+def used_lately(key: Key, used: tuple[int, int] | None, now: datetime) -> str:
+    """How much a key was used in the last 7 days: `used` is how often, and from how many addresses."""
+    if key.last_used_at is None:
+        return "never used"
+    last = f"last {ago(key.last_used_at, now)}"
+    if used is None:
+        return f"not used in 7 days, {last}"
+    times, addresses = used
+    from_where = f" from {counted(addresses, 'address', 'addresses')}" if addresses else ""
+    return f"{counted(times, 'time')} in 7 days{from_where}, {last}"
+
+
+def selected(wanted: Selection) -> str:
+    """What filters select, behind the word "keys"."""
+    said = []
+    if wanted.statuses:
+        said.append(f"that are {' or '.join(wanted.statuses)}")
+    elif not wanted.final:
+        said.append("that are neither revoked nor retired")
+    if wanted.name_glob is not None:
+        said.append(f"called like '{wanted.name_glob}'")
+    if wanted.owner is not None:
+        said.append(f"owned by '{wanted.owner}'")
+    said += [f"labelled {name}={value}" for name, value in wanted.labels.items()]
+    said += [f"without label {name}" for name in wanted.without]
+    said += ["never used"] if wanted.never_used else []
+    said += ["expired"] if wanted.expired else []
+    for length, words in (
+        (wanted.unused_for, "not used for {}"),
+        (wanted.expires_within, "expiring within {}"),
+        (wanted.older_than, "created more than {} ago"),
+        (wanted.suspended_for, "suspended for {}"),
+    ):
+        said += [words.format(span(length))] if length is not None else []
+    return ", ".join(said)
 
 
 def keyring_entry(present: bool, held: Key | None) -> str:

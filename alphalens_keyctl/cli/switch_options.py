@@ -1,0 +1,72 @@
+"""The options that `revoke`, `suspend` and `resume` share, and what they come to."""
+
+from collections.abc import Sequence
+from typing import Annotated, Final, NamedTuple
+
+import typer
+
+from alphalens_keyctl import text
+from alphalens_keyctl.cli.arguments import MOST_ROWS, complete_key, parse_key
+from alphalens_keyctl.cli.which_keys import Filters
+from alphalens_keyctl.keyformat import RawKey
+
+# What one command may change when a filter chose the keys; issue 5.
+MOST_BY_FILTER: Final = 100
+
+KeysArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="KEY...",
+        autocompletion=complete_key,
+        show_default=False,
+        help="Names, ids, starts of ids of 6 or more characters, or - for a raw key on stdin.",
+    ),
+]
+ReasonOption = Annotated[
+    str | None, typer.Option("--reason", metavar="TEXT", help="Why, for the log.", show_default=False)
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+MaxOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max",
+        metavar="N",
+        min=1,
+        max=MOST_ROWS,
+        show_default=False,
+        help=f"Refuse when filters select more keys. Default: {MOST_BY_FILTER}.",
+    ),
+]
+InUseOption = Annotated[
+    bool, typer.Option("--in-use", help="Also keys that filters select and that were used within the last hour.")
+]
+
+
+class Asked(NamedTuple):
+    """What was asked for. `most` is None where no limit was spelled out."""
+
+    references: Sequence[str | RawKey]
+    filters: Filters
+    reason: str | None
+    dry_run: bool
+    yes: bool
+    most: int | None
+    in_use: bool
+    json: bool
+
+
+def asked(
+    keys: Sequence[str] | None,
+    filters: Filters,
+    *,
+    reason: str | None,
+    dry_run: bool,
+    yes: bool,
+    most: int | None,
+    in_use: bool = False,
+    json: bool,
+) -> Asked:
+    """The options as one value. Raises `KeyctlError` (usage, invalid_input)."""
+    why = None if reason is None else text.parse_line(reason, what="reason", longest=text.LONGEST_REASON)
+    return Asked([parse_key(key) for key in keys or ()], filters, why, dry_run, yes, most, in_use, json)
