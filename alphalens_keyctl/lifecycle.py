@@ -16,7 +16,7 @@ from alphalens_keyctl.database import Attempts, Writing
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import DIGEST_SCHEME, RawKey
 from alphalens_keyctl.models import Action, Key, Status, keys
-from alphalens_keyctl.moments import rfc3339
+from alphalens_keyctl.moments import rfc3339, utc_now
 from alphalens_keyctl.provenance import Act
 from alphalens_keyctl.text import fold
 
@@ -82,7 +82,7 @@ def begin_delivering(tx: Writing, key_id: str, act: Act, *, places: Sequence[str
     any more.
     """
     key = require_unfinished(tx, key_id, act.at)
-    key = change(tx, key_id, act.at, delivering_to=", ".join(places), lease_until=_lease_end(lease))
+    key = change(tx, key_id, act.at, delivering_to=", ".join(places), lease_until=lease_end(tx, lease))
     record(tx, act, Action.DELIVER, key, to=list(places))
     return key
 
@@ -156,7 +156,7 @@ def write_pending(
             expires_at=draft.expires_at,
             use_count=0,
             replaces=replaces,
-            lease_until=_lease_end(lease),
+            lease_until=lease_end(tx, lease),
             digest=raw.digest(),
             digest_scheme=DIGEST_SCHEME,
         )
@@ -176,8 +176,13 @@ def write_pending(
     return key
 
 
-def _lease_end(lease: float | None) -> ColumnElement[datetime] | None:
-    return None if lease is None else func.now() + timedelta(seconds=lease)
+def lease_end(tx: Writing, lease: float | None) -> ColumnElement[datetime] | datetime | None:
+    """When an attempt counts as dead, so many seconds from now by the database's clock, which on SQLite is that
+    of this machine."""
+    if lease is None:
+        return None
+    length = timedelta(seconds=lease)
+    return utc_now() + length if tx.dialect.name == "sqlite" else func.now() + length
 
 
 def change(tx: Writing, key_id: str, now: datetime, **values: object) -> Key:

@@ -210,7 +210,10 @@ def used_since(
 
 def some(connection: Connection, key_ids: Sequence[str], *, now: datetime) -> list[Key]:
     """The keys with these ids, in this order."""
-    found = {row.id: Key._make(row) for row in connection.execute(_keys(now).where(keys.c.id.in_(key_ids)))}
+    found: dict[str, Key] = {}
+    for start in range(0, len(key_ids), _IDS_AT_ONCE):
+        query = _keys(now).where(keys.c.id.in_(key_ids[start : start + _IDS_AT_ONCE]))
+        found |= {row.id: Key._make(row) for row in connection.execute(query)}
     return [found[key_id] for key_id in key_ids if key_id in found]
 
 
@@ -264,7 +267,7 @@ def still_opening(connection: Connection, key_ids: Sequence[str], *, now: dateti
 
 def ids_starting_with(connection: Connection, start: str, *, limit: int) -> list[str]:
     """Ids of keys that still matter and begin with `start`, in order."""
-    query = select(keys.c.id).where(_starts_with(keys.c.id, start), keys.c.status != Status.REVOKED)
+    query = select(keys.c.id).where(starts_with(keys.c.id, start), keys.c.status != Status.REVOKED)
     return list(connection.scalars(query.order_by(keys.c.id).limit(limit)))
 
 
@@ -277,7 +280,7 @@ def begins_id(connection: Connection, name: str) -> str | None:
     """The id of a key that `name` would stand for as its start, if there is one."""
     if not is_id_start(name):
         return None
-    return connection.scalar(select(keys.c.id).where(_starts_with(keys.c.id, name)).limit(1))
+    return connection.scalar(select(keys.c.id).where(starts_with(keys.c.id, name)).limit(1))
 
 
 def lineage(connection: Connection, key: Key, *, now: datetime) -> list[Key]:
@@ -320,7 +323,7 @@ def find(connection: Connection, reference: str | RawKey, *, now: datetime) -> K
         )
         .limit(1)
     )
-    by_start = _keys(now).where(_starts_with(keys.c.id, reference)).limit(2) if is_id_start(reference) else None
+    by_start = _keys(now).where(starts_with(keys.c.id, reference)).limit(2) if is_id_start(reference) else None
     for query in (by_name, by_start):
         if query is not None:
             found |= {row.id: Key._make(row) for row in connection.execute(query)}
@@ -428,9 +431,10 @@ def _matches(column: ColumnElement[str], glob: str) -> ColumnElement[bool]:
     pattern = "".join({"*": "%", "?": "_", "%": r"\%", "_": r"\_"}.get(c, c) for c in glob)
     start = glob[: min((glob.index(c) for c in "*?" if c in glob), default=len(glob))]
     like = column.like(pattern, escape="\\")
-    return and_(_starts_with(column, start), like) if start else like
+    return and_(starts_with(column, start), like) if start else like
 
 
-def _starts_with(column: ColumnElement[str], start: str) -> ColumnElement[bool]:
+def starts_with(column: ColumnElement[str], start: str) -> ColumnElement[bool]:
+    """Whether a column in byte order begins so: a range, which an index serves."""
     # In byte order everything that begins with `start` lies before `start` and the last code point.
     return and_(column >= start, column < start + "\U0010ffff")

@@ -5,12 +5,14 @@ import re
 import stat
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from alphalens_keyctl import keyformat, text
 from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.moments import parse_span
 
 PROGRAM: Final = "alphalens-keyctl"
 DATABASE_FILE: Final = "keys.db"
@@ -19,6 +21,19 @@ DATABASE_VARIABLE: Final = "ALPHALENS_KEYCTL_DATABASE_URL"
 ACTOR_VARIABLE: Final = "ALPHALENS_KEYCTL_ACTOR"
 _LARGEST_FILE: Final = 1 << 20  # bytes; a device has no end
 _LONGEST_WAIT: Final = 3600.0
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The table `check` of config.toml: when `audit check` objects. `owners` empty means: anybody will do."""
+
+    rotation_age: timedelta = timedelta(days=90)
+    unused: timedelta = timedelta(days=90)
+    never_used: timedelta = timedelta(days=30)
+    expiring: timedelta = timedelta(days=14)
+    suspended: timedelta = timedelta(days=30)
+    owners: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -31,6 +46,7 @@ class Settings:
     connect_timeout: float = 5.0
     lock_timeout: float = 5.0
     query_timeout: float = 60.0
+    check: Thresholds = Thresholds()
 
 
 @dataclass(frozen=True)
@@ -133,6 +149,32 @@ def _seconds(value: object, where: str) -> float:
     return float(value)
 
 
+def _check(value: object, where: str) -> Thresholds:
+    if not isinstance(value, dict):
+        raise _invalid(f"{where} must be a table")
+    values: dict[str, Any] = {}
+    for key, each in value.items():
+        if key not in CHECK_NAMES:
+            said = f"{where}: '{keyformat.redact(key)}' is not a setting"
+            raise _invalid(said, f"There are: {', '.join(CHECK_NAMES)}.")
+        place = f"{where}: '{key}'"
+        values[key] = _texts(each, place) if key in ("owners", "ignore") else _duration(each, place)
+    return Thresholds(**values)
+
+
+def _duration(value: object, where: str) -> timedelta:
+    try:
+        return parse_span(value if isinstance(value, str) else "", what=where)
+    except KeyctlError:
+        raise _invalid(f"{where} must be a duration: 90d, 12w") from None
+
+
+def _texts(value: object, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise _invalid(f"{where} must be a list of texts")
+    return tuple(value)
+
+
 _PARSERS: Final[Mapping[str, Callable[[object, str], object]]] = {
     "database_url": _database_url,
     "actor": _actor,
@@ -140,8 +182,10 @@ _PARSERS: Final[Mapping[str, Callable[[object, str], object]]] = {
     "connect_timeout": _seconds,
     "lock_timeout": _seconds,
     "query_timeout": _seconds,
+    "check": _check,
 }
 NAMES: Final = tuple(_PARSERS)
+CHECK_NAMES: Final = tuple(field.name for field in fields(Thresholds))
 
 
 def _invalid(problem: str, hint: str = "") -> KeyctlError:

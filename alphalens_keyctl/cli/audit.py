@@ -24,6 +24,7 @@ from alphalens_keyctl.cli.arguments import (
     one_of,
     parse_key,
 )
+from alphalens_keyctl.cli.check import check
 from alphalens_keyctl.cli.prune import prune
 from alphalens_keyctl.cli.usage import usage
 from alphalens_keyctl.errors import Code, KeyctlError
@@ -162,6 +163,7 @@ def head(ctx: typer.Context, json: JsonOption = False) -> None:
 
 
 app.command(name="usage", short_help="Show which keys were used, when and from where.")(usage)
+app.command(name="check", short_help="Check every key against the policy.")(check)
 app.command(name="prune", short_help="Remove what is old from the usage log.")(prune)
 
 

@@ -1,5 +1,6 @@
 """`create NAME`: a new key, shown once."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,6 +21,7 @@ from alphalens_keyctl.cli.destinations import (
     handover,
     show_once,
 )
+from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import RawKey
 from alphalens_keyctl.moments import parse_expiry
 
@@ -27,9 +29,9 @@ from alphalens_keyctl.moments import parse_expiry
 def create(
     ctx: typer.Context,
     name: Annotated[
-        str,
+        str | None,
         typer.Argument(metavar="NAME", help="What the key is called; letter case does not matter.", show_default=False),
-    ],
+    ] = None,
     expires: Annotated[
         str,
         typer.Option("--expires", metavar="WHEN", help="30m 24h 7d 4w, 2027-01-31, an instant, or never."),
@@ -47,6 +49,16 @@ def create(
     if_missing: Annotated[
         bool, typer.Option("--if-missing", help="Do nothing where a key of that name exists.")
     ] = False,
+    from_: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            show_default=False,
+            help="Create a key for each line of a CSV or JSON Lines file, all or none.",
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --from: check the file alone.")] = False,
     keyring: KeyringOption = False,
     key_file: KeyFileOption = None,
     env_file: EnvFileOption = None,
@@ -62,6 +74,20 @@ def create(
     keeps it.
     """
     run = runs.of(ctx)
+    if from_ is not None:
+        others = (name, owner, purpose, label, if_missing or None, keyring or None, key_file, env_file, json or None)
+        if any(each is not None for each in others) or expires != "never":
+            raise KeyctlError(
+                Code.USAGE,
+                "--from takes every key from the file",
+                "Beside it stand --dry-run, --pipe-to, --pipe-timeout and --no-print.",
+            )
+        from alphalens_keyctl.cli import intake
+
+        intake.create_from(run, from_, pipe_to=pipe_to, pipe_timeout=pipe_timeout, no_print=no_print, dry_run=dry_run)
+        return
+    if name is None or dry_run:
+        raise KeyctlError(Code.USAGE, "create needs a NAME" if name is None else "--dry-run is for --from", "Give one.")
     from alphalens_keyctl import issuance
     from alphalens_keyctl.delivery import stdout
     from alphalens_keyctl.lifecycle import Draft

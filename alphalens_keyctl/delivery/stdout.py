@@ -4,6 +4,7 @@ function returns, or that raises."""
 import os
 import stat
 import sys
+from collections.abc import Sequence
 
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import RawKey
@@ -21,10 +22,16 @@ def write(text: str, raw: RawKey, *, mask: bool) -> list[str]:
     With `mask`, first tell GitHub Actions on standard error to hide the key in its log (`::add-mask::`).
     Raises `KeyctlError` (delivery_failed) when either stream is closed, full or no longer read.
     """
+    return write_all([text], [raw], mask=mask)
+
+
+def write_all(texts: Sequence[str], raws: Sequence[RawKey], *, mask: bool) -> list[str]:
+    """`write` for several texts that show several raw keys."""
     if mask:
-        _mask(raw)
+        for raw in raws:
+            _mask(raw)
     try:
-        channel.write([text])
+        channel.write(texts)
         _make_durable(sys.stdout.fileno())
     except channel.ReaderGoneError as error:
         raise _failed("whoever read stdout has gone away") from error

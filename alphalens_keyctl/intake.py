@@ -1,0 +1,186 @@
+"""Taking a fleet in: many keys created in one piece, all or none.
+
+As in `issuance`, the delivery stands between two transactions, which this owns. What cannot be held for each of
+thousands of keys is a lock that dies with the process; a lease takes its place.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from sqlalchemy import insert, select, text, update
+
+from alphalens_keyctl import audit, keyformat, lifecycle, selection
+from alphalens_keyctl.database import Database, Writing
+from alphalens_keyctl.drafts import Line
+from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.issuance import Created
+from alphalens_keyctl.keyformat import RawKey
+from alphalens_keyctl.models import CURRENT_SQL, Action, Key, Status, keys
+from alphalens_keyctl.moments import rfc3339, utc_now
+from alphalens_keyctl.provenance import Act
+from alphalens_keyctl.text import fold
+
+_AT_ONCE: Final = 1000
+# Seconds until an attempt that is not finished counts as dead: a minute, and what each key may take on its way.
+_LEASE: Final = 60.0
+_LEASE_PER_KEY: Final = 0.01
+
+
+class Handout(NamedTuple):
+    """How the raw keys leave. `show` is given all of them at once; `pipe` each by itself, which takes `limit`
+    seconds at most and leaves it where `places` says. One of the two is None."""
+
+    show: Callable[[Sequence[Created]], Sequence[str]] | None = None
+    pipe: Callable[[Key, RawKey], None] | None = None
+    places: tuple[str, ...] = ()
+    limit: float = 0.0
+
+
+def take_in(
+    database: Database,
+    lines: Sequence[Line],
+    act: Act,
+    handout: Handout,
+    *,
+    prefix: str,
+    tell: Callable[[int], None] = lambda _done: None,
+) -> list[Created]:
+    """Create a key for each line and hand them out; when one fails, none of them opens anything.
+
+    Raises `KeyctlError`: name_taken, with the line, before anything is written.
+    """
+    raws = [keyformat.generate(prefix) for _ in lines]
+    lease = _LEASE + len(lines) * (_LEASE_PER_KEY + handout.limit)
+    try:
+        with database.writing() as tx:
+            act = act.now()
+            lifecycle.discard_abandoned(tx, database.attempts, act)
+            _refuse_taken(tx, lines, act)
+            _write_pending(tx, lines, raws, act, lease=lease, places=handout.places)
+        pending = _read(database, raws)
+        at = utc_now()
+        promised = [
+            Created(key._replace(status=Status.ACTIVE, activated_at=at, delivering_to=None), raw, handout.places)
+            for key, raw in zip(pending, raws, strict=True)
+        ]
+        delivered_to = _hand_out(promised, handout, tell)
+        with database.writing() as tx:
+            _activate(tx, pending, act.now(), delivered_to)
+    except BaseException as failure:
+        if not _settle(database, raws, act, failure):
+            raise
+    return [created._replace(delivered_to=tuple(delivered_to)) for created in promised]
+
+
+def refuse_taken(database: Database, lines: Sequence[Line], act: Act) -> None:
+    """Look whether the names are free, as `take_in` does. Raises `KeyctlError` (name_taken)."""
+    with database.reading() as connection:
+        _refuse_taken(Writing(connection), lines, act)
+
+
+def _refuse_taken(tx: Writing, lines: Sequence[Line], act: Act) -> None:
+    numbers = {fold(line.draft.name): line.number for line in lines}
+    folded = list(numbers)
+    for start in range(0, len(folded), _AT_ONCE):
+        some = keys.c.name_folded.in_(folded[start : start + _AT_ONCE])
+        taken = tx.execute(select(keys.c.name_folded, keys.c.id).where(some, text(CURRENT_SQL))).all()
+        if taken:
+            first = min(taken, key=lambda row: numbers[row[0]])
+            holder = selection.get(tx, first[1], now=act.at)
+            assert holder is not None  # noqa: S101  # read in this transaction
+            error = lifecycle.name_taken(holder)
+            raise KeyctlError(error.code, f"line {numbers[first[0]]}: {error.message}", "Nothing was written.")
+    for line in lines:
+        if (other := selection.begins_id(tx, line.draft.name)) is not None:
+            raise KeyctlError(
+                Code.NAME_TAKEN,
+                f"line {line.number}: '{line.draft.name}' means key {other}, whose id begins so",
+                "Nothing was written.",
+            )
+
+
+def _write_pending(
+    tx: Writing, lines: Sequence[Line], raws: Sequence[RawKey], act: Act, *, lease: float, places: Sequence[str]
+) -> None:
+    rows = [
+        {
+            "id": raw.id, "name": draft.name, "name_folded": fold(draft.name), "owner": draft.owner,
+            "purpose": draft.purpose, "labels": dict(draft.labels), "created_at": act.at, "created_by": act.actor,
+            "expires_at": draft.expires_at, "use_count": 0, "digest": raw.digest(),
+            "digest_scheme": keyformat.DIGEST_SCHEME,
+        }
+        for (_, draft), raw in zip(lines, raws, strict=True)
+    ]  # fmt: skip
+    created = [
+        (
+            raw.id,
+            draft.name,
+            {
+                "owner": draft.owner,
+                "purpose": draft.purpose,
+                "labels": dict(draft.labels) or None,
+                "expires_at": rfc3339(draft.expires_at) if draft.expires_at else None,
+            },
+        )
+        for (_, draft), raw in zip(lines, raws, strict=True)
+    ]
+    for start in range(0, len(rows), _AT_ONCE):
+        tx.execute(insert(keys), rows[start : start + _AT_ONCE])
+    # What a place may hold before all of it is done has to open.
+    marks = {"lease_until": lifecycle.lease_end(tx, lease), "delivering_to": ", ".join(places) or None}
+    _change(tx, raws, marks)
+    audit.append_each(tx, act, Action.CREATE, created)
+    if places:
+        audit.append_each(tx, act, Action.DELIVER, [(row[0], row[1], {"to": list(places)}) for row in created])
+
+
+def _hand_out(promised: Sequence[Created], handout: Handout, tell: Callable[[int], None]) -> list[str]:
+    if handout.show is not None:
+        return list(handout.show(promised))
+    for number, created in enumerate(promised, 1):
+        if handout.pipe is not None and created.raw is not None:
+            handout.pipe(created.key, created.raw)
+        tell(number)
+    return list(handout.places)
+
+
+def _activate(tx: Writing, pending: Sequence[Key], act: Act, delivered_to: Sequence[str]) -> None:
+    for key in pending:
+        lifecycle.require_unfinished(tx, key.id, act.at)
+    _change(tx, pending, {"activated_at": act.at, "delivering_to": None, "lease_until": None})
+    detail = {"delivered_to": list(delivered_to)}
+    audit.append_each(tx, act, Action.ACTIVATE, [(key.id, key.name, detail) for key in pending])
+
+
+def _settle(database: Database, raws: Sequence[RawKey], act: Act, failure: BaseException) -> bool:
+    """Discard what was written, unless all of it is done: then True."""
+    now = act._replace(at=utc_now())
+    try:
+        with database.writing() as tx:
+            found = selection.some(tx, [raw.id for raw in raws], now=now.at)
+            if found and all(key.activated_at is not None and key.revoked_at is None for key in found):
+                return True
+            for key in found:
+                lifecycle.discard(tx, key.id, now, reason=lifecycle.DELIVERY_FAILED)
+        if found:
+            failure.add_note("None of the new keys was activated; they open nothing, and their names are free.")
+    except (KeyctlError, KeyboardInterrupt):
+        failure.add_note("The new keys could not be discarded; the next command looks after them.")
+    return False
+
+
+def _read(database: Database, raws: Sequence[RawKey]) -> list[Key]:
+    with database.reading() as connection:
+        return selection.some(connection, [raw.id for raw in raws], now=utc_now())
+
+
+def _change(tx: Writing, which: Sequence[RawKey] | Sequence[Key], values: Mapping[str, object]) -> None:
+    ids = [each.id for each in which]
+    for start in range(0, len(ids), _AT_ONCE):
+        some = ids[start : start + _AT_ONCE]
+        if tx.execute(update(keys).where(keys.c.id.in_(some)).values(**values)).rowcount != len(some):
+            raise KeyctlError(
+                Code.DATABASE_UNUSABLE,
+                "the database did not take the change to the new keys",
+                "Check the database for row security and for triggers that are not ours.",
+            )

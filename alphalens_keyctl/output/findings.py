@@ -1,0 +1,126 @@
+"""What `audit check` found → a list for people, JSON, SARIF for code scanning, JUnit XML for CI."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import Any, Final
+from xml.sax.saxutils import escape, quoteattr
+
+from rich.text import Text
+
+from alphalens_keyctl import __version__
+from alphalens_keyctl.output.inert import for_terminal
+from alphalens_keyctl.output.screen import Screen, cell
+from alphalens_keyctl.output.words import counted
+from alphalens_keyctl.policy import Finding, Rule, Severity
+
+# Keys that are named for each rule to people; machines get all.
+_MOST_NAMED: Final = 20
+# SARIF 2.1.0 (OASIS): what the levels are called there.
+_SARIF: Final = "https://json.schemastore.org/sarif-2.1.0.json"
+_PROGRAM: Final = "alphalens-keyctl"
+
+
+def listed(findings: Iterable[Finding], rules: Sequence[Rule], screen: Screen) -> str:
+    """Rule by rule, the first keys of each."""
+    parts: list[Text] = []
+    numbers: Counter[Severity] = Counter()
+    for rule, group in groupby(findings, key=lambda finding: finding.rule):
+        lines, count = [], 0
+        for count, finding in enumerate(group, 1):
+            if count <= _MOST_NAMED:
+                owner = f", owner {finding.owner}" if finding.owner else ""
+                lines.append(cell(f"  {finding.key_name} ({finding.key_id}, {finding.status}{owner})"))
+        numbers[rule.severity] += count
+        style = "bold red" if rule.severity is Severity.ERROR else "bold yellow"
+        parts.append(Text(f"{rule.severity} {rule.id}: {counted(count, 'key')}, {rule.problem}", style=style))
+        parts += lines
+        parts += [Text(f"  and {count - _MOST_NAMED:,} more", style="dim")] if count > _MOST_NAMED else []
+        parts.append(Text(f"  {rule.advice}", style="dim"))
+    kept = counted(len(rules), "rule")
+    total = f"{counted(numbers[Severity.ERROR], 'error')}, {counted(numbers[Severity.WARNING], 'warning')} by {kept}"
+    return screen.draw(*parts, Text(total if parts else f"Nothing found by {kept}.", style="dim"))
+
+
+def as_json(findings: Iterable[Finding]) -> Iterator[str]:
+    """One document: `{"findings": […], "errors": …, "warnings": …}`, streamed."""
+    numbers: Counter[Severity] = Counter()
+    yield '{"findings": ['
+    for number, finding in enumerate(findings):
+        numbers[finding.rule.severity] += 1
+        yield (", " if number else "") + json.dumps(_object(finding))
+    yield f'], "errors": {numbers[Severity.ERROR]}, "warnings": {numbers[Severity.WARNING]}}}\n'
+
+
+def as_sarif(findings: Iterable[Finding], rules: Sequence[Rule]) -> Iterator[str]:
+    """SARIF 2.1.0, a run with a result for each finding, streamed. A key is no file: its id stands in for a path."""
+    driver = {
+        "name": _PROGRAM,
+        "version": __version__,
+        "rules": [
+            {
+                "id": rule.id,
+                "shortDescription": {"text": rule.problem},
+                "help": {"text": rule.advice},
+                "defaultConfiguration": {"level": rule.severity.value},
+            }
+            for rule in rules
+        ],
+    }
+    tool = json.dumps({"driver": driver})
+    yield f'{{"$schema": "{_SARIF}", "version": "2.1.0", "runs": [{{"tool": {tool}, "results": ['
+    for number, finding in enumerate(findings):
+        yield (", " if number else "") + json.dumps(_result(finding))
+    yield "]}]}\n"
+
+
+def as_junit(findings: Iterable[Finding], rules: Sequence[Rule]) -> Iterator[str]:
+    """JUnit XML: a test suite with a case for each rule, failed where keys break it."""
+    broken: dict[Rule, list[str]] = {}
+    for finding in findings:
+        broken.setdefault(finding.rule, []).append(_line(finding))
+    yield '<?xml version="1.0" encoding="UTF-8"?>\n'
+    yield f'<testsuite name="{_PROGRAM} audit check" tests="{len(rules)}" failures="{len(broken)}">\n'
+    for rule in rules:
+        yield f'<testcase classname="{rule.severity}" name={quoteattr(rule.id)}'
+        if rule not in broken:
+            yield "/>\n"
+            continue
+        message = f"{counted(len(broken[rule]), 'key')}, {rule.problem}. {rule.advice}"
+        yield f'>\n<failure type="{rule.severity}" message={quoteattr(message)}>'
+        yield from (escape(line) + "\n" for line in broken[rule])
+        yield "</failure>\n</testcase>\n"
+    yield "</testsuite>\n"
+
+
+def _object(finding: Finding) -> dict[str, Any]:
+    return {
+        "rule": finding.rule.id,
+        "severity": finding.rule.severity.value,
+        "key_id": finding.key_id,
+        "key_name": finding.key_name,
+        "owner": finding.owner,
+        "status": finding.status,
+        "problem": finding.rule.problem,
+        "advice": finding.rule.advice,
+    }
+
+
+def _result(finding: Finding) -> dict[str, Any]:
+    return {
+        "ruleId": finding.rule.id,
+        "level": finding.rule.severity.value,
+        "message": {"text": _line(finding)},
+        "locations": [
+            {
+                "physicalLocation": {"artifactLocation": {"uri": f"api-keys/{finding.key_id}"}},
+                "logicalLocations": [{"name": for_terminal(finding.key_name), "kind": "resource"}],
+            }
+        ],
+        "partialFingerprints": {"keyAndRule/v1": f"{finding.key_id}/{finding.rule.id}"},
+    }
+
+
+def _line(finding: Finding) -> str:
+    return for_terminal(f"key '{finding.key_name}' ({finding.key_id}, {finding.status}): {finding.rule.problem}")
