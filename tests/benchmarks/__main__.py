@@ -6,7 +6,18 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.benchmarks import auditing, comparison, listing, machine, postgresql, serving, startup, table, verifying
+from tests.benchmarks import (
+    auditing,
+    comparison,
+    fleet,
+    listing,
+    machine,
+    postgresql,
+    serving,
+    startup,
+    table,
+    verifying,
+)
 from tests.benchmarks.scale import FULL, QUICK
 
 # Each takes the scale and a folder of its own.
@@ -19,6 +30,7 @@ SUBJECTS = {
     "verifying": verifying.rows,
     "first-sight": verifying.first_sight,
     "growing": verifying.growing,
+    "fleet": fleet.rows,
     "comparison": comparison.rows,
     "serving": serving.rows,
 }

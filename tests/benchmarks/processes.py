@@ -38,8 +38,14 @@ def environment(home: Path) -> dict[str, str]:
     return kept | {"HOME": str(home), "PYTHONPATH": str(ROOT)}
 
 
-def run(command: Sequence[str], env: Mapping[str, str], *, stdout: int | IO[bytes] = subprocess.DEVNULL) -> Cost:
-    """Run a command that must succeed.
+def run(
+    command: Sequence[str],
+    env: Mapping[str, str],
+    *,
+    stdout: int | IO[bytes] = subprocess.DEVNULL,
+    also: int = 0,
+) -> Cost:
+    """Run a command that must succeed, or end with the status `also`.
 
     The peak is the kernel's for that process. Between fork and exec it is still this one, so that this
     process's own memory is the least that can be reported: seeding therefore happens in another.
@@ -49,7 +55,7 @@ def run(command: Sequence[str], env: Mapping[str, str], *, stdout: int | IO[byte
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - begin
     process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
+    if process.returncode not in (0, also):
         raise RuntimeError(f"exit status {process.returncode}: {command}")
     return Cost(seconds, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
 

@@ -54,7 +54,7 @@ def postgresql(url: str, folder: Path, *, keys: int, events: int) -> None:
     _elsewhere(_fill_postgresql, url, keys, events)
 
 
-def known(count: int, *databases: str) -> list[str]:
+def known(count: int, *databases: str, owner: str = "team-1@example.com", labels: str = '{"env": "prod"}') -> list[str]:
     """Adds the same active keys to each database, a SQLite file or a PostgreSQL URL; returns the raw keys."""
     raw_keys = [generate() for _ in range(count)]
     columns = (
@@ -64,7 +64,7 @@ def known(count: int, *databases: str) -> list[str]:
     at = _stored(datetime.now(UTC) - timedelta(days=1))
     rows: list[tuple[Value, ...]] = [
         (
-            key.id, f"known-{number}", f"known-{number}", "team-1@example.com", '{"env": "prod"}', at,
+            key.id, f"known-{number}", f"known-{number}", owner, labels, at,
             "admin@example.com", at, 0, key.digest(), DIGEST_SCHEME,
         )
         for number, key in enumerate(raw_keys)

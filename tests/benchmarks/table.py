@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
+from tests.benchmarks.processes import Cost
+
 _HEADER = ("what", "ours", "against", "ratio", "goal", "reached")
 
 
@@ -37,6 +39,19 @@ def rate(what: str, ours: float, against: float | None, name: str, at_least: flo
         "" if ratio is None else f"{ratio:.2f}",
         "" if at_least is None else f">= {at_least:g}",
         "" if at_least is None else "not measured" if ratio is None else _word(ratio >= at_least),
+    )
+
+
+def growth(what: str, seconds: float, peak: int, before: Cost | None, at_most: float | None) -> Row:
+    """A time and a peak memory, and how much more that is than at a tenth of the size."""
+    ratio = None if before is None else seconds / before.seconds
+    return Row(
+        what,
+        f"{seconds * 1000:,.0f} ms  {peak / 1e6:.0f} MB",
+        "" if before is None else f"{before.seconds * 1000:,.0f} ms  {before.peak / 1e6:.0f} MB",
+        "" if ratio is None else f"{ratio:.2f}",
+        "" if ratio is None or at_most is None else f"<= {at_most:g}",
+        "" if ratio is None or at_most is None else _word(ratio <= at_most),
     )
 
 
