@@ -189,8 +189,8 @@ def ids(
     if also is not None:
         query = query.where(also)
     if among is None:
-        return list(connection.scalars(query))
-    fitting = set(connection.scalars(query.where(keys.c.id.in_(among))))
+        return list(connection.scalars(query).all())
+    fitting = set(connection.scalars(query.where(keys.c.id.in_(among))).all())
     return [key_id for key_id in among if key_id in fitting]
 
 

@@ -53,13 +53,16 @@ def switch_keys(run: Run, verb: Verb, asked: Asked) -> Switched:
     """Do what was asked, and report it. Returns the ids."""
     wanted = _wanted(verb, asked)
     with run.database() as database:
-        with database.reading() as connection:
-            chosen = _choose(connection, verb, asked, wanted, run.act.at)
-        confirmed = bool(chosen.changing) and _confirm(run, database, verb, asked, wanted, chosen)
-        if asked.dry_run:
-            done = Switched(chosen.changing, chosen.rest)
+        if asked.yes and not asked.dry_run:
+            done = _switch(run, database, verb, asked, wanted, None)
         else:
-            done = _switch(run, database, verb, asked, wanted, chosen if confirmed else None)
+            with database.reading() as connection:
+                chosen = _choose(connection, verb, asked, wanted, run.act.at)
+            confirmed = bool(chosen.changing) and _confirm(run, database, verb, asked, wanted, chosen)
+            if asked.dry_run:
+                done = Switched(chosen.changing, chosen.rest)
+            else:
+                done = _switch(run, database, verb, asked, wanted, chosen if confirmed else None)
         _report(run, database, verb, asked, done)
     return done
 
@@ -130,7 +133,7 @@ def _refuse_in_use(connection: Connection, wanted: Selection, applies: ColumnEle
 
 def _confirm(run: Run, database: Database, verb: Verb, asked: Asked, wanted: Selection | None, chosen: Chosen) -> bool:
     """Ask where somebody is there to answer. True when what was shown was said yes to."""
-    if asked.yes or asked.dry_run:
+    if asked.dry_run:
         return False
     if not runs.can_ask():
         if wanted is None:
