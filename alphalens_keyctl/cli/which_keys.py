@@ -11,6 +11,7 @@ import typer
 
 from alphalens_keyctl import text
 from alphalens_keyctl.cli.arguments import one_of
+from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.moments import parse_span
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Filters:
         from alphalens_keyctl.models import Status
         from alphalens_keyctl.selection import Selection
 
-        return Selection(
+        wanted = Selection(
             statuses=tuple(one_of(Status, word, "status") for word in self.status or ()),
             final=final,
             name_glob=None
@@ -85,6 +86,8 @@ class Filters:
             older_than=_span(self.older_than, "age"),
             suspended_for=_span(self.suspended_for, "time suspended"),
         )
+        _refuse_contradictions(wanted)
+        return wanted
 
 
 def choosing_keys(command: Callable[..., None]) -> Callable[..., None]:
@@ -111,6 +114,23 @@ def choosing_keys(command: Callable[..., None]) -> Callable[..., None]:
     vars(with_options)["__signature__"] = inspect.Signature(keyword_only)
     with_options.__annotations__ = {each.name: each.annotation for each in keyword_only}
     return with_options
+
+
+def _refuse_contradictions(wanted: "Selection") -> None:
+    """No key can fit these, so whoever wrote them meant something else."""
+    from alphalens_keyctl.models import Status
+
+    impossible = {
+        "--expired and --expires-within": wanted.expired and wanted.expires_within is not None,
+        "--expired and --status": wanted.expired and wanted.statuses and Status.EXPIRED not in wanted.statuses,
+        "--suspended-for and --status": (
+            wanted.suspended_for is not None and wanted.statuses and Status.SUSPENDED not in wanted.statuses
+        ),
+        "a label and its absence": not set(wanted.labels).isdisjoint(wanted.without),
+    }
+    for what, contradict in impossible.items():
+        if contradict:
+            raise KeyctlError(Code.USAGE, f"{what} contradict each other", "Leave one of them out.")
 
 
 def _span(given: str | None, what: str) -> timedelta | None:
