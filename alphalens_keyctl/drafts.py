@@ -20,6 +20,7 @@ LARGEST: Final = 64 << 20  # bytes: more than the names of a million keys
 _TAKEN: Final = ("name", "owner", "purpose", "labels", "expires")
 _KNOWN: Final = frozenset({*_TAKEN, *Key._fields})
 _FORMULA: Final = frozenset("=+-@\t\r")
+_ROTATED: Final = "A key that was rotated is listed twice; 'list --status active' leaves the old one out."
 
 
 class Line(NamedTuple):
@@ -35,7 +36,7 @@ def parse(content: bytes, *, now: datetime) -> list[Line]:
         # A byte order mark is what spreadsheets put before UTF-8.
         decoded = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
+        line = error.object[: error.start].count(b"\n") + 1
         raise KeyctlError(Code.INVALID_INPUT, f"line {line} is not UTF-8", "Save the file as UTF-8.") from None
     rows = _json_lines(decoded) if decoded.lstrip().startswith("{") else _csv_rows(decoded)
     lines: list[Line] = []
@@ -44,9 +45,15 @@ def parse(content: bytes, *, now: datetime) -> list[Line]:
         draft = _draft(number, row, now)
         folded = text.fold(draft.name)
         if folded in first:
-            _refuse(number, f"'{draft.name}' stands in line {first[folded]} already")
+            _refuse(
+                number, f"'{draft.name}' stands in line {first[folded]} already", _ROTATED if "status" in row else ""
+            )
         first[folded] = number
         lines.append(Line(number, draft))
+    if not lines:
+        raise KeyctlError(
+            Code.INVALID_INPUT, "the file holds no key", "It takes a header line, and a line for each key."
+        )
     return lines
 
 
@@ -66,7 +73,8 @@ def _csv_rows(content: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
                 _refuse(number, f"has {len(cells)} cells, and the header {len(header)}")
             yield number, {name: _cell(number, name, cell) for name, cell in zip(header, cells, strict=True)}
     except csv.Error as error:
-        _refuse(reader.line_num, f"is not CSV: {error}")
+        # Where it began: a quote that is never closed is noticed at the end of the file.
+        _refuse(began, f"is not CSV: {error}")
 
 
 def _header(number: int, cells: list[str]) -> list[str]:
@@ -92,26 +100,34 @@ def _json_lines(content: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_object)
         except (ValueError, RecursionError):
-            _refuse(number, "is not a JSON object")
+            _refuse(number, "is not a JSON object, or has a field twice")
         if not isinstance(row, dict) or not _KNOWN.issuperset(row):
             unknown = sorted(set(row) - _KNOWN) if isinstance(row, dict) else []
             _refuse(number, f"has an unknown field '{unknown[0]}'" if unknown else "is not a JSON object")
         yield number, row
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a field stands there twice")
+    return found
+
+
 def _draft(number: int, row: Mapping[str, Any], now: datetime) -> Draft:
+    expires = row.get("expires") if row.get("expires") is not None else row.get("expires_at")
     try:
         return Draft(
             name=text.parse_name(_text(row.get("name"))),
             owner=_line(row.get("owner"), "owner", text.LONGEST_OWNER),
             purpose=_line(row.get("purpose"), "purpose", text.LONGEST_PURPOSE),
             labels=_labels(row.get("labels")),
-            expires_at=parse_expiry(_text(row.get("expires") or row.get("expires_at") or "never"), now=now),
+            expires_at=None if expires is None else parse_expiry(_text(expires), now=now),
         )
     except KeyctlError as error:
-        _refuse(number, error.message, error.hint)
+        _refuse(number, f"is refused: {error.message}", error.hint)
 
 
 def _line(value: object, what: str, longest: int) -> str | None:
@@ -123,7 +139,7 @@ def _labels(value: object) -> Mapping[str, str]:
         if not value.startswith("{"):
             return text.parse_labels(value.split())
         try:
-            value = json.loads(value)
+            value = json.loads(value, object_pairs_hook=_object)
         except (ValueError, RecursionError):
             raise KeyctlError(Code.INVALID_INPUT, "labels are not a JSON object", "Or write k=v k2=v2.") from None
     if value is None:
@@ -140,7 +156,5 @@ def _text(value: object) -> str:
 
 
 def _refuse(number: int, problem: str, hint: str = "") -> NoReturn:
-    raise KeyctlError(
-        Code.INVALID_INPUT, f"line {number} {problem}" if not problem.startswith("line") else problem,
-        " ".join(part for part in (hint, "Nothing was written.") if part),
-    )  # fmt: skip
+    said = " ".join(part for part in (hint, "Nothing was written.") if part)
+    raise KeyctlError(Code.INVALID_INPUT, f"line {number} {problem}", said)

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select
 
 from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.keyformat import redact
 from alphalens_keyctl.models import Status, keys
 from alphalens_keyctl.selection import starts_with, status_at
 from alphalens_keyctl.settings import Thresholds
@@ -52,7 +53,8 @@ class _Query(NamedTuple):
 
 # Names that tell nobody what the key is for, alone or with a number behind them.
 _SAYS_NOTHING: Final = (
-    "test", "key", "api", "apikey", "api-key", "api_key", "token", "secret", "new", "my", "mykey", "my-key", "my_key",
+    "test", "key", "api", "apikey", "api-key", "api_key", "api key", "token", "secret", "new",
+    "my", "mykey", "my-key", "my_key", "my key",
     "foo", "bar", "baz", "tmp", "temp", "temporary", "default", "demo", "example", "asdf", "xxx", "untitled", "unnamed",
     "none", "null", "todo", "misc", "other", "testing",
 )  # fmt: skip
@@ -61,6 +63,11 @@ _MEANINGLESS: Final = re.compile(rf"(?:{'|'.join(map(re.escape, _SAYS_NOTHING))}
 
 def _is_meaningless(name: str) -> bool:
     return _MEANINGLESS.fullmatch(fold(name)) is not None
+
+
+def _live(now: datetime) -> ColumnElement[bool]:
+    # Both: an index knows the stored status, and the clock which of them will never open again.
+    return and_(keys.c.status.in_(_LIVE), status_at(now).in_([status.value for status in _LIVE]))
 
 
 def _active(now: datetime) -> ColumnElement[bool]:
@@ -78,11 +85,11 @@ def _used_since_rotation() -> ColumnElement[bool]:
     return exists(select(successor.c.id).where(later))
 
 
-def _owner_unknown(limits: Thresholds, _now: datetime) -> ColumnElement[bool]:
+def _owner_unknown(limits: Thresholds, now: datetime) -> ColumnElement[bool]:
     unknown = keys.c.owner.is_(None)
     if limits.owners:
         unknown = or_(unknown, keys.c.owner.not_in(limits.owners))
-    return and_(keys.c.status.in_(_LIVE), unknown)
+    return and_(_live(now), unknown)
 
 
 _RULES: Final[Mapping[Rule, _Query]] = {
@@ -137,13 +144,13 @@ _RULES: Final[Mapping[Rule, _Query]] = {
     Rule(
         "no-purpose", Severity.WARNING, "nobody wrote down what it is for",
         "Write it down with --purpose when you create its successor.",
-    ): _Query(lambda _limits, _now: and_(keys.c.status.in_(_LIVE), keys.c.purpose.is_(None))),
+    ): _Query(lambda _limits, now: and_(_live(now), keys.c.purpose.is_(None))),
     Rule(
         "meaningless-name", Severity.WARNING, "its name says nothing",
         "Create one whose name says who uses it for what.",
     ): _Query(
-        lambda _limits, _now: and_(
-            keys.c.status.in_(_LIVE), or_(*(starts_with(keys.c.name_folded, word) for word in _SAYS_NOTHING))
+        lambda _limits, now: and_(
+            _live(now), or_(*(starts_with(keys.c.name_folded, word) for word in _SAYS_NOTHING))
         ),
         fits=_is_meaningless,
     ),
@@ -152,8 +159,15 @@ RULES: Final = tuple(_RULES)
 
 
 def chosen(ids: Sequence[str], *, ignored: Sequence[str]) -> list[Rule]:
-    """The rules with these ids, or all but the ignored ones where none is given. Raises `KeyctlError` (usage)."""
+    """The rules with these ids, or all but the ignored ones where none is given.
+
+    Raises `KeyctlError` for an id that is none: usage, or configuration_invalid where it was to be ignored.
+    """
     known = {rule.id: rule for rule in RULES}
+    for each in ignored:
+        if each not in known:
+            said = f"config.toml, 'check': 'ignore' names '{redact(each)}', which is no rule"
+            raise KeyctlError(Code.CONFIGURATION, said, f"There are: {', '.join(known)}.")
     for each in ids:
         if each not in known:
             raise KeyctlError(Code.USAGE, f"there is no rule '{each}'", f"There are: {', '.join(known)}.")

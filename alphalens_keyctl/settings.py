@@ -108,12 +108,15 @@ def _read_file(path: Path, *, required: bool) -> dict[str, Any]:
 
 
 def _read_value(key: str, value: object, path: Path) -> object:
-    # A key of a file is shown only when it looks like one: it may be a URL that slipped to the wrong side.
-    shown = key if re.fullmatch(r"[A-Za-z0-9_-]{1,40}", key) else "a key that is no word"
     parse = _PARSERS.get(key)
     if parse is None:
-        raise _invalid(f"{path}: '{keyformat.redact(shown)}' is not a setting", f"There are: {', '.join(NAMES)}.")
-    return parse(value, f"{path}: '{shown}'")
+        raise _invalid(f"{path}: '{_shown(key)}' is not a setting", f"There are: {', '.join(NAMES)}.")
+    return parse(value, f"{path}: '{key}'")
+
+
+def _shown(key: str) -> str:
+    # A key of a file is shown only when it looks like one: it may be a URL that slipped to the wrong side.
+    return keyformat.redact(key) if re.fullmatch(r"[A-Za-z0-9_-]{1,40}", key) else "a key that is no word"
 
 
 def _database_url(value: object, where: str) -> str:
@@ -155,10 +158,8 @@ def _check(value: object, where: str) -> Thresholds:
     values: dict[str, Any] = {}
     for key, each in value.items():
         if key not in CHECK_NAMES:
-            said = f"{where}: '{keyformat.redact(key)}' is not a setting"
-            raise _invalid(said, f"There are: {', '.join(CHECK_NAMES)}.")
-        place = f"{where}: '{key}'"
-        values[key] = _texts(each, place) if key in ("owners", "ignore") else _duration(each, place)
+            raise _invalid(f"{where}: '{_shown(key)}' is not a setting", f"There are: {', '.join(CHECK_NAMES)}.")
+        values[key] = _CHECK_PARSERS.get(key, _duration)(each, f"{where}: '{key}'")
     return Thresholds(**values)
 
 
@@ -169,12 +170,21 @@ def _duration(value: object, where: str) -> timedelta:
         raise _invalid(f"{where} must be a duration: 90d, 12w") from None
 
 
+def _owners(value: object, where: str) -> tuple[str, ...]:
+    # Held to the rules of an owner: what no key can have would never match, in silence.
+    try:
+        return tuple(text.parse_line(each, what="owner", longest=text.LONGEST_OWNER) for each in _texts(value, where))
+    except KeyctlError as error:
+        raise error if error.code is Code.CONFIGURATION else _invalid(f"{where}: {error.message}", error.hint) from None
+
+
 def _texts(value: object, where: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         raise _invalid(f"{where} must be a list of texts")
     return tuple(value)
 
 
+_CHECK_PARSERS: Final[Mapping[str, Callable[[object, str], object]]] = {"owners": _owners, "ignore": _texts}
 _PARSERS: Final[Mapping[str, Callable[[object, str], object]]] = {
     "database_url": _database_url,
     "actor": _actor,

@@ -12,11 +12,12 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from alphalens_keyctl import keyformat, lifecycle, succession
+from alphalens_keyctl import keyformat, lifecycle, succession, switching
 from alphalens_keyctl.database import Database, Limits, parse_address
 from alphalens_keyctl.database.address import PostgreSQLAddress
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.provenance import Act, Origin
+from alphalens_keyctl.switching import Switch
 from tests.commands import Keyctl, Result
 from tests.postgresql import Databases
 from tests.terminal import Session
@@ -138,7 +139,7 @@ def test_text_written_into_the_database_by_hand_cannot_act_on_a_terminal(keyctl:
         assert not set("\x1b\x07\u202e") & set(said.stdout + said.stderr), arguments
     with database.writing() as tx:
         act = Act(datetime.now(UTC), "tester", Origin(None, None, None, None))
-        lifecycle.revoke(tx, [key_id], act, reason=None)
+        switching.apply(tx, Switch.REVOKE, [key_id], act, reason=None)
     for arguments in (["audit"], ["list", "--all"]):
         assert "\x1b" not in keyctl.ok(*arguments).stdout
 

@@ -62,7 +62,9 @@ def switch_keys(run: Run, verb: Verb, asked: Asked) -> Switched:
             if asked.dry_run:
                 done = Switched(chosen.changing, chosen.rest)
             else:
-                done = _switch(run, database, verb, asked, wanted, chosen if confirmed else None)
+                # Where filters found nothing nobody was asked, so what they find a moment later must stay.
+                shown = chosen if confirmed or (wanted is not None and not chosen.changing) else None
+                done = _switch(run, database, verb, asked, wanted, shown)
         _report(run, database, verb, asked, done)
     return done
 
@@ -93,6 +95,8 @@ def _choose(connection: Connection, verb: Verb, asked: Asked, wanted: Selection 
     if wanted is not None:
         fitting = selection.ids(connection, wanted, among=fitting, now=now)
     changing = set(selection.ids(connection, Selection(final=True), also=applies, among=fitting, now=now))
+    if asked.most is not None and len(changing) > asked.most:
+        raise _too_many(len(changing), asked.most)
     return Chosen([each for each in fitting if each in changing], [each for each in fitting if each not in changing])
 
 
@@ -101,12 +105,7 @@ def _filtered(connection: Connection, verb: Verb, asked: Asked, wanted: Selectio
     most = asked.most or MOST_BY_FILTER
     changing = selection.ids(connection, wanted, also=applies, limit=most + 1, now=now)
     if len(changing) > most:
-        total = selection.count(connection, wanted, now=now)
-        raise KeyctlError(
-            Code.TOO_MANY,
-            f"the filters select {total:,} keys, and at most {most:,} may change at once; nothing was changed",
-            f"Filter more closely, or say --max {total}.",
-        )
+        raise _too_many(selection.count(connection, wanted, now=now), most)
     if changing and asked.most is None and not selection.leaves_any_out(connection, wanted, now=now):
         raise KeyctlError(
             Code.TOO_MANY,
@@ -115,8 +114,15 @@ def _filtered(connection: Connection, verb: Verb, asked: Asked, wanted: Selectio
         )
     if verb.stops and not asked.in_use:
         _refuse_in_use(connection, wanted, applies, now)
-    rest = selection.ids(connection, wanted, also=~applies, limit=most + 1, now=now)
-    return Chosen(changing, rest)
+    return Chosen(changing, selection.ids(connection, wanted, also=~applies, now=now))
+
+
+def _too_many(number: int, most: int) -> KeyctlError:
+    return KeyctlError(
+        Code.TOO_MANY,
+        f"the filters select {number:,} keys, and at most {most:,} may change at once; nothing was changed",
+        f"Filter more closely, or say --max {number}.",
+    )
 
 
 def _refuse_in_use(connection: Connection, wanted: Selection, applies: ColumnElement[bool], now: datetime) -> None:
@@ -173,7 +179,12 @@ def _switch(
             )
         with run.progress(f"{verb.verb} keys", len(chosen.changing)) as tell:
             done = switching.apply(tx, verb.switch, chosen.changing, act, reason=asked.reason, tell=tell)
-    return Switched(done.changed, [*done.unchanged, *chosen.rest])
+    changed = set(done.changed)
+    # In the order in which they were named, as a dry run has them.
+    return Switched(
+        [each for each in chosen.changing if each in changed],
+        [*(each for each in chosen.changing if each not in changed), *chosen.rest],
+    )
 
 
 def _report(run: Run, database: Database, verb: Verb, asked: Asked, done: Switched) -> None:

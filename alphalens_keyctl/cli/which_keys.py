@@ -120,12 +120,14 @@ def _refuse_contradictions(wanted: "Selection") -> None:
     """No key can fit these, so whoever wrote them meant something else."""
     from alphalens_keyctl.models import Status
 
+    asked = set(wanted.statuses)
+    # A key that expired, retired or was revoked may have been suspended before.
+    never_suspended = {Status.PENDING, Status.DELIVERING, Status.ACTIVE, Status.RETIRING}
     impossible = {
         "--expired and --expires-within": wanted.expired and wanted.expires_within is not None,
-        "--expired and --status": wanted.expired and wanted.statuses and Status.EXPIRED not in wanted.statuses,
-        "--suspended-for and --status": (
-            wanted.suspended_for is not None and wanted.statuses and Status.SUSPENDED not in wanted.statuses
-        ),
+        "--expired and --status": wanted.expired and asked and Status.EXPIRED not in asked,
+        "--expires-within and --status": wanted.expires_within is not None and asked == {Status.EXPIRED},
+        "--suspended-for and --status": wanted.suspended_for is not None and asked and asked <= never_suspended,
         "a label and its absence": not set(wanted.labels).isdisjoint(wanted.without),
     }
     for what, contradict in impossible.items():

@@ -62,6 +62,7 @@ def as_sarif(findings: Iterable[Finding], rules: Sequence[Rule]) -> Iterator[str
             {
                 "id": rule.id,
                 "shortDescription": {"text": rule.problem},
+                "fullDescription": {"text": f"A key: {rule.problem}. {rule.advice}"},
                 "help": {"text": rule.advice},
                 "defaultConfiguration": {"level": rule.severity.value},
             }
@@ -114,7 +115,11 @@ def _result(finding: Finding) -> dict[str, Any]:
         "message": {"text": _line(finding)},
         "locations": [
             {
-                "physicalLocation": {"artifactLocation": {"uri": f"api-keys/{finding.key_id}"}},
+                # GitHub shows no result without a line.
+                "physicalLocation": {
+                    "artifactLocation": {"uri": f"api-keys/{finding.key_id}"},
+                    "region": {"startLine": 1},
+                },
                 "logicalLocations": [{"name": for_terminal(finding.key_name), "kind": "resource"}],
             }
         ],
