@@ -20,6 +20,7 @@ import pytest
 from tests.commands import Keyctl, Process, Zygote
 from tests.faults import Judge, go_on, judge, paused, raw_key_in, warm
 from tests.postgresql import Databases, wait_until_up
+from tests.test_unfinished_delivery import Delivery
 from tests.tools import require_tool
 
 LEASE = 60  # seconds: issue 2
@@ -185,3 +186,30 @@ def test_an_attempt_that_outlived_its_lease_cannot_bring_a_discarded_key_to_life
     assert not judging.opens(shown)
     assert raw is not None
     assert judging.opens(raw)
+
+
+def test_a_delivery_to_a_place_keeps_its_lease_for_as_long_as_the_place_may_take(
+    keyctl: Keyctl, pooled: Keyctl, database_url: str, tmp_path: Path
+) -> None:
+    """Promise 4: while the command runs nobody takes the key over, whichever way they come; after the lease of one
+    that died the next attempt goes on."""
+    old, _ = pooled.create("ci")
+    judge_ = Judge(database_url)
+    left = "SELECT extract(epoch FROM lease_until - now()) FROM api_key WHERE lease_until IS NOT NULL"
+    running = Delivery(pooled, tmp_path / "live", "rotate", "ci", "--pipe-timeout", "100")
+    assert LEASE + 2 * 100 - 30 < judge_.scalar(left) <= LEASE + 2 * 100
+    for theirs in (keyctl, pooled):
+        for arguments in (("rotate", "ci"), ("rotate", "ci", "--abort")):
+            refused = theirs(*arguments, "--json")
+            assert (refused.status, refused.stdout, refused.error["code"]) == (6, "", "lost_race")
+    assert running.finish().status == 0
+    assert judge_.opens(running.raw)
+    dead = Delivery(pooled, tmp_path / "dead", "rotate", "ci").die()
+    assert keyctl("rotate", "ci").status == 6
+    assert judge_.opens(dead.raw)
+    judge_.execute("UPDATE api_key SET lease_until = now() - interval '1 second' WHERE lease_until IS NOT NULL")
+    new = raw_key_in(pooled.ok("rotate", "ci"))
+    assert new is not None
+    assert all(judge_.opens(raw) for raw in (old, running.raw, dead.raw, new))
+    assert [key.status for key in judge_.every_key("ci")] == ["retiring", "retiring", "retiring", "active"]
+    judge_.database.close()
