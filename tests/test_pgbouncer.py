@@ -3,58 +3,27 @@
 A real pgbouncer in front of the test server; the direct sessions beside it go to the same database.
 """
 
-import os
-import shutil
 import signal
-import socket
-import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 
 from tests.commands import Keyctl, Process, Zygote
 from tests.faults import Judge, go_on, judge, paused, raw_key_in, warm
-from tests.postgresql import Databases, wait_until_up
+from tests.pgbouncer import Pooler, pooling
+from tests.postgresql import Databases
 from tests.test_unfinished_delivery import Delivery
-from tests.tools import require_tool
 
 LEASE = 60  # seconds: issue 2
 
 
 @pytest.fixture(scope="module")
-def pooler(postgresql_url: str) -> Iterator[int]:
-    """A pgbouncer in front of the test server, for all its databases; yields its port."""
-    program = require_tool("pgbouncer")
-    server = urlsplit(postgresql_url)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory() as outside:
-        folder = Path(outside)
-        password = f" password={server.password}" if server.password else ""
-        configuration = folder / "pgbouncer.ini"
-        configuration.write_text(
-            f"[databases]\n* = host={server.hostname} port={server.port or 5432} user={server.username}{password}\n"
-            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
-            "auth_type = any\npool_mode = transaction\ndefault_pool_size = 3\n"
-            f"logfile = {folder / 'log'}\npidfile = {folder / 'pid'}\n"
-        )
-        user: str | None = None
-        if os.getuid() == 0:  # it refuses to run as root
-            user = "nobody"
-            shutil.chown(folder, user)
-        process = subprocess.Popen([program, "-q", str(configuration)], user=user, stderr=subprocess.DEVNULL)
-        try:
-            wait_until_up(f"postgresql://keyctl@127.0.0.1:{port}/{server.path[1:]}")
-            yield port
-        finally:
-            process.terminate()
-            process.wait(10)
+def pooler(postgresql_url: str) -> Iterator[Pooler]:
+    with pooling(postgresql_url) as one:
+        yield one
 
 
 @pytest.fixture
@@ -64,10 +33,9 @@ def database_url(databases: Databases, postgresql_template: str) -> str:
 
 
 @pytest.fixture
-def pooled(zygote: Zygote, keyctl: Keyctl, database_url: str, pooler: int) -> Keyctl:
+def pooled(zygote: Zygote, keyctl: Keyctl, database_url: str, pooler: Pooler) -> Keyctl:
     """The program on the same database, through the pooler."""
-    database = urlsplit(database_url).path
-    return Keyctl(zygote, keyctl.home, f"postgresql://keyctl@127.0.0.1:{pooler}{database}")
+    return Keyctl(zygote, keyctl.home, pooler.url(database_url))
 
 
 @pytest.fixture
@@ -99,7 +67,7 @@ def test_every_command_works_through_the_pooler(pooled: Keyctl, judging: Judge) 
     assert judging.current("ci") is None
 
 
-def test_no_session_lock_and_no_setting_stays_with_the_poolers_connections(pooled: Keyctl, pooler: int) -> None:
+def test_no_session_lock_and_no_setting_stays_with_the_poolers_connections(pooled: Keyctl) -> None:
     pooled.create("ci")
     pooled.ok("rotate", "ci")
     assert pooled.database_url is not None

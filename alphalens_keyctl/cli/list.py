@@ -6,7 +6,8 @@ import typer
 
 from alphalens_keyctl import text
 from alphalens_keyctl.cli import run as runs
-from alphalens_keyctl.cli.arguments import MOST_ROWS, CsvOption, JsonLinesOption, JsonOption, one_of
+from alphalens_keyctl.cli.arguments import CsvOption, JsonLinesOption, JsonOption, one_of
+from alphalens_keyctl.cli.filters import limit_option
 from alphalens_keyctl.moments import parse_span
 
 TERMINAL_LIMIT = 100
@@ -56,15 +57,7 @@ def list_keys(
         str, typer.Option("--sort", metavar="BY", help="created, name, owner, last-used, expires or uses.")
     ] = "created",
     limit: Annotated[
-        int | None,
-        typer.Option(
-            "--limit",
-            metavar="N",
-            min=0,
-            max=MOST_ROWS,
-            show_default=False,
-            help=f"At most so many; {TERMINAL_LIMIT} for people, all for machines.",
-        ),
+        int | None, limit_option(f"At most so many; {TERMINAL_LIMIT} for people, all for machines.")
     ] = None,
     json: JsonOption = False,
     jsonl: JsonLinesOption = False,
