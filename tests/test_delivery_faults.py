@@ -206,7 +206,7 @@ def test_a_create_that_takes_over_from_a_killed_one_and_fails_leaves_its_command
     judge.assert_finished(line.name, line.places, again, printed=False)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("command", ["create", "rotate"])
 def test_faults_one_after_another_leave_every_place_with_a_key_that_works(
     run: Server, judge: DeliveryJudge, tmp_path: Path, command: str, seed: int
