@@ -110,7 +110,7 @@ def create(
     delivery died is replaced, and retires. Raises `KeyctlError`.
     """
     raw = keyformat.generate(prefix)
-    with database.attempts.hold(raw.id) as lease, _undone_on_failure(database, raw.id, act, places, rotation=False):
+    with database.attempts.hold(raw.id) as lease, _undone_on_failure(database, raw.id, act, places):
         with database.writing() as tx:
             act = act.now()
             lifecycle.discard_abandoned(tx, database.attempts, act)
@@ -149,7 +149,7 @@ def rotate(
     """
     raw = keyformat.generate(prefix)
     with database.attempts.hold(raw.id) as lease:
-        with _undone_on_failure(database, raw.id, act, places, rotation=True):
+        with _undone_on_failure(database, raw.id, act, places):
             with database.writing() as tx:
                 act = act.now()
                 lifecycle.discard_abandoned(tx, database.attempts, act)
@@ -198,7 +198,7 @@ def _hand_over(
 
 
 @contextmanager
-def _undone_on_failure(database: Database, key_id: str, act: Act, places: Places, *, rotation: bool) -> Iterator[None]:
+def _undone_on_failure(database: Database, key_id: str, act: Act, places: Places) -> Iterator[None]:
     """When the block fails give the places back what they held and discard the key, and never say "failed" of
     a key that became current.
 
@@ -209,7 +209,7 @@ def _undone_on_failure(database: Database, key_id: str, act: Act, places: Places
         yield
     except BaseException as failure:
         try:
-            done = _settle(database, key_id, act, places, failure, rotation=rotation)
+            done = _settle(database, key_id, act, places, failure)
         except (KeyctlError, KeyboardInterrupt):
             # It stays pending and opens nothing; or it was activated and nobody here can know. Say so.
             failure.add_note(f"Key {key_id} could not be discarded; the next command looks after it.")
@@ -218,16 +218,14 @@ def _undone_on_failure(database: Database, key_id: str, act: Act, places: Places
             raise
 
 
-def _settle(
-    database: Database, key_id: str, act: Act, places: Places, failure: BaseException, *, rotation: bool
-) -> bool:
+def _settle(database: Database, key_id: str, act: Act, places: Places, failure: BaseException) -> bool:
     """Undo what was done for the key, unless it is current: then True."""
     with database.reading() as connection:
         key = selection.get(connection, key_id, now=utc_now())
     if key is not None and key.activated_at is not None and key.revoked_at is None:
         return True
     # Only now: had the key become current, the places would have to keep it.
-    _give_up(database, key, act, places, failure, rotation=rotation, reason=lifecycle.DELIVERY_FAILED)
+    _give_up(database, key, act, places, failure, reason=lifecycle.DELIVERY_FAILED)
     return False
 
 
@@ -238,7 +236,6 @@ def _give_up(
     places: Places,
     failure: BaseException,
     *,
-    rotation: bool,
     reason: str,
 ) -> None:
     """Give the places back what they held, and only then discard the key: at no instant may one hold a key
@@ -246,11 +243,11 @@ def _give_up(
     restored = places.put_back()
     if key is None or not lifecycle.is_unfinished(key):
         return
-    if rotation and not restored:
-        # A place that worked before would hold a dead key. `create` has no such place.
+    if key.replaces is not None and not restored:
+        # A place that worked before would hold a dead key; of a first key there is no such place.
         failure.add_note(
             f"The old key is untouched. A place may hold the new key {key.id}, so it still opens and is listed as"
-            f" delivering: rotate again, or revoke it by its id."
+            f" delivering: run the command again, or revoke the key by its id."
         )
         return
     with database.writing() as tx:
@@ -275,7 +272,7 @@ def _taken_back_on_failure(database: Database, key_id: str, act: Act, places: Pl
                 held = ", ".join(places.names) or None
                 succession.take_back(tx, new, now, places=held, reason=succession.CHECK_FAILED)
                 key = lifecycle.require(tx, key_id, now.at)
-            _give_up(database, key, act, places, failure, rotation=True, reason=succession.CHECK_FAILED)
+            _give_up(database, key, act, places, failure, reason=succession.CHECK_FAILED)
         except (KeyctlError, KeyboardInterrupt) as trouble:
             why = f": {trouble.message}" if isinstance(trouble, KeyctlError) else ""
             failure.add_note(f"The rotation could not be taken back{why}; look at key {key_id}.")

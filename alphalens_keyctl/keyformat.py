@@ -19,6 +19,7 @@ SECRET_LENGTH: Final = 43
 CHECKSUM_LENGTH: Final = 6
 LONGEST: Final = 10 + 1 + ID_LENGTH + 1 + SECRET_LENGTH + CHECKSUM_LENGTH
 DIGEST_SCHEME: Final = "sha256"
+DIGEST_LENGTH: Final = 32  # bytes
 
 _PREFIX = re.compile(r"[a-z][a-z0-9]{1,9}")
 _ID = re.compile(rf"[0-9A-Za-z]{{{ID_LENGTH}}}")

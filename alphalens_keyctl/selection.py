@@ -284,7 +284,8 @@ def begins_id(connection: Connection, name: str) -> str | None:
 
 
 def lineage(connection: Connection, key: Key, *, now: datetime) -> list[Key]:
-    """The line of successors that `key` stands in, oldest first, itself included."""
+    """The line of successors that `key` stands in, oldest first, itself included; at its end those that have not
+    become current, where a place may hold them."""
     line = [key]
     seen = {key.id}
     while (older := line[0].replaces) is not None and older not in seen:
@@ -292,12 +293,18 @@ def lineage(connection: Connection, key: Key, *, now: datetime) -> list[Key]:
             break
         line.insert(0, found)
         seen.add(older)
-    while (newer := line[-1].replaced_by) is not None and newer not in seen:
+    while (newer := line[-1].replaced_by or _on_its_way_after(connection, line[-1])) is not None and newer not in seen:
         if (found := get(connection, newer, now=now)) is None:
             break
         line.append(found)
         seen.add(newer)
     return line
+
+
+def _on_its_way_after(connection: Connection, key: Key) -> str | None:
+    # Nothing points at it from before until it is current.
+    delivering = and_(keys.c.delivering_to.is_not(None), keys.c.revoked_at.is_(None))
+    return connection.scalar(select(keys.c.id).where(keys.c.replaces == key.id, delivering))
 
 
 def find(connection: Connection, reference: str | RawKey, *, now: datetime) -> Key:

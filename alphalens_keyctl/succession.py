@@ -191,12 +191,13 @@ def take_back(tx: Writing, new: Key, act: Act, *, places: str | None, reason: st
 def abort(tx: Writing, attempts: Attempts, key_id: str, act: Act) -> Aborted:
     """Take back a rotation whose new key nobody has used: one that is done, or successors whose delivery died.
 
-    Raises `KeyctlError` (wrong_state) where there is none, or where the new key is in use.
+    With the new key go those that it replaced and that never were current, unless they are in use. Raises
+    `KeyctlError` (wrong_state) where there is none, or where the new key is in use.
     """
     key = lifecycle.require(tx, key_id, act.at)
     if key.replaced_by is not None or (lifecycle.is_unfinished(key) and key.replaces is not None):
         key = _current_of(tx, key, act.at)
-    successors = unfinished_after(tx, attempts, key, act) or [key]
+    successors = unfinished_after(tx, attempts, key, act) or [*_unused_between(tx, key, act.at), key]
     for successor in successors:
         if successor.use_count:
             raise KeyctlError(
@@ -204,7 +205,13 @@ def abort(tx: Writing, attempts: Attempts, key_id: str, act: Act) -> Aborted:
                 f"key {successor.id} is in use: {successor.use_count:,} so far, so it is not taken back",
                 "'alphalens-keyctl audit usage --key' says by whom. To cut it off all the same, revoke it.",
             )
-    current = key if successors != [key] else take_back(tx, key, act, places=None, reason=ABORTED)
+    current = take_back(tx, key, act, places=None, reason=ABORTED) if successors[-1] == key else key
+    if key_id not in {current.id, *(successor.id for successor in successors)}:
+        raise KeyctlError(
+            Code.WRONG_STATE,
+            f"key {key_id} has no part in the latest rotation of its line",
+            f"To take that one back, name '{key.name}' or its id, {key.id}.",
+        )
     for successor in reversed(successors):
         lifecycle.discard(tx, successor.id, act, reason=ABORTED)
     return Aborted(
@@ -243,6 +250,12 @@ def _line_switched(tx: Writing, new: Key, now: datetime) -> list[Key]:
             if key.delivering_to is None:
                 return line
     return []
+
+
+def _unused_between(tx: Writing, new: Key, now: datetime) -> list[Key]:
+    """Of what retired when `new` became current, those that never were current and were not used, oldest first:
+    once `new` is given up nobody would look after them."""
+    return [key for key in _line_switched(tx, new, now)[-2::-1] if not key.use_count and key.revoked_at is None]
 
 
 def _current_of(tx: Writing, key: Key, now: datetime) -> Key:

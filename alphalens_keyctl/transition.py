@@ -32,13 +32,16 @@ class Transition(NamedTuple):
 
 def read(connection: Connection, lineage: list[Key]) -> Transition | None:
     """The rotation that a line of successors is in, if it is in one."""
-    ended = ("retires_at", "revoked_at")
-    current = next((key for key in reversed(lineage) if not any(getattr(key, name) for name in ended)), None)
+    current = next((key for key in reversed(lineage) if _is_current(key)), None)
     retiring = [key for key in lineage if key.status == Status.RETIRING]
-    if current is None or current.activated_at is None or not retiring:
+    if current is None or not retiring:
         return None
-    since = current.activated_at
+    since = current.activated_at or current.created_at  # the first, always: for the types
     return Transition(current, since, [_old_key(connection, key, since) for key in retiring])
+
+
+def _is_current(key: Key) -> bool:
+    return key.activated_at is not None and key.retires_at is None and key.revoked_at is None
 
 
 def _old_key(connection: Connection, key: Key, since: datetime) -> OldKey:

@@ -14,6 +14,7 @@ import sys
 import termios
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from tests.commands import LIMIT, Keyctl, Process
@@ -21,9 +22,11 @@ from tests.commands import LIMIT, Keyctl, Process
 CTRL_C: Final = b"\x03"
 CTRL_D: Final = b"\x04"
 _ESCAPES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
-# Makes the terminal on descriptor 0 the controlling one of the new session, and then becomes the program.
+# Makes the terminal on descriptor 0 the controlling one of the new session, and then becomes the program. Who
+# runs the tests in the background of a script has them ignore Ctrl-C, and that would be inherited.
 _TAKE_TERMINAL: Final = (
-    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+    "import fcntl, os, signal, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+    " signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
 )
 
 
@@ -85,6 +88,8 @@ class Session:
             assert self._read(deadline), f"ended without showing {text!r}: {self._seen!r}"
 
     def type(self, keys: bytes) -> None:
+        if CTRL_C in keys:
+            self._wait_until_it_waits()
         os.write(self._master, keys)
 
     def end(self) -> Shown:
@@ -98,6 +103,16 @@ class Session:
         assert self._forked is not None
         done = self._forked.wait()
         return Shown(done.status, self._seen, done.stdout, done.stderr)
+
+    def _wait_until_it_waits(self) -> None:
+        """CPython looks for a signal before it starts to read. One that comes between the two, a microsecond
+        after the prompt, stays unseen until the next key: no person is so fast, and on a busy machine a test is."""
+        process = self._real or self._forked
+        assert process is not None
+        deadline = time.monotonic() + LIMIT
+        while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+            assert time.monotonic() < deadline, "the program does not wait for anything"
+            time.sleep(0.001)
 
     def _read(self, deadline: float) -> bool:
         ready, _, _ = select.select([self._master], [], [], max(0.0, deadline - time.monotonic()))

@@ -17,7 +17,7 @@ from tests.terminal import on_terminal
 K: Final = [
     "id", "name", "status", "owner", "purpose", "labels", "created_at", "created_by", "activated_at", "expires_at",
     "retires_at", "suspended_at", "last_used_at", "use_count", "revoked_at", "revoked_by", "revoke_reason", "replaces",
-    "replaced_by",
+    "replaced_by", "delivering_to",
 ]  # fmt: skip
 RAW_KEY: Final = re.compile(r"alk_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}")
 INSTANT: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
@@ -63,7 +63,7 @@ def test_json_is_one_document_with_exactly_the_documented_fields(keyctl: Keyctl)
     assert (key["created_by"], key["use_count"]) == ("jo", 0)
     assert all(INSTANT.fullmatch(key[name]) for name in ("created_at", "activated_at", "expires_at"))
     unset = ("retires_at", "suspended_at", "last_used_at", "revoked_at", "revoked_by", "revoke_reason")
-    assert [key[name] for name in (*unset, "replaces", "replaced_by")] == [None] * 8
+    assert [key[name] for name in (*unset, "replaces", "replaced_by", "delivering_to")] == [None] * 9
     assert keyctl.keys() == [key]
 
 

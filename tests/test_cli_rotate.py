@@ -209,9 +209,9 @@ def test_each_rotation_is_in_the_log(keyctl: Keyctl) -> None:
     new_id = document["key"]["id"]
     events = keyctl.ok("audit", "--limit", "3", "--json").json
     assert [(event["action"], event["key_id"]) for event in events] == [
-        ("key.create", new_id), ("key.activate", new_id), ("key.rotate", old_id),
+        ("key.create", new_id), ("key.rotate", old_id), ("key.activate", new_id),
     ]  # fmt: skip
     assert {event["actor"] for event in events} == {"jo"}
     assert events[0]["detail"]["replaces"] == old_id
-    assert events[2]["detail"]["successor"] == new_id
-    assert events[2]["detail"]["retires_at"] == document["previous"]["retires_at"]
+    assert events[1]["detail"]["successor"] == new_id
+    assert events[1]["detail"]["retires_at"] == document["previous"]["retires_at"]

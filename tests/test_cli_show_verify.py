@@ -15,6 +15,7 @@ from tests.test_cli_audit_usage import HOSTILE, record, start_of_minute
 from tests.test_cli_create import K
 from tests.test_cli_list import put
 from tests.test_usage import row
+from tests.test_verifier_freshness import by_hand
 from tests.zygote import CLOSED
 
 
@@ -269,3 +270,38 @@ def test_verify_does_not_count_as_a_use(keyctl: Keyctl) -> None:
     assert keyctl.keys() == before
     assert (before[0]["use_count"], before[0]["last_used_at"]) == (0, None)
     assert keyctl.ok("audit", "--jsonl").stdout == log
+
+
+def test_verify_says_on_stderr_why_the_database_could_not_be_asked(
+    keyctl: Keyctl, database_url: str, tmp_path: Path
+) -> None:
+    """Promises 9 and 10: the answer on stdout, the error beside it, as a document where a machine reads along."""
+    raw, _ = keyctl.create("ci")
+    scheme, _, name = database_url.partition("://")
+    away, code = (
+        (f"{tmp_path / 'elsewhere.db'}", "database_missing")
+        if scheme == "sqlite"
+        else (f"{scheme}://{name.rpartition('/')[0]}/elsewhere", "database_unreachable")
+    )
+    answer = keyctl("--database", away, "verify", "--json", stdin=raw.encode())
+    assert (answer.status, answer.json) == (4, {"allowed": False, "reason": "unavailable", "key": None})
+    assert (list(answer.error), answer.error["code"]) == (["code", "message", "hint"], code)
+    # What cannot be recorded though it was asked for is an error alone.
+    unrecorded = keyctl("--database", away, "verify", "--record", "--json", stdin=raw.encode())
+    assert (unrecorded.status, unrecorded.stdout, unrecorded.error["code"]) == (7, "", code)
+    for quiet in ((), ("--quiet",)):
+        said = keyctl("--database", away, *quiet, "verify", stdin=raw.encode())
+        assert (said.status, said.stdout.partition(":")[0]) == (4, "Refused")
+        assert answer.error["message"] in said.stderr
+    assert raw not in answer.stderr + said.stderr
+
+
+def test_a_row_that_no_program_of_ours_wrote_is_said_to_be_the_reason(keyctl: Keyctl, database_url: str) -> None:
+    """Promise 9."""
+    raw, key_id = keyctl.create("ci")
+    if database_url.startswith("postgresql"):  # on SQLite the shell itself can look away
+        by_hand(database_url, "ALTER TABLE api_key DROP CONSTRAINT api_key_labels_object")
+    by_hand(database_url, "UPDATE api_key SET labels = '[1]' WHERE id = %s", key_id)
+    answer = keyctl("verify", "--json", stdin=raw.encode())
+    assert (answer.status, answer.json["reason"]) == (4, "unavailable")
+    assert answer.error["code"] == "database_unusable"

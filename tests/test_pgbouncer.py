@@ -3,57 +3,27 @@
 A real pgbouncer in front of the test server; the direct sessions beside it go to the same database.
 """
 
-import os
-import shutil
 import signal
-import socket
-import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 
 from tests.commands import Keyctl, Process, Zygote
 from tests.faults import Judge, go_on, judge, paused, raw_key_in, warm
-from tests.postgresql import Databases, wait_until_up
-from tests.tools import require_tool
+from tests.pgbouncer import Pooler, pooling
+from tests.postgresql import Databases
+from tests.test_unfinished_delivery import Delivery
 
 LEASE = 60  # seconds: issue 2
 
 
 @pytest.fixture(scope="module")
-def pooler(postgresql_url: str) -> Iterator[int]:
-    """A pgbouncer in front of the test server, for all its databases; yields its port."""
-    program = require_tool("pgbouncer")
-    server = urlsplit(postgresql_url)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory() as outside:
-        folder = Path(outside)
-        password = f" password={server.password}" if server.password else ""
-        configuration = folder / "pgbouncer.ini"
-        configuration.write_text(
-            f"[databases]\n* = host={server.hostname} port={server.port or 5432} user={server.username}{password}\n"
-            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
-            "auth_type = any\npool_mode = transaction\ndefault_pool_size = 3\n"
-            f"logfile = {folder / 'log'}\npidfile = {folder / 'pid'}\n"
-        )
-        user: str | None = None
-        if os.getuid() == 0:  # it refuses to run as root
-            user = "nobody"
-            shutil.chown(folder, user)
-        process = subprocess.Popen([program, "-q", str(configuration)], user=user, stderr=subprocess.DEVNULL)
-        try:
-            wait_until_up(f"postgresql://keyctl@127.0.0.1:{port}/{server.path[1:]}")
-            yield port
-        finally:
-            process.terminate()
-            process.wait(10)
+def pooler(postgresql_url: str) -> Iterator[Pooler]:
+    with pooling(postgresql_url) as one:
+        yield one
 
 
 @pytest.fixture
@@ -63,10 +33,9 @@ def database_url(databases: Databases, postgresql_template: str) -> str:
 
 
 @pytest.fixture
-def pooled(zygote: Zygote, keyctl: Keyctl, database_url: str, pooler: int) -> Keyctl:
+def pooled(zygote: Zygote, keyctl: Keyctl, database_url: str, pooler: Pooler) -> Keyctl:
     """The program on the same database, through the pooler."""
-    database = urlsplit(database_url).path
-    return Keyctl(zygote, keyctl.home, f"postgresql://keyctl@127.0.0.1:{pooler}{database}")
+    return Keyctl(zygote, keyctl.home, pooler.url(database_url))
 
 
 @pytest.fixture
@@ -98,7 +67,7 @@ def test_every_command_works_through_the_pooler(pooled: Keyctl, judging: Judge) 
     assert judging.current("ci") is None
 
 
-def test_no_session_lock_and_no_setting_stays_with_the_poolers_connections(pooled: Keyctl, pooler: int) -> None:
+def test_no_session_lock_and_no_setting_stays_with_the_poolers_connections(pooled: Keyctl) -> None:
     pooled.create("ci")
     pooled.ok("rotate", "ci")
     assert pooled.database_url is not None
@@ -185,3 +154,30 @@ def test_an_attempt_that_outlived_its_lease_cannot_bring_a_discarded_key_to_life
     assert not judging.opens(shown)
     assert raw is not None
     assert judging.opens(raw)
+
+
+def test_a_delivery_to_a_place_keeps_its_lease_for_as_long_as_the_place_may_take(
+    keyctl: Keyctl, pooled: Keyctl, database_url: str, tmp_path: Path
+) -> None:
+    """Promise 4: while the command runs nobody takes the key over, whichever way they come; after the lease of one
+    that died the next attempt goes on."""
+    old, _ = pooled.create("ci")
+    judge_ = Judge(database_url)
+    left = "SELECT extract(epoch FROM lease_until - now()) FROM api_key WHERE lease_until IS NOT NULL"
+    running = Delivery(pooled, tmp_path / "live", "rotate", "ci", "--pipe-timeout", "100")
+    assert LEASE + 2 * 100 - 30 < judge_.scalar(left) <= LEASE + 2 * 100
+    for theirs in (keyctl, pooled):
+        for arguments in (("rotate", "ci"), ("rotate", "ci", "--abort")):
+            refused = theirs(*arguments, "--json")
+            assert (refused.status, refused.stdout, refused.error["code"]) == (6, "", "lost_race")
+    assert running.finish().status == 0
+    assert judge_.opens(running.raw)
+    dead = Delivery(pooled, tmp_path / "dead", "rotate", "ci").die()
+    assert keyctl("rotate", "ci").status == 6
+    assert judge_.opens(dead.raw)
+    judge_.execute("UPDATE api_key SET lease_until = now() - interval '1 second' WHERE lease_until IS NOT NULL")
+    new = raw_key_in(pooled.ok("rotate", "ci"))
+    assert new is not None
+    assert all(judge_.opens(raw) for raw in (old, running.raw, dead.raw, new))
+    assert [key.status for key in judge_.every_key("ci")] == ["retiring", "retiring", "retiring", "active"]
+    judge_.database.close()

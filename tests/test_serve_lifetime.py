@@ -17,7 +17,7 @@ import pytest
 
 from tests.commands import Keyctl, Zygote
 from tests.postgresql import Databases, Server
-from tests.web import LIMIT, Served, send, serving, uses, wait_for, with_key
+from tests.web import LIMIT, Address, Served, send, serving, uses, wait_for, with_key
 
 
 @pytest.fixture
@@ -31,8 +31,8 @@ def server() -> Iterator[Server]:
 class Load:
     """Threads that ask as fast as they can, and count what they were told."""
 
-    def __init__(self, served: Served, raw_key: str, threads: int = 3) -> None:
-        self._served = served
+    def __init__(self, address: Address, raw_key: str, threads: int = 3) -> None:
+        self._address = address
         self._raw_key = raw_key
         self._stop = threading.Event()
         self.accepted = 0
@@ -52,7 +52,7 @@ class Load:
         connection: http.client.HTTPConnection | None = None
         while not self._stop.is_set():
             try:
-                connection = connection or self._served.address.connect()
+                connection = connection or self._address.connect()
                 status = send(connection, headers=with_key(self._raw_key)).status
             except (OSError, http.client.HTTPException):
                 connection = None
@@ -76,7 +76,7 @@ def test_stopped_under_load_it_exits_0_and_no_accepted_use_is_missing(
     """Promise 8."""
     raw_key, key_id = keyctl.create("good")
     with serving(keyctl, *options) as served:
-        load = Load(served, raw_key)
+        load = Load(served.address, raw_key)
         wait_for(lambda: load.accepted > 300)
         served.process.kill(number)
         result = served.process.wait()

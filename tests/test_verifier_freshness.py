@@ -4,21 +4,13 @@ says nothing the key is refused.
 The verifier lives in the test's own process; changes are made by other processes or by hand.
 """
 
-import os
-import shutil
 import signal
-import socket
 import sqlite3
-import subprocess
-import tempfile
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -29,12 +21,10 @@ from alphalens_keyctl.keyformat import generate
 from alphalens_keyctl.models import Reason
 from alphalens_keyctl.verification.check import Verification
 from tests.commands import Keyctl, Zygote
-from tests.faults import key_id, warm
-from tests.postgresql import Databases, Server, wait_until_up
-from tests.tools import require_tool
+from tests.faults import key_id
+from tests.pgbouncer import pooling
+from tests.postgresql import Databases, Server
 
-DURATION = 3.0  # seconds of verifying while keys come and go
-THREADS = 8
 # Longer than any test: what is refused within it was refused because the database said so.
 NEVER = 300.0
 TOLD = 1.0  # seconds: the promise is 100 ms, the rest is for two busy cores
@@ -55,16 +45,6 @@ def by_hand(url: str, statement: str, *values: object) -> None:
     else:
         with psycopg.connect(url, autocommit=True) as session:
             session.execute(statement.encode(), values)
-
-
-def scalar(url: str, query: str) -> int:
-    if url.startswith("sqlite"):
-        with closing(sqlite3.connect(path_of(url), timeout=10)) as connection:
-            found = connection.execute(query).fetchone()
-    else:
-        with psycopg.connect(url) as session:
-            found = session.execute(query.encode()).fetchone()
-    return int(found[0])
 
 
 def path_of(url: str) -> Path:
@@ -247,33 +227,8 @@ def test_without_any_staleness_every_call_asks(keyctl: Keyctl, database_url: str
 @pytest.fixture
 def pooled_url(database_url: str) -> Iterator[str]:
     """The same database through a pgbouncer in transaction mode."""
-    program = require_tool("pgbouncer")
-    server = urlsplit(database_url)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory() as outside:
-        folder = Path(outside)
-        password = f" password={server.password}" if server.password else ""
-        configuration = folder / "pgbouncer.ini"
-        configuration.write_text(
-            f"[databases]\n* = host={server.hostname} port={server.port or 5432} user={server.username}{password}\n"
-            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
-            "auth_type = any\npool_mode = transaction\ndefault_pool_size = 3\n"
-            f"logfile = {folder / 'log'}\npidfile = {folder / 'pid'}\n"
-        )
-        user: str | None = None
-        if os.getuid() == 0:  # it refuses to run as root
-            user = "nobody"
-            shutil.chown(folder, user)
-        process = subprocess.Popen([program, "-q", str(configuration)], user=user, stderr=subprocess.DEVNULL)
-        url = f"postgresql://keyctl@127.0.0.1:{port}{server.path}"
-        try:
-            wait_until_up(url)
-            yield url
-        finally:
-            process.terminate()
-            process.wait(10)
+    with pooling(database_url) as pooler:
+        yield pooler.url(database_url)
 
 
 @on_postgresql
@@ -388,28 +343,6 @@ def test_a_file_put_in_anothers_place_is_the_one_that_is_asked(
 
 
 @on_sqlite
-def test_a_corrupt_row_makes_its_own_key_unavailable_and_no_other(keyctl: Keyctl, database_url: str) -> None:
-    """Promise 9."""
-    good, _ = keyctl.create("good")
-    corruptions: list[tuple[str, object]] = [
-        ("labels", "no JSON"),
-        ("labels", "[1]"),
-        ("created_at", "yesterday"),
-        ("expires_at", 5),
-        ("digest", "text"),
-        ("digest_scheme", "md5"),
-    ]
-    with KeyVerifier(database_url) as verifier:
-        for number, (column, value) in enumerate(corruptions):
-            raw, ident = keyctl.create(f"bad-{number}")
-            assert verifier.verify(raw)
-            by_hand(database_url, f"UPDATE api_key SET {column} = %s WHERE id = %s", value, ident)
-            answer = verifier.verify(raw)
-            assert (answer.allowed, answer.reason) == (False, Reason.UNAVAILABLE), column
-            assert verifier.verify(good), column
-
-
-@on_sqlite
 def test_a_file_that_another_process_keeps_for_itself_is_unavailable_in_bounded_time(
     keyctl: Keyctl, database_url: str
 ) -> None:
@@ -441,72 +374,3 @@ def test_made_up_keys_neither_fill_the_memory_nor_push_good_ones_out(keyctl: Key
         third, _ = keyctl.create("three")
         assert verifier.verify(third)
         assert len(verifier._cache) == 2
-
-
-class Crowd:
-    """Threads that verify every key they know of and note what must not be."""
-
-    def __init__(self, verifier: KeyVerifier, allowance: float) -> None:
-        self.verifier = verifier
-        self.allowance = allowance
-        self.known: tuple[str, ...] = ()
-        self.doomed: set[str] = set()  # whose revocation has begun
-        self.revoked_at: dict[str, float] = {}  # and is over
-        self.reasons: Counter[Reason] = Counter()
-        self.wrong: list[str] = []
-        self.over = threading.Event()
-        self.counting = threading.Lock()
-        self.threads = [threading.Thread(target=self.run) for _ in range(THREADS)]
-
-    def run(self) -> None:
-        reasons: Counter[Reason] = Counter()
-        try:
-            while not self.over.is_set():
-                for raw in self.known:
-                    started = time.monotonic()
-                    answer = self.verifier.verify(raw)
-                    reasons[answer.reason] += 1
-                    if answer and started > self.revoked_at.get(raw, started) + self.allowance:
-                        self.wrong.append(f"allowed {started - self.revoked_at[raw]:.3f} s after its revocation")
-                    if not answer and raw not in self.doomed:
-                        self.wrong.append(f"refused as {answer.reason}: {self.verifier.trouble}")
-                time.sleep(0.002)
-        except BaseException as error:  # noqa: BLE001  # whatever it is, the test has to hear of it
-            self.wrong.append(f"raised {error!r}")
-        with self.counting:
-            self.reasons += reasons
-
-
-def test_no_thread_accepts_a_revoked_key_while_keys_come_and_go_and_every_use_is_written(
-    keyctl: Keyctl, database_url: str
-) -> None:
-    """Promises 3, 5 and 8."""
-    allowance = 0.0 if database_url.startswith("sqlite") else TOLD
-    with KeyVerifier(database_url, timeout=10) as verifier, warm(keyctl) as run:
-        crowd = Crowd(verifier, allowance)
-        for thread in crowd.threads:
-            thread.start()
-        deadline = time.monotonic() + DURATION
-        made = 0
-        while time.monotonic() < deadline:
-            created = run("create", f"key-{made}", "--json").json["raw_key"]
-            crowd.known = (*crowd.known[-6:], created)
-            successor = run("rotate", f"key-{made}").stdout.strip()
-            crowd.known = (*crowd.known, successor)
-            for raw in (created, successor)[: 1 + made % 2]:
-                crowd.doomed.add(raw)
-                assert run("revoke", key_id(raw), "--yes").status == 0
-                crowd.revoked_at[raw] = time.monotonic()
-            made += 1
-        time.sleep(allowance + 0.2)
-        crowd.over.set()
-        for thread in crowd.threads:
-            thread.join()
-    assert crowd.wrong == []
-    assert made > 0
-    assert set(crowd.reasons) == {Reason.OK, Reason.REVOKED}
-    accepted = crowd.reasons[Reason.OK]
-    assert scalar(database_url, "SELECT count(*) FROM usage_event WHERE outcome = 'ok'") == accepted
-    assert scalar(database_url, "SELECT sum(use_count) FROM api_key") == accepted
-    refused = "SELECT sum(count) FROM usage_event WHERE outcome = 'revoked'"
-    assert scalar(database_url, refused) == crowd.reasons[Reason.REVOKED]

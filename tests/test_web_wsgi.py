@@ -2,11 +2,13 @@
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from alphalens_keyctl import KeyVerifier
+from alphalens_keyctl.keyformat import generate
 from alphalens_keyctl.web import ApiKeyWsgiMiddleware, challenge
 from tests.commands import Keyctl
 from tests.test_web_asgi import HOSTILE
@@ -110,6 +112,14 @@ def test_whatever_stands_in_the_header_every_refusal_is_the_same(verifier: KeyVe
     answers = [call(app, HTTP_API_KEY=value.decode("latin-1")) for value in HOSTILE] + [call(app)]
     assert all(answer == ("401 Unauthorized", list(challenge.HEADERS), challenge.BODY) for answer in answers)
     assert call(app, REQUEST_METHOD="HEAD")[2] == b""
+
+
+def test_while_nobody_can_be_asked_every_key_is_refused_like_any_other(tmp_path: Path) -> None:
+    """Promise 9."""
+    with KeyVerifier(str(tmp_path / "none.db"), usage="off") as verifier:
+        app = ApiKeyWsgiMiddleware(unreachable, verifier)
+        answer = call(app, HTTP_API_KEY=generate().reveal())
+    assert answer == ("401 Unauthorized", list(challenge.HEADERS), challenge.BODY)
 
 
 def test_paths_and_peers_as_servers_spell_them_arrive_in_the_log(keyctl: Keyctl, verifier: KeyVerifier) -> None:

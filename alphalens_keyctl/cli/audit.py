@@ -15,20 +15,12 @@ import typer
 from alphalens_keyctl import text
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli import standard_input
-from alphalens_keyctl.cli.arguments import (
-    MOST_ROWS,
-    CsvOption,
-    JsonLinesOption,
-    JsonOption,
-    complete_key,
-    one_of,
-    parse_key,
-)
+from alphalens_keyctl.cli.arguments import CsvOption, JsonLinesOption, JsonOption, one_of, parse_key
 from alphalens_keyctl.cli.check import check
+from alphalens_keyctl.cli.rows import KeyFilter, limit_option, parse_period, since_option, until_option
 from alphalens_keyctl.cli.prune import prune
 from alphalens_keyctl.cli.usage import usage
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.moments import parse_since
 
 if TYPE_CHECKING:
     from alphalens_keyctl.audit import Head
@@ -45,40 +37,17 @@ app = typer.Typer(
 @app.callback()
 def audit(
     ctx: typer.Context,
-    key: Annotated[
-        str | None,
-        typer.Option(
-            "--key",
-            metavar="KEY",
-            autocompletion=complete_key,
-            show_default=False,
-            help="Only this key; by name, every key that had it.",
-        ),
-    ] = None,
+    key: KeyFilter = None,
     actor: Annotated[
         str | None, typer.Option("--actor", metavar="TEXT", show_default=False, help="Only what this actor did.")
     ] = None,
     action: Annotated[
         str | None, typer.Option("--action", metavar="ACTION", show_default=False, help="For example key.revoke.")
     ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option("--since", metavar="WHEN", show_default=False, help="From then on: 7d, a date, an instant."),
-    ] = None,
-    until: Annotated[
-        str | None,
-        typer.Option("--until", metavar="WHEN", show_default=False, help="Before then: 7d, a date, an instant."),
-    ] = None,
+    since: Annotated[str | None, since_option("From then on: 7d, a date, an instant.")] = None,
+    until: Annotated[str | None, until_option("Before then: 7d, a date, an instant.")] = None,
     limit: Annotated[
-        int | None,
-        typer.Option(
-            "--limit",
-            metavar="N",
-            min=0,
-            max=MOST_ROWS,
-            show_default=False,
-            help=f"The latest so many; {TERMINAL_LIMIT} for people, all for machines.",
-        ),
+        int | None, limit_option(f"The latest so many; {TERMINAL_LIMIT} for people, all for machines.")
     ] = None,
     json: JsonOption = False,
     jsonl: JsonLinesOption = False,
@@ -95,11 +64,12 @@ def audit(
     from alphalens_keyctl.output import channel, documents
 
     machine, now = runs.one_format(json=json, jsonl=jsonl, csv=csv), run.act.at
+    start, end = parse_period(since, until, now=now)
     wanted = log.LogFilter(
         actor=None if actor is None else text.parse_line(actor, what="actor", longest=text.LONGEST_ACTOR),
         action=None if action is None else one_of(Action, action, "action"),
-        since=None if since is None else parse_since(since, what="start", now=now),
-        until=None if until is None else parse_since(until, what="end", now=now),
+        since=start,
+        until=end,
     )
     reference = None if key is None else parse_key(key)
     with run.database() as database, database.reading(tolerant=True) as connection:

@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from alphalens_keyctl.cli import run as runs
-from alphalens_keyctl.cli.arguments import MOST_ROWS, CsvOption, JsonLinesOption, JsonOption, one_of
+from alphalens_keyctl.cli.arguments import CsvOption, JsonLinesOption, JsonOption, one_of
+from alphalens_keyctl.cli.rows import limit_option
 from alphalens_keyctl.cli.which_keys import Filters, choosing_keys
 
 TERMINAL_LIMIT = 100
@@ -19,15 +20,7 @@ def list_keys(
         str, typer.Option("--sort", metavar="BY", help="created, name, owner, last-used, expires or uses.")
     ] = "created",
     limit: Annotated[
-        int | None,
-        typer.Option(
-            "--limit",
-            metavar="N",
-            min=0,
-            max=MOST_ROWS,
-            show_default=False,
-            help=f"At most so many; {TERMINAL_LIMIT} for people, all for machines.",
-        ),
+        int | None, limit_option(f"At most so many; {TERMINAL_LIMIT} for people, all for machines.")
     ] = None,
     json: JsonOption = False,
     jsonl: JsonLinesOption = False,

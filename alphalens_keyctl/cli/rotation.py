@@ -64,7 +64,8 @@ def rotate_each(
         raise KeyctlError(Code.USAGE, "rotate needs to know which keys", "Name a KEY, or filter as 'list' does.")
     if output.json:
         raise KeyctlError(Code.USAGE, "several keys make more than one document", "Use --jsonl.")
-    if not output.jsonl and not places().names:
+    names = places().names  # raises for options that are wrong for every key, before the first is touched
+    if not output.jsonl and not names:
         raise KeyctlError(
             Code.USAGE,
             "the raw keys of several rotations need a place to go",

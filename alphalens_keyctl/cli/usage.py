@@ -6,16 +6,8 @@ from typing import Annotated
 import typer
 
 from alphalens_keyctl.cli import run as runs
-from alphalens_keyctl.cli.arguments import (
-    MOST_ROWS,
-    CsvOption,
-    JsonLinesOption,
-    JsonOption,
-    complete_key,
-    one_of,
-    parse_key,
-)
-from alphalens_keyctl.moments import parse_since
+from alphalens_keyctl.cli.arguments import CsvOption, JsonLinesOption, JsonOption, one_of, parse_key
+from alphalens_keyctl.cli.rows import KeyFilter, limit_option, parse_period, since_option, until_option
 
 KEYS_SHOWN = 20
 DEFAULT_DAYS = 7
@@ -23,29 +15,12 @@ DEFAULT_DAYS = 7
 
 def usage(
     ctx: typer.Context,
-    key: Annotated[
-        str | None,
-        typer.Option(
-            "--key",
-            metavar="KEY",
-            autocompletion=complete_key,
-            show_default=False,
-            help="Only this key; by name, every key that had it.",
-        ),
-    ] = None,
+    key: KeyFilter = None,
     since: Annotated[
         str | None,
-        typer.Option(
-            "--since",
-            metavar="WHEN",
-            show_default=False,
-            help=f"From then on: 24h, a date, an instant; {DEFAULT_DAYS}d for people, all for machines.",
-        ),
+        since_option(f"From then on: 24h, a date, an instant; {DEFAULT_DAYS}d for people, all for machines."),
     ] = None,
-    until: Annotated[
-        str | None,
-        typer.Option("--until", metavar="WHEN", show_default=False, help="Before then: 24h, a date, an instant."),
-    ] = None,
+    until: Annotated[str | None, until_option("Before then: 24h, a date, an instant.")] = None,
     outcome: Annotated[
         str | None,
         typer.Option(
@@ -53,15 +28,7 @@ def usage(
         ),
     ] = None,
     limit: Annotated[
-        int | None,
-        typer.Option(
-            "--limit",
-            metavar="N",
-            min=0,
-            max=MOST_ROWS,
-            show_default=False,
-            help=f"For machines the latest so many rows; for people so many keys, else {KEYS_SHOWN}.",
-        ),
+        int | None, limit_option(f"For machines the latest so many rows; for people so many keys, else {KEYS_SHOWN}.")
     ] = None,
     json: JsonOption = False,
     jsonl: JsonLinesOption = False,
@@ -78,10 +45,9 @@ def usage(
     from alphalens_keyctl.output import channel, documents
 
     machine, now = runs.one_format(json=json, jsonl=jsonl, csv=csv), run.act.at
+    start, end = parse_period(since, until, now=now)
     wanted = log.UsageFilter(
-        outcome=None if outcome is None else one_of(Reason, outcome, "outcome"),
-        since=None if since is None else parse_since(since, what="start", now=now),
-        until=None if until is None else parse_since(until, what="end", now=now),
+        outcome=None if outcome is None else one_of(Reason, outcome, "outcome"), since=start, until=end
     )
     reference = None if key is None else parse_key(key)
     with run.database() as database, database.reading(tolerant=True) as connection:
@@ -90,8 +56,8 @@ def usage(
         if machine is not None:
             channel.write(documents.uses_as(machine, log.documents(connection, wanted, limit=limit)), utf8=True)
             return
-        end = wanted.until or now
-        buckets = log.divide(wanted.since or end - timedelta(days=DEFAULT_DAYS), end)
+        end = end or now
+        buckets = log.divide(start or end - timedelta(days=DEFAULT_DAYS), end)
         found = log.summary(connection, wanted, buckets, most_keys=KEYS_SHOWN if limit is None else limit)
     from alphalens_keyctl.output import usage as summaries
 

@@ -67,11 +67,16 @@ class Database:
         PostgreSQL schema is only ever changed by `upgrade`. Raises `KeyctlError`.
         """
         database = cls.connect(address, limits, create=create)
-        found = database.schema()
-        if isinstance(address, SQLiteAddress) and found.state is schema.SchemaState.OUTDATED:
-            database.upgrade()
-        else:
-            schema.require(found)
+        try:
+            found = database.schema()
+            if isinstance(address, SQLiteAddress) and found.state is schema.SchemaState.OUTDATED:
+                database.upgrade()
+            else:
+                schema.require(found)
+        except BaseException:
+            # Whoever tries again and again would use up the server's connections.
+            database.close()
+            raise
         return database
 
     @classmethod

@@ -5,14 +5,14 @@ import shlex
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import IO, Final
 
-from alphalens_keyctl.delivery.destination import Parcel, about, failed
+from alphalens_keyctl.delivery.destination import Parcel, about, failed, spelled
 from alphalens_keyctl.delivery.ending import end
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.keyformat import RawKey, redact
+from alphalens_keyctl.keyformat import LONGEST, RawKey, redact
 
 # Bytes of what a command says that are passed on.
 _MOST_SAID: Final = 1 << 16
@@ -34,11 +34,11 @@ class CommandLine:
         try:
             self._words = shlex.split(line)
         except ValueError as error:
-            raise KeyctlError(Code.USAGE, f"{option}: '{line}' cannot be split into words: {error}") from None
+            raise KeyctlError(Code.USAGE, f"{option}: the command cannot be split into words: {error}") from None
         if not self._words:
             raise KeyctlError(Code.USAGE, f"{option} needs a command", f"For example: {option} 'gh secret set KEY'")
         # The rest of the line stays out of logs: it may hold passwords.
-        self.name = f"{option.lstrip('-')} {os.path.basename(self._words[0])}"
+        self.name = f"{option.lstrip('-')} {spelled(os.path.basename(self._words[0]))}"
         self.limit = limit
         self._tell = tell
 
@@ -52,32 +52,30 @@ class CommandLine:
 
         Raises `CommandFailedError` when it ends with anything but 0, `NoAnswerError` when it does not end.
         """
-        environment = {**os.environ, **told}
+        # As bytes: a name that this locale cannot spell is no reason to fail.
+        environment = {**os.environb, **{name.encode(): value.encode() for name, value in told.items()}}
         try:
-            # In a session of its own: Ctrl-C is ours to handle, and what it started can be ended with it.
-            process = subprocess.Popen(  # noqa: S603  # the admin's own command, and no shell
-                self._words,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                start_new_session=True,
-            )
+            with _holding(f"{raw.reveal()}\n".encode("ascii")) as stdin:
+                # In a session of its own: Ctrl-C is ours to handle, and what it started can be ended with it.
+                process = subprocess.Popen(  # noqa: S603  # the admin's own command, and no shell
+                    self._words,
+                    stdin=stdin,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    env=environment,
+                    start_new_session=True,
+                )
         except OSError as error:
             raise CommandFailedError(self.name, f"cannot be started: {error.strerror}") from error
-        assert process.stdin is not None  # noqa: S101  # for the types
         assert process.stdout is not None  # noqa: S101  # for the types
         output, said = _Said(process.stdout), ""
         try:
-            # Far less than a pipe takes in, so that this never waits for the reader.
-            with suppress(BrokenPipeError), process.stdin:
-                process.stdin.write(f"{raw.reveal()}\n".encode("ascii"))
             status = process.wait(self.limit)
         except subprocess.TimeoutExpired:
             raise NoAnswerError(self.name, f"did not end within {self.limit:g} seconds") from None
         finally:
             end(process)
-            said = redact(output.text().replace(raw.reveal(), f"[redacted {raw.id}]")).strip()
+            said = output.without(raw)
             if said:
                 self._tell(said)
         if status != 0:
@@ -144,20 +142,44 @@ class Command:
         return self._said_no
 
 
+@contextmanager
+def _holding(content: bytes) -> Iterator[int]:
+    """The reading end of a pipe that holds `content`, far less than a pipe takes in, and then ends.
+
+    Filled before anybody reads: were we killed between starting a command and writing to it, it would find its
+    standard input empty, and many a command would store that in place of the key it has.
+    """
+    reader, writer = os.pipe()
+    try:
+        try:
+            os.write(writer, content)
+        finally:
+            os.close(writer)
+        yield reader
+    finally:
+        os.close(reader)
+
+
 class _Said:
-    """The beginning of what a command says, read by a thread so that a full pipe cannot stop it."""
+    """The end of what a command says, read by a thread so that a full pipe cannot stop it."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
         self._kept = bytearray()
+        self._cut = False
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
-    def text(self) -> str:
+    def without(self, raw: RawKey) -> str:
+        """What was said so far, with raw keys redacted."""
         self._thread.join(_LAST_WORDS)
-        return bytes(self._kept).decode("utf-8", "replace")
+        text = redact(bytes(self._kept).decode("utf-8", "replace").replace(raw.reveal(), f"[redacted {raw.id}]"))
+        # The cut may have left the end of a raw key, which nothing would recognise.
+        return (text[LONGEST:] if self._cut else text).strip()
 
     def _read(self) -> None:
         with suppress(OSError, ValueError), self._stream:
             while piece := os.read(self._stream.fileno(), 1 << 14):
-                self._kept += piece[: _MOST_SAID - len(self._kept)]
+                self._kept += piece
+                self._cut = self._cut or len(self._kept) > _MOST_SAID
+                del self._kept[:-_MOST_SAID]

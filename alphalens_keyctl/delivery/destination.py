@@ -51,6 +51,12 @@ def failed(name: str, problem: str, hint: str = "") -> KeyctlError:
     return KeyctlError(Code.DELIVERY_FAILED, f"{name}: {problem}", hint)
 
 
+def spelled(text: str) -> str:
+    """A path or a word as the operating system has it, with bytes that are no characters spelled out: it is
+    recorded where only characters can be."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def raw_key_in(content: str | bytes | None) -> RawKey | None:
     """The raw key that `content` consists of, with or without an end of line, or None."""
     if content is None:

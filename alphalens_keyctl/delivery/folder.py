@@ -52,21 +52,21 @@ class Spot:
             raise failed(self._name, "it is larger than a mebibyte, so it is left alone")
         return Found(content, stat.S_IMODE(about.st_mode), about.st_uid, about.st_gid)
 
-    def stage(self, content: bytes, like: Found | None) -> None:
+    def stage(self, content: bytes, like: Found | None, *, exactly: bool = False) -> None:
         """Write `content` beside the place, synced, readable to its owner alone from the first byte.
 
         Where a file is replaced, its group keeps the rights it had: a service that may no longer read its key
-        has lost it. All others have none.
+        has lost it. All others have none, unless what is put back is to be `exactly` as it was.
         """
+        mode = 0o600 if like is None else like.mode if exactly else 0o600 | like.mode & 0o070
         with self._folder() as folder:
             with suppress(FileNotFoundError):
                 os.unlink(self._aside, dir_fd=folder)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             with open(os.open(self._aside, flags, 0o600, dir_fd=folder), "wb") as file:
-                if like is not None:
-                    if (like.uid, like.gid) != (os.geteuid(), os.getegid()):
-                        os.fchown(file.fileno(), like.uid, like.gid)
-                    os.fchmod(file.fileno(), 0o600 | like.mode & 0o070)
+                if like is not None and (like.uid, like.gid) != (os.geteuid(), os.getegid()):
+                    os.fchown(file.fileno(), like.uid, like.gid)
+                os.fchmod(file.fileno(), mode)
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())

@@ -5,6 +5,7 @@ whose bus is silent never answers, and only a process can be ended for certain.
 """
 
 import json
+import os
 import sys
 from typing import Any, Final
 
@@ -24,13 +25,17 @@ class RefusedError(Exception):
 def main() -> int:
     """Answer one request: {"do": "read" | "store" | "remove", "service", "user", "secret"}."""
     request = json.loads(sys.stdin.buffer.read())
+    # Whatever a backend prints is no answer.
+    stdout = os.dup(1)
+    os.dup2(2, 1)
     try:
         answer = {"secret": _do(_usable_backend(), **request)}
     except RefusedError as error:
         answer = {"refused": str(error)}
     except Exception as error:  # noqa: BLE001  # whatever a backend raises is its way of saying no
         answer = {"failed": f"{type(error).__name__}: {error}"}
-    sys.stdout.write(json.dumps(answer))
+    with open(stdout, "w", encoding="ascii") as answers:
+        answers.write(json.dumps(answer))
     return 0
 
 

@@ -128,6 +128,8 @@ def verification(answer: Verification, now: datetime) -> str:
     if answer.allowed and key is not None:
         until = min((m for m in (key.expires_at, key.retires_at) if m is not None), default=None)
         return f"Opens: {called}, {'without end' if until is None else f'until {rfc3339(until)}'}."
+    if answer.reason is Reason.UNAVAILABLE and key is None:
+        return "Refused: nobody could be asked about it."
     if answer.reason in _REFUSALS or key is None:
         return f"Refused: {_REFUSALS[answer.reason]}."
     since = {

@@ -8,7 +8,8 @@ import threading
 import time
 from contextlib import suppress
 from itertools import count
-from typing import TYPE_CHECKING, Final
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Final
 
 from alphalens_keyctl.database import Database, Limits, postgresql
 from alphalens_keyctl.database.address import PostgreSQLAddress
@@ -18,9 +19,9 @@ from alphalens_keyctl.verification.listener import Listener
 from alphalens_keyctl.verification.source import COLUMNS, Sighting, record_of
 
 if TYPE_CHECKING:
-    from alphalens_keyctl.database.postgresql import Driver
+    from psycopg import Cursor
 
-_SELECT: Final = f"SELECT {COLUMNS['postgresql']} FROM api_key WHERE id = %s"  # noqa: S608  # our own constants
+_SELECT: Final = f"SELECT {COLUMNS['postgresql']} FROM api_key WHERE id = %s".encode()  # noqa: S608  # our own constants
 # Looks at the database are rare once the keys are known; more connections would only be a burden to the server.
 _MOST_CONNECTIONS: Final = 4
 # Inherited by a forked child. Closing them there would end the parent's sessions.
@@ -42,8 +43,12 @@ class PostgreSQLSource:
         self._begin()
 
     def _begin(self) -> None:
-        self._idle: list[Driver] = []
-        self._slots = threading.BoundedSemaphore(_MOST_CONNECTIONS)
+        # A connection is kept as its one cursor, which remembers how each column is read.
+        self._idle: list[Cursor[Any]] = []
+        # One for each connection that nobody uses. A semaphore would do; its acquire costs ten times as much.
+        self._free: SimpleQueue[None] = SimpleQueue()
+        for _ in range(_MOST_CONNECTIONS):
+            self._free.put(None)
         self._starting = threading.Lock()
         self._listener: Listener | None = None
         self._told_until = 0.0
@@ -56,12 +61,15 @@ class PostgreSQLSource:
     def fetch(self, key_id: str) -> Sighting:
         if self._listener is None:
             self._start()
-        if not self._slots.acquire(timeout=self._limits.query_timeout):
-            raise KeyctlError(Code.DATABASE_BUSY, "the database did not answer in time")
+        free = self._free
+        try:
+            free.get(timeout=self._limits.query_timeout)
+        except Empty:
+            raise KeyctlError(Code.DATABASE_BUSY, "the database did not answer in time") from None
         try:
             return self._read(key_id)
         finally:
-            self._slots.release()
+            free.put(None)
 
     def before_fork(self) -> None:
         pass
@@ -78,7 +86,7 @@ class PostgreSQLSource:
             self._listener.stop()
         while self._idle:
             with suppress(IndexError):
-                self._idle.pop().close()
+                self._idle.pop().connection.close()
 
     def changed(self) -> None:
         """Something may have changed: nothing that was read before holds any more."""
@@ -101,36 +109,39 @@ class PostgreSQLSource:
 
         deadline = time.monotonic() + self._limits.query_timeout
         while True:
-            connection, fresh = self._take()
+            cursor, fresh = self._take()
             generation, read_at = self._generation, time.monotonic()
             try:
-                # In binary form neither the session's time zone nor its date style plays a part.
-                row = connection.execute(_SELECT, (key_id,), binary=True).fetchone()
+                row = cursor.execute(_SELECT, (key_id,)).fetchone()
                 record = record_of(row) if row else None
             except psycopg.OperationalError as error:
                 with suppress(psycopg.Error):
-                    connection.close()
+                    cursor.connection.close()
                 if fresh or time.monotonic() >= deadline:
                     raise explain(error, self._address) from error
                 # It had died while nobody used it, and the others have too.
                 self._forget_idle()
                 continue
             except (psycopg.Error, TypeError, ValueError) as error:
-                connection.close()
+                cursor.connection.close()
                 raise explain(error, self._address) from error
             if self._closed:
-                connection.close()
+                cursor.connection.close()
             else:
-                self._idle.append(connection)
+                self._idle.append(cursor)
             return Sighting(record, generation, read_at)
 
-    def _take(self) -> "tuple[Driver, bool]":
-        import psycopg
-
+    def _take(self) -> "tuple[Cursor[Any], bool]":
         if self._closed:
             raise KeyctlError(Code.DATABASE_UNREACHABLE, "the verifier is closed")
-        with suppress(IndexError):
+        try:
             return self._idle.pop(), False
+        except IndexError:
+            return self._connected(), True
+
+    def _connected(self) -> "Cursor[Any]":
+        import psycopg
+
         try:
             connection = self._dial()
             connection.autocommit = True
@@ -138,9 +149,10 @@ class PostgreSQLSource:
             connection.prepare_threshold = None if postgresql.is_pooled(connection) else 0
         except psycopg.Error as error:
             raise explain(error, self._address) from error
-        return connection, True
+        # In binary form neither the session's time zone nor its date style plays a part.
+        return connection.cursor(binary=True)
 
     def _forget_idle(self) -> None:
         while self._idle:
             with suppress(IndexError):
-                self._idle.pop().close()
+                self._idle.pop().connection.close()

@@ -97,8 +97,8 @@ class Recorder:
 
     def accept(self, use: Accepted) -> bool:
         """Take a use in. False when it cannot be kept: then the verification has to be refused."""
-        waiting = len(self._accepted) + self._in_flight
-        if waiting >= self._most:
+        waiting = len(self._accepted)
+        if waiting + self._in_flight >= self._most:
             return self._overflow()
         self._accepted.append(use)
         if not self._awake:
@@ -134,8 +134,13 @@ class Recorder:
             trouble = KeyctlError(Code.DATABASE_BUSY, "the uses could not be written in time")
         if trouble is not None:
             if last:
-                lost = len(self._accepted), len(self._refused)
-                _log.error("%d uses and %d kinds of attempts are lost with this process: %s", *lost, trouble.message)
+                kinds = len(self._refused) + (len(self._doubtful.refused) if self._doubtful else 0)
+                _log.error(
+                    "%d uses and %d kinds of attempts are lost with this process: %s",
+                    self._held,
+                    kinds,
+                    trouble.message,
+                )
             raise trouble
 
     def before_fork(self) -> None:
@@ -156,6 +161,11 @@ class Recorder:
             self._drop()
             return True
         return False
+
+    @property
+    def _held(self) -> int:
+        """How many uses are not known to be in the database."""
+        return len(self._accepted) + self._in_flight
 
     def _drop(self) -> None:
         with self._counting:
@@ -208,35 +218,44 @@ class Recorder:
         return []
 
     def _write_all(self, *, patient: bool) -> KeyctlError | None:
+        """Write what there is now, not what comes meanwhile: under load there would be no end to that, and a
+        commit for every few uses, each of which has every key looked up anew on SQLite."""
         deadline = time.monotonic() + _FLUSH_LIMIT / 2
+        left = len(self._accepted) + self._in_flight
         while self._accepted or self._attempted or self._refused or self._doubtful:
             began = time.monotonic()
             try:
                 with self._writing:
-                    waiting = self._write_batch()
+                    written, waiting = self._write_batch()
                     alone = self._database is not None and self._database.one_writer
             except KeyctlError as error:
-                _log.warning("uses are held, %d so far: %s", len(self._accepted), error.message)
+                _log.warning("uses are held, %d so far: %s", self._held, error.message)
                 return error
             except Exception as error:  # noqa: BLE001  # a thread that dies would take every use with it
-                _log.exception("uses are held, %d so far", len(self._accepted))
+                _log.exception("uses are held, %d so far", self._held)
                 return KeyctlError(Code.INTERNAL, f"uses cannot be written: {type(error).__name__}")
+            left -= written
             if waiting:
                 if not patient or time.monotonic() > deadline:
                     return KeyctlError(Code.DATABASE_BUSY, "another transaction holds a key that was used")
                 time.sleep(0.02)
-            elif alone and self._accepted and not patient:
+                continue
+            if alone and self._accepted and not patient:
                 # SQLite lets waiting writers in by chance alone: without a gap as long as what was held, an
                 # admin could not revoke a key while it is used a lot. A flush has a limit and takes none.
                 time.sleep(time.monotonic() - began)
+            if left <= 0:
+                break
         return None
 
-    def _write_batch(self) -> bool:
-        """Write one batch; returns whether uses have to wait. What is not written is put back."""
+    def _write_batch(self) -> tuple[int, int]:
+        """Write one batch; returns how many uses were written, and how many have to wait. What is not written
+        is put back."""
         database = self._open()
         self._settle(database)
         accepted = self._taken()
         refused: dict[Kind, Refusals] = {}
+        waiting: list[Accepted] = []
         number: int | None = None
         try:
             refused = self._coalesced()
@@ -247,18 +266,22 @@ class Recorder:
             if number is None:
                 self._put_back(accepted, refused)
             else:
-                self._doubtful = _Doubtful(number, accepted, refused)
+                held = {use.key_id for use in waiting}
+                written = [use for use in accepted if use.key_id not in held]
+                self._doubtful = _Doubtful(number, written, refused)
+                self._put_back(waiting, {})
+                self._in_flight = len(written)
             self._close_database()
             raise
         self._put_back(waiting, {})
-        return bool(waiting)
+        return len(accepted) - len(waiting), len(waiting)
 
     def _settle(self, database: Database) -> None:
         """Find out what became of a batch whose commit was not answered: neither lost nor counted twice."""
         if self._doubtful is None:
             return
         with database.recording() as tx:
-            committed = usage_log.was_committed(tx, self._doubtful.number)
+            committed = usage_log.was_committed(tx, self._doubtful.number, self._doubtful.accepted)
         doubtful, self._doubtful = self._doubtful, None
         if committed:
             self._in_flight = 0

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, Protocol
 
+from alphalens_keyctl.keyformat import DIGEST_LENGTH
 from alphalens_keyctl.models import RETIRES_SQL, Key
 from alphalens_keyctl.verification.check import Record
 
@@ -45,20 +46,25 @@ class Source(Protocol):
 def record_of(row: tuple[Any, ...]) -> Record:
     """A row of `COLUMNS` → a record. Raises ValueError or TypeError for what no program of ours wrote."""
     *values, digest, scheme = row
+    for place in _TIMES:
+        if (stored := values[place]) is not None:
+            values[place] = _moment(stored)
+    values[_LABELS] = _labels(values[_LABELS])
     key = Key._make(values)
     if not (isinstance(key.id, str) and isinstance(key.name, str) and isinstance(key.status, str)):
         raise TypeError
-    times: dict[str, Any] = {name: _moment(getattr(key, name)) for name in _TIMES}
-    return Record(key._replace(labels=_labels(key.labels), **times), bytes(digest), scheme)
+    if not isinstance(digest, bytes | memoryview) or len(digest) != DIGEST_LENGTH:
+        raise ValueError
+    return Record(key, bytes(digest), scheme)
 
 
-_TIMES: Final = tuple(name for name in Key._fields if name.endswith("_at"))
+# By place: every column that is changed by name would be another copy of the record.
+_TIMES: Final = tuple(place for place, name in enumerate(Key._fields) if name.endswith("_at"))
+_LABELS: Final = Key._fields.index("labels")
 
 
-def _moment(stored: object) -> datetime | None:
+def _moment(stored: object) -> datetime:
     """PostgreSQL's time in whatever zone, or SQLite's text, which is UTC → UTC."""
-    if stored is None:
-        return None
     if isinstance(stored, datetime):
         return stored if stored.tzinfo is UTC else stored.astimezone(UTC)
     if not isinstance(stored, str):

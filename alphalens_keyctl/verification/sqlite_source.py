@@ -84,10 +84,14 @@ class SQLiteSource:
             self._notice(reader)
             generation, read_at = self._generation, time.monotonic()
             row = reader.connection.execute(_SELECT, (key_id,)).fetchone()
+            # Another thread may have found another file in the place of the one that was just read.
+            current = reader.identity == self._identity
         except sqlite3.Error as error:
             self._drop(reader)
             raise faults.explain(error, self._address) from error
         self._give_back(reader)
+        if not current:
+            return self.fetch(key_id)
         with faults.translated(self._address):
             return Sighting(record_of(row) if row else None, generation, read_at)
 

@@ -5,6 +5,7 @@ The only two things that recording can write are rows of `usage_event` and, forw
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -83,12 +84,20 @@ def transaction_number(tx: Recording) -> int | None:
     return tx.scalar(text("SELECT txid_current()")) if tx.dialect.name == "postgresql" else None
 
 
-def was_committed(tx: Recording, number: int) -> bool:
-    """Whether that transaction was committed. Raises `KeyctlError` (database_busy) while it still runs."""
+def was_committed(tx: Recording, number: int, accepted: Sequence[Accepted]) -> bool:
+    """Whether that transaction, which wrote these uses, was committed. Raises `KeyctlError` (database_busy) while
+    it still runs."""
+    # A server that crashes forgets the numbers it had not yet written to disk, and gives them out again.
+    if tx.scalar(text("SELECT txid_current()")) <= number:
+        return False
     fate = tx.scalar(text("SELECT txid_status(CAST(:number AS bigint))"), {"number": number})
     if fate == "in progress":
         raise KeyctlError(Code.DATABASE_BUSY, "an earlier batch of uses is still being committed")
-    return bool(fate == "committed")
+    if not accepted:
+        return bool(fate == "committed")
+    # The number may be another transaction's by now; the rows are nobody else's.
+    said = sorted({(_stored(use.at), use.key_id) for use in accepted})
+    return bool(tx.scalar(text(_ALL_THERE), {"rows": json.dumps(said)}))
 
 
 def _busy(tx: Recording, key_ids: set[str]) -> set[str]:
@@ -99,21 +108,13 @@ def _busy(tx: Recording, key_ids: set[str]) -> set[str]:
 
 
 def _write_accepted(tx: Recording, accepted: Sequence[Accepted]) -> None:
-    rows = [
-        (
-            _stored(use.at),
-            use.key_id,
-            tamed(use.client_ip, LONGEST_OTHER),
-            tamed(use.method, LONGEST_OTHER),
-            tamed(use.path, LONGEST_PATH),
-            tamed(use.user_agent, LONGEST_AGENT),
-        )
-        for use in accepted
-    ]
+    rows = []
     tallies: dict[str, tuple[int, str, str]] = {}
-    for at, key_id, *_ in rows:
-        times, last, first = tallies.get(key_id, (0, at, at))
-        tallies[key_id] = times + 1, max(last, at), min(first, at)
+    for at, key_id, client_ip, method, path, user_agent in accepted:
+        stored = _stored(at)
+        rows.append((stored, key_id, *_inert(client_ip, method, path, user_agent)))
+        times, last, first = tallies.get(key_id) or (0, stored, stored)
+        tallies[key_id] = times + 1, stored if stored > last else last, stored if stored < first else first
     statements = _ON[tx.dialect.name]
     # Documents rather than a row at a time: the database works through them while other threads verify. No
     # longer ones, because nobody else runs while one is written.
@@ -153,20 +154,41 @@ def _write_refused(tx: Recording, refused: Mapping[Kind, Refusals]) -> None:
 
 
 @lru_cache(maxsize=4096)
+def _inert(client_ip: object, method: object, path: object, user_agent: object) -> tuple[str | None, ...]:
+    return (
+        tamed(client_ip, LONGEST_OTHER),
+        tamed(method, LONGEST_OTHER),
+        tamed(path, LONGEST_PATH),
+        tamed(user_agent, LONGEST_AGENT),
+    )
+
+
 def tamed(text_: object, longest: int) -> str | None:
     """What a client sent as the log keeps it: inert, on one line, without raw keys (promises 1 and 12)."""
-    return None if text_ is None else tame(text_ if isinstance(text_, str) else str(text_), longest=longest)
+    if text_ is None:
+        return None
+    given = text_ if isinstance(text_, str) else str(text_)
+    if len(given) <= longest and _INERT.fullmatch(given):
+        return given
+    return _tame(given, longest)
+
+
+_tame: Final = lru_cache(maxsize=4096)(lambda given, longest: tame(given, longest=longest))
+# What `tame` leaves as it is, and nearly all that clients send: letters, digits and the signs that nothing acts on,
+# spaces between them. No underscore: without one there is no raw key.
+_INERT: Final = re.compile(r"""(?! )[A-Za-z0-9 !"#$%&'()*+,./:;<=>?@\[\]^{|}~-]*(?<! )""")
 
 
 def _stored(at: float) -> str:
     """A time as SQLite keeps it; PostgreSQL is told that it is UTC."""
     second = int(at // 1)
-    return f"{_second(second)}.{int((at - second) * 1_000_000):06d}"
+    return _second(second) % ((at - second) * 1_000_000)
 
 
 @lru_cache(maxsize=4)
 def _second(second: int) -> str:
-    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    """The times within a second, but for their microseconds."""
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%d %H:%M:%S.%%06d")
 
 
 class _Statements(NamedTuple):
@@ -231,3 +253,6 @@ _ON: Final = {
     ),
 }
 _LOCK_FREE: Final = "SELECT id FROM api_key WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED"
+_ALL_THERE: Final = """SELECT bool_and(EXISTS (SELECT 1 FROM usage_event WHERE outcome = 'ok'
+    AND key_id = entry ->> 1 AND at = CAST((entry ->> 0) || '+00' AS timestamptz)))
+    FROM jsonb_array_elements(CAST(:rows AS jsonb)) AS entry"""

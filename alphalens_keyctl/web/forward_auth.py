@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 ENVOY_PREFIX: Final = "/ext_authz/"
 LIVE_PATH: Final = "/healthz"
 READY_PATH: Final = "/readyz"
+_OUR_PATHS: Final = frozenset((LIVE_PATH, READY_PATH))
 # Seconds for which what the database said of itself is passed on.
 READY_FOR: Final = 1.0
 
@@ -51,6 +52,7 @@ class ForwardAuth:
         self._verifier = verifier
         self._proxies = TrustedProxies(trusted_proxies)
         self._threads = Threads()
+        self._lookups = _Lookups(verifier, self._threads)
         self._readiness = _Readiness(verifier, self._threads)
         self._access_log = access_log
 
@@ -63,21 +65,21 @@ class ForwardAuth:
         path: str = scope["path"]
         # A proxy that keeps the path of the request would take our health for leave to open its own /healthz.
         # One that says what it asks about is known by that.
-        if path in (LIVE_PATH, READY_PATH) and _ABOUT_ANOTHER.isdisjoint(headers):
+        if path in _OUR_PATHS and _ABOUT_ANOTHER.isdisjoint(headers):
             await self._say_how_we_are(path, send)
             return
         peer = asgi.peer(scope)
         client_ip = self._proxies.client(peer, asgi.text_of(headers.get(b"x-forwarded-for")))
         method, asked_path = _request_asked_about(scope, headers, trusted=self._proxies.vouch(peer))
-        answer = await asgi.verify(
-            self._verifier,
-            self._threads,
-            headers.get(b"api-key"),
-            client_ip=client_ip,
-            method=method,
-            path=asked_path,
-            user_agent=asgi.text_of(headers.get(b"user-agent")),
+        raw_key = headers.get(b"api-key")
+        user_agent = asgi.text_of(headers.get(b"user-agent"))
+        answer = self._verifier.verify_cached(
+            raw_key, client_ip=client_ip, method=method, path=asked_path, user_agent=user_agent
         )
+        if answer is None:
+            answer = await self._lookups.verify(
+                raw_key, client_ip=client_ip, method=method, path=asked_path, user_agent=user_agent
+            )
         if answer.allowed and answer.key is not None:
             await send(_yes(answer.key, for_envoy=path.startswith(ENVOY_PREFIX)))
             await send(_NO_BODY)
@@ -108,6 +110,32 @@ class ForwardAuth:
                 await send({"type": "lifespan.shutdown.complete"})
             self._threads.close()
             return
+
+
+class _Lookups:
+    """Keys that are being looked up: of many requests with one key, one asks the database and the others wait.
+
+    On SQLite every commit, of uses too, has each key looked up anew; a busy one would be asked for by every
+    request that is under way, and threads cost more than the look.
+    """
+
+    def __init__(self, verifier: "KeyVerifier", threads: Threads) -> None:
+        self._verifier = verifier
+        self._threads = threads
+        self._under_way: dict[bytes | None, asyncio.Event] = {}
+
+    async def verify(self, raw_key: bytes | None, **about: str | None) -> Verification:
+        first = self._under_way.get(raw_key)
+        if first is not None:
+            await first.wait()
+            # Asked for itself all the same: what the first one was told may hold no longer.
+            return await asgi.verify(self._verifier, self._threads, raw_key, **about)
+        done = self._under_way[raw_key] = asyncio.Event()
+        try:
+            return await asgi.verify(self._verifier, self._threads, raw_key, **about)
+        finally:
+            del self._under_way[raw_key]
+            done.set()
 
 
 class _Readiness:

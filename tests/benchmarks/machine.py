@@ -2,13 +2,17 @@
 
 import os
 import platform
+import re
 import shutil
 import sqlite3
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-_LIBRARIES = ("alphalens-keyctl", "typer", "click", "sqlmodel", "SQLAlchemy", "pydantic", "psycopg", "platformdirs")
+_LIBRARIES = (
+    "alphalens-keyctl", "typer", "click", "sqlmodel", "SQLAlchemy", "pydantic", "psycopg", "platformdirs",
+    "uvicorn", "uvloop", "httptools",
+)  # fmt: skip
 
 
 def described() -> list[str]:
@@ -22,6 +26,7 @@ def described() -> list[str]:
             f" (psql tool: {_said('psql', '--version')})"
         ),
         ", ".join(f"{name} {_version(name)}" for name in _LIBRARIES),
+        f"nginx {_said('nginx', '-v')}, wrk {_said('wrk', '-v')}",
     ]
 
 
@@ -45,11 +50,13 @@ def _postgresql() -> str:
 
 
 def _said(program: str, option: str) -> str:
-    path = shutil.which(program)
+    """The version that a program says; some say it on stderr, some with an exit status of 1."""
+    path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
     if path is None:
         return "not installed"
-    words = subprocess.run([path, option], capture_output=True, text=True, check=True).stdout.split()
-    return next((word for word in words if word[0].isdigit()), "unknown")
+    done = subprocess.run([path, option], capture_output=True, text=True, check=False)
+    found = re.search(r"\d+\.\d+\S*", done.stdout + done.stderr)
+    return found[0] if found else "unknown"
 
 
 def _version(library: str) -> str:
