@@ -17,8 +17,8 @@ from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli import standard_input
 from alphalens_keyctl.cli.arguments import CsvOption, JsonLinesOption, JsonOption, one_of, parse_key
 from alphalens_keyctl.cli.check import check
-from alphalens_keyctl.cli.rows import KeyFilter, limit_option, parse_period, since_option, until_option
 from alphalens_keyctl.cli.prune import prune
+from alphalens_keyctl.cli.rows import KeyFilter, limit_option, parse_period, since_option, until_option
 from alphalens_keyctl.cli.usage import usage
 from alphalens_keyctl.errors import Code, KeyctlError
 
