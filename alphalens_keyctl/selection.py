@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import RawKey, is_id, same_digest
@@ -134,6 +135,30 @@ def _contain_label(element: _Labelled, compiler: SQLCompiler, **how: Any) -> str
     return f"api_key.labels @> jsonb_build_object(CAST({name} AS text), CAST({value} AS text))"
 
 
+class unindexed(FunctionElement[Any]):  # noqa: N801  # reads as the functions of SQL do
+    """A column that SQLite shall not reach through an index. It keeps no statistics unless told to, so it takes a
+    status that nearly every key has for a rare one, and walks through all keys in their order rather than sort a few.
+    PostgreSQL knows better.
+    """
+
+    inherit_cache = True
+
+    def __init__(self, column: ColumnElement[Any]) -> None:
+        super().__init__(column)
+        self.type = column.type
+
+
+@compiles(unindexed)
+def _leave_as_it_is(element: unindexed, compiler: SQLCompiler, **how: Any) -> str:
+    return compiler.process(next(iter(element.clauses)), **how)
+
+
+@compiles(unindexed, "sqlite")
+def _keep_from_indexes(element: unindexed, compiler: SQLCompiler, **how: Any) -> str:
+    # https://www.sqlite.org/optoverview.html, "Disqualifying WHERE Clause Terms Using Unary +"
+    return f"+{compiler.process(next(iter(element.clauses)), **how)}"
+
+
 # Of which stored statuses the clock makes another.
 _STORED: Final = {
     Status.EXPIRED: frozenset({Status.ACTIVE, Status.SUSPENDED, Status.DELIVERING}),
@@ -185,7 +210,7 @@ def ids(
     now: datetime,
 ) -> list[str]:
     """The ids of the keys that match, of those in `among` where it is given, in that order."""
-    query = select(keys.c.id).where(_where(wanted, now)).order_by(keys.c.id).limit(limit)
+    query = select(keys.c.id).where(_where(wanted, now)).order_by(_in_order(keys.c.id, wanted)).limit(limit)
     if also is not None:
         query = query.where(also)
     if among is None:
@@ -379,16 +404,30 @@ def _query(
     columns: Sequence[ColumnElement[Any]], wanted: Selection, sort: Sort, limit: int | None, now: datetime
 ) -> Select[Any]:
     c = keys.c
-    order = {
-        Sort.CREATED: c.created_at.desc(),
+    by = {
+        Sort.CREATED: c.created_at,
         Sort.NAME: c.name_folded,
-        Sort.OWNER: c.owner.nulls_last(),
-        Sort.LAST_USED: c.last_used_at.desc().nulls_last(),
-        Sort.EXPIRES: c.expires_at.nulls_last(),
-        Sort.USES: c.use_count.desc(),
+        Sort.OWNER: c.owner,
+        Sort.LAST_USED: c.last_used_at,
+        Sort.EXPIRES: c.expires_at,
+        Sort.USES: c.use_count,
     }[sort]
+    order = _in_order(by, wanted)
+    if sort in (Sort.CREATED, Sort.LAST_USED, Sort.USES):
+        order = order.desc()
+    if by.nullable:
+        order = order.nulls_last()
     tie = c.id.desc() if sort is Sort.CREATED else c.id
     return select(*columns).where(_where(wanted, now)).order_by(order, tie).limit(limit)
+
+
+def _in_order(column: ColumnElement[Any], wanted: Selection) -> ColumnElement[Any]:
+    """What to order by: all keys stream out of the index in their order, a few are found first and then sorted."""
+    narrow = wanted._replace(final=False, without=(), statuses=() if _may_be_active(wanted) else wanted.statuses)
+    if column is keys.c.created_at:
+        # One index serves this filter and this order.
+        narrow = narrow._replace(older_than=None)
+    return column if narrow == Selection() else unindexed(column)
 
 
 def _where(wanted: Selection, now: datetime) -> ColumnElement[bool]:
@@ -407,11 +446,22 @@ def _where(wanted: Selection, now: datetime) -> ColumnElement[bool]:
 def _of_status(wanted: Selection, now: datetime) -> Iterator[ColumnElement[bool]]:
     if wanted.statuses:
         # What the clock adds no index knows; what it can come from, the index of the stored status does.
-        stored = {status for asked in wanted.statuses for status in _STORED.get(asked, {asked})}
-        yield keys.c.status.in_(sorted(stored))
+        status = unindexed(keys.c.status) if _may_be_active(wanted) else keys.c.status
+        yield status.in_(sorted(_stored(wanted)))
+        if set(wanted.statuses) == {Status.EXPIRED}:
+            yield keys.c.expires_at <= now
         yield status_at(now).in_([status.value for status in wanted.statuses])
     elif not wanted.final:
         yield status_at(now).not_in([status.value for status in _FINAL])
+
+
+def _stored(wanted: Selection) -> set[Status]:
+    return {status for asked in wanted.statuses for status in _STORED.get(asked, {asked})}
+
+
+def _may_be_active(wanted: Selection) -> bool:
+    """Whether nearly every key may have one of the statuses, as the table knows them."""
+    return Status.ACTIVE in _stored(wanted)
 
 
 def _of_times(wanted: Selection, now: datetime) -> Iterator[ColumnElement[bool]]:

@@ -8,24 +8,14 @@ import typer
 from alphalens_keyctl import text
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.arguments import JsonOption
-from alphalens_keyctl.cli.destinations import (
-    ENV_VARIABLE,
-    PIPE_LIMIT,
-    EnvFileOption,
-    EnvVarOption,
-    KeyFileOption,
-    KeyringOption,
-    NoPrintOption,
-    PipeTimeoutOption,
-    PipeToOption,
-    handover,
-    show_once,
-)
+from alphalens_keyctl.cli.destinations import Destinations, show_once
+from alphalens_keyctl.cli.option_groups import with_groups
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import RawKey
 from alphalens_keyctl.moments import parse_expiry
 
 
+@with_groups(destinations=Destinations)
 def create(
     ctx: typer.Context,
     name: Annotated[
@@ -59,13 +49,8 @@ def create(
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="With --from: check the file alone.")] = False,
-    keyring: KeyringOption = False,
-    key_file: KeyFileOption = None,
-    env_file: EnvFileOption = None,
-    env_var: EnvVarOption = ENV_VARIABLE,
-    pipe_to: PipeToOption = None,
-    pipe_timeout: PipeTimeoutOption = PIPE_LIMIT,
-    no_print: NoPrintOption = False,
+    *,
+    destinations: Destinations,
     json: JsonOption = False,
 ) -> None:
     """Create a key and show it once.
@@ -75,7 +60,7 @@ def create(
     """
     run = runs.of(ctx)
     if from_ is not None:
-        others = (name, owner, purpose, label, if_missing or None, keyring or None, key_file, env_file, json or None)
+        others = (name, owner, purpose, label, if_missing or None, json or None)
         if any(each is not None for each in others) or expires != "never":
             raise KeyctlError(
                 Code.USAGE,
@@ -84,7 +69,7 @@ def create(
             )
         from alphalens_keyctl.cli import intake
 
-        intake.create_from(run, from_, pipe_to=pipe_to, pipe_timeout=pipe_timeout, no_print=no_print, dry_run=dry_run)
+        intake.create_from(run, from_, destinations, dry_run=dry_run)
         return
     if name is None or dry_run:
         raise KeyctlError(Code.USAGE, "create needs a NAME" if name is None else "--dry-run is for --from", "Give one.")
@@ -101,16 +86,7 @@ def create(
         expires_at=parse_expiry(expires, now=run.act.at),
     )
 
-    places = handover(
-        run,
-        keyring=keyring,
-        key_files=key_file,
-        env_files=env_file,
-        env_var=env_var,
-        pipe_to=pipe_to,
-        pipe_timeout=pipe_timeout,
-        no_print=no_print,
-    )
+    places = destinations.handover(run)
 
     def show(created: issuance.Created, raw: RawKey) -> list[str]:
         def panel() -> str:
@@ -118,7 +94,7 @@ def create(
 
             return panels.created(created, raw, now=run.act.at, screen=run.screen())
 
-        if no_print:
+        if destinations.no_print:
             return []
         return show_once(
             run, raw, json=json, document=lambda shown: documents.created_object(created, shown=shown), panel=panel
@@ -128,9 +104,9 @@ def create(
         result = issuance.create(
             database, draft, run.act, places, show, prefix=run.settings.key_prefix, if_missing=if_missing
         )
-    if json and (result.raw is None or no_print):
+    if json and (result.raw is None or destinations.no_print):
         runs.report(documents.json_document(documents.created_object(result, shown=None)))
-    elif not json and (result.raw is None or no_print or stdout.name() != "terminal"):
+    elif not json and (result.raw is None or destinations.no_print or stdout.name() != "terminal"):
         done = "Created key" if result.raw else "Nothing to do: there is a key"
         ended = ", but it has expired: rotate it" if result.key.status == "expired" else ""
         run.note(f"{done} '{result.key.name}' with id {result.key.id}{ended}.")

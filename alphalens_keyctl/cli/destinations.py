@@ -1,6 +1,7 @@
 """The options that say where a new raw key goes: what `create` and `rotate` share."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -18,56 +19,57 @@ if TYPE_CHECKING:
 ENV_VARIABLE: Final = "ALPHALENS_API_KEY"
 PIPE_LIMIT: Final = 60.0  # seconds; issue 4
 
-KeyringOption = Annotated[bool, typer.Option("--keyring", help="Keep the raw key in the system's keyring.")]
-KeyFileOption = Annotated[
-    list[Path] | None,
-    typer.Option("--key-file", metavar="PATH", show_default=False, help="Write the raw key to this file, mode 0600."),
-]
-EnvFileOption = Annotated[
-    list[Path] | None,
-    typer.Option("--env-file", metavar="PATH", show_default=False, help="Set a variable in this file."),
-]
-EnvVarOption = Annotated[str, typer.Option("--env-var", metavar="NAME", help="The variable that --env-file sets.")]
-PipeToOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--pipe-to", metavar="CMD", show_default=False, help="Run this with the raw key on its stdin, without a shell."
-    ),
-]
-PipeTimeoutOption = Annotated[
-    float,
-    typer.Option("--pipe-timeout", metavar="SECONDS", min=0.1, max=3600, help="How long a command may take."),
-]
-NoPrintOption = Annotated[bool, typer.Option("--no-print", help="Do not write the raw key to stdout.")]
 
+@dataclass(frozen=True)
+class Destinations:
+    """Where a new raw key goes, besides stdout or instead of it."""
 
-def handover(
-    run: Run,
-    *,
-    keyring: bool,
-    key_files: Sequence[Path] | None,
-    env_files: Sequence[Path] | None,
-    env_var: str,
-    pipe_to: Sequence[str] | None,
-    pipe_timeout: float,
-    no_print: bool,
-) -> "Handover":
-    """Every destination but stdout. Raises `KeyctlError` (usage)."""
-    from alphalens_keyctl.delivery.handover import Handover
+    keyring: Annotated[bool, typer.Option("--keyring", help="Keep the raw key in the system's keyring.")] = False
+    key_file: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--key-file", metavar="PATH", show_default=False, help="Write the raw key to this file, mode 0600."
+        ),
+    ] = None
+    env_file: Annotated[
+        list[Path] | None,
+        typer.Option("--env-file", metavar="PATH", show_default=False, help="Set a variable in this file."),
+    ] = None
+    env_var: Annotated[str, typer.Option("--env-var", metavar="NAME", help="The variable that --env-file sets.")] = (
+        ENV_VARIABLE
+    )
+    pipe_to: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pipe-to",
+            metavar="CMD",
+            show_default=False,
+            help="Run this with the raw key on its stdin, without a shell.",
+        ),
+    ] = None
+    pipe_timeout: Annotated[
+        float,
+        typer.Option("--pipe-timeout", metavar="SECONDS", min=0.1, max=3600, help="How long a command may take."),
+    ] = PIPE_LIMIT
+    no_print: Annotated[bool, typer.Option("--no-print", help="Do not write the raw key to stdout.")] = False
 
-    # Commands first: what a place was handed that cannot give it back must come before what can.
-    destinations: list[Destination] = [
-        *_commands(run, pipe_to or (), pipe_timeout),
-        *_keyring(keyring),
-        *_files(key_files or (), env_files or (), env_var),
-    ]
-    if no_print and not destinations:
-        raise KeyctlError(
-            Code.USAGE,
-            "--no-print leaves the raw key nowhere to go",
-            "Add --keyring, --key-file, --env-file or --pipe-to.",
-        )
-    return Handover(destinations)
+    def handover(self, run: Run) -> "Handover":
+        """Every destination but stdout. Raises `KeyctlError` (usage)."""
+        from alphalens_keyctl.delivery.handover import Handover
+
+        # Commands first: what a place was handed that cannot give it back must come before what can.
+        destinations: list[Destination] = [
+            *_commands(run, self.pipe_to or (), self.pipe_timeout),
+            *_keyring(self.keyring),
+            *_files(self.key_file or (), self.env_file or (), self.env_var),
+        ]
+        if self.no_print and not destinations:
+            raise KeyctlError(
+                Code.USAGE,
+                "--no-print leaves the raw key nowhere to go",
+                "Add --keyring, --key-file, --env-file or --pipe-to.",
+            )
+        return Handover(destinations)
 
 
 def command_line(run: Run, line: str, option: str, timeout: float) -> "CommandLine":

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from alphalens_keyctl import drafts, intake
-from alphalens_keyctl.cli.destinations import command_line
+from alphalens_keyctl.cli.destinations import Destinations, command_line
 from alphalens_keyctl.cli.run import Run
 from alphalens_keyctl.delivery import stdout
 from alphalens_keyctl.delivery.destination import about
@@ -16,16 +16,13 @@ from alphalens_keyctl.output import documents
 from alphalens_keyctl.output.words import counted
 
 
-def create_from(
-    run: Run, path: Path, *, pipe_to: Sequence[str] | None, pipe_timeout: float, no_print: bool, dry_run: bool
-) -> None:
+def create_from(run: Run, path: Path, given: Destinations, *, dry_run: bool) -> None:
     """Create a key for each line of the file; their raw keys go to stdout as JSON Lines, or to a command each."""
-    if no_print and not pipe_to:
-        raise KeyctlError(Code.USAGE, "--no-print leaves the raw keys nowhere to go", "Add --pipe-to.")
-    if pipe_to and len(pipe_to) > 1:
-        raise KeyctlError(Code.USAGE, "--from takes one --pipe-to", "Let one command do both.")
+    if given.keyring or given.key_file or given.env_file or len(given.pipe_to or ()) > 1:
+        raise KeyctlError(Code.USAGE, "--from hands the keys to one --pipe-to, or to stdout", "Let one command do all.")
+    given.handover(run)  # refuses what is wrong with them before anything is read
     lines = drafts.parse(_read(path), now=run.act.at)
-    handout = _handout(run, pipe_to[0], pipe_timeout) if pipe_to else intake.Handout(show=_show(run))
+    handout = _handout(run, given.pipe_to[0], given.pipe_timeout) if given.pipe_to else intake.Handout(show=_show(run))
     with run.database() as database:
         if dry_run:
             intake.refuse_taken(database, lines, run.act)

@@ -6,13 +6,14 @@ import typer
 
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.arguments import CsvOption, JsonLinesOption, JsonOption, one_of
+from alphalens_keyctl.cli.option_groups import with_groups
 from alphalens_keyctl.cli.rows import limit_option
-from alphalens_keyctl.cli.which_keys import Filters, choosing_keys
+from alphalens_keyctl.cli.which_keys import Filters
 
 TERMINAL_LIMIT = 100
 
 
-@choosing_keys
+@with_groups(filters=Filters)
 def list_keys(
     ctx: typer.Context,
     all_: Annotated[bool, typer.Option("--all", help="Revoked and retired keys too.")] = False,

@@ -6,16 +6,9 @@ import typer
 
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.arguments import JsonOption
-from alphalens_keyctl.cli.switch_options import (
-    DryRunOption,
-    InUseOption,
-    KeysArgument,
-    MaxOption,
-    ReasonOption,
-    YesOption,
-    asked,
-)
-from alphalens_keyctl.cli.which_keys import Filters, choosing_keys
+from alphalens_keyctl.cli.option_groups import with_groups
+from alphalens_keyctl.cli.switch_options import Guards, KeysArgument, asked
+from alphalens_keyctl.cli.which_keys import Filters
 from alphalens_keyctl.errors import KeyctlError
 
 if TYPE_CHECKING:
@@ -23,30 +16,26 @@ if TYPE_CHECKING:
     from alphalens_keyctl.switching import Switched
 
 
-@choosing_keys
+@with_groups(filters=Filters, guards=Guards)
 def revoke(
     ctx: typer.Context,
     keys: KeysArgument = None,
-    reason: ReasonOption = None,
-    dry_run: DryRunOption = False,
-    yes: YesOption = False,
-    most: MaxOption = None,
-    in_use: InUseOption = False,
     keyring: Annotated[bool, typer.Option("--keyring", help="Remove the keys from the system's keyring too.")] = False,
     json: JsonOption = False,
     *,
     filters: Filters,
+    guards: Guards,
 ) -> None:
     """Revoke keys: they open nothing from now on, and nothing brings them back.
 
     All of them or, where one cannot be found, none. Revoking a revoked key is fine.
     """
     run = runs.of(ctx)
-    request = asked(keys, filters, reason=reason, dry_run=dry_run, yes=yes, most=most, in_use=in_use, json=json)
+    request = asked(keys, filters, guards, json=json)
     from alphalens_keyctl.cli import switching
 
     done = switching.switch_keys(run, switching.REVOKE, request)
-    if keyring and not dry_run:
+    if keyring and not guards.dry_run:
         _forget(run, done)
 
 

@@ -8,40 +8,28 @@ import typer
 
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.arguments import JsonLinesOption, JsonOption, complete_key, parse_key
-from alphalens_keyctl.cli.destinations import (
-    ENV_VARIABLE,
-    PIPE_LIMIT,
-    EnvFileOption,
-    EnvVarOption,
-    KeyFileOption,
-    KeyringOption,
-    NoPrintOption,
-    PipeTimeoutOption,
-    PipeToOption,
-    command_line,
-    handover,
-)
-from alphalens_keyctl.cli.which_keys import Filters, choosing_keys
+from alphalens_keyctl.cli.destinations import Destinations, command_line
+from alphalens_keyctl.cli.option_groups import with_groups
+from alphalens_keyctl.cli.which_keys import Filters
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import RawKey
 from alphalens_keyctl.moments import parse_expiry, parse_span
 
 if TYPE_CHECKING:
     from alphalens_keyctl.cli.run import Run
-    from alphalens_keyctl.delivery.handover import Handover
     from alphalens_keyctl.issuance import RotationPlan
     from alphalens_keyctl.models import Key
 
 DEADLINE = "30d"
 
 
-@choosing_keys
+@with_groups(filters=Filters, destinations=Destinations)
 def rotate(
     ctx: typer.Context,
     keys: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="KEY...",
+            metavar="KEY",
             autocompletion=complete_key,
             show_default=False,
             help="Names, ids, starts of ids of 6 or more characters, or - for a raw key on stdin.",
@@ -91,17 +79,11 @@ def rotate(
     abort: Annotated[
         bool, typer.Option("--abort", help="Take an unused new key back; the old one is current again.")
     ] = False,
-    keyring: KeyringOption = False,
-    key_file: KeyFileOption = None,
-    env_file: EnvFileOption = None,
-    env_var: EnvVarOption = ENV_VARIABLE,
-    pipe_to: PipeToOption = None,
-    pipe_timeout: PipeTimeoutOption = PIPE_LIMIT,
-    no_print: NoPrintOption = False,
     json: JsonOption = False,
     jsonl: JsonLinesOption = False,
     *,
     filters: Filters,
+    destinations: Destinations,
 ) -> None:
     """Replace a key by a successor of the same name, owner, purpose and labels.
 
@@ -118,27 +100,15 @@ def rotate(
         return
     plan = _plan(run, grace, until_used, deadline, expires, if_older_than, if_expiring_within)
     if check is not None:
-        plan = plan._replace(check=_check(run, check, pipe_timeout))
-    output = rotation.Output(json=json, jsonl=jsonl, no_print=no_print)
-
-    def places() -> "Handover":
-        return handover(
-            run,
-            keyring=keyring,
-            key_files=key_file,
-            env_files=env_file,
-            env_var=env_var,
-            pipe_to=pipe_to,
-            pipe_timeout=pipe_timeout,
-            no_print=no_print,
-        )
+        plan = plan._replace(check=_check(run, check, destinations.pipe_timeout))
+    output = rotation.Output(json=json, jsonl=jsonl, no_print=destinations.no_print)
 
     if len(references) == 1 and not filters.given and not jsonl:
-        rotation.rotate_one(run, references[0], plan, places(), output)
+        rotation.rotate_one(run, references[0], plan, destinations.handover(run), output)
         return
-    if key_file or env_file:
+    if destinations.key_file or destinations.env_file:
         raise KeyctlError(Code.USAGE, "several keys do not fit into one file", "Use --pipe-to, --keyring or --jsonl.")
-    rotation.rotate_each(run, references, filters, plan, places, output)
+    rotation.rotate_each(run, references, filters, plan, lambda: destinations.handover(run), output)
 
 
 def _plan(

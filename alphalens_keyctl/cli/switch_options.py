@@ -1,6 +1,7 @@
 """The options that `revoke`, `suspend` and `resume` share, and what they come to."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Final, NamedTuple
 
 import typer
@@ -16,31 +17,37 @@ MOST_BY_FILTER: Final = 100
 KeysArgument = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="KEY...",
+        metavar="KEY",
         autocompletion=complete_key,
         show_default=False,
         help="Names, ids, starts of ids of 6 or more characters, or - for a raw key on stdin.",
     ),
 ]
-ReasonOption = Annotated[
-    str | None, typer.Option("--reason", metavar="TEXT", help="Why, for the log.", show_default=False)
-]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-MaxOption = Annotated[
-    int | None,
-    typer.Option(
-        "--max",
-        metavar="N",
-        min=1,
-        max=MOST_ROWS,
-        show_default=False,
-        help=f"Refuse when filters select more keys. Default: {MOST_BY_FILTER}.",
-    ),
-]
-InUseOption = Annotated[
-    bool, typer.Option("--in-use", help="Also keys that filters select and that were used within the last hour.")
-]
+
+
+@dataclass(frozen=True)
+class Guards:
+    """What stands between a slip of the pen and a thousand keys."""
+
+    reason: Annotated[
+        str | None, typer.Option("--reason", metavar="TEXT", help="Why, for the log.", show_default=False)
+    ] = None
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")] = False
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False
+    most: Annotated[
+        int | None,
+        typer.Option(
+            "--max",
+            metavar="N",
+            min=1,
+            max=MOST_ROWS,
+            show_default=False,
+            help=f"Refuse when filters select more keys. Default: {MOST_BY_FILTER}.",
+        ),
+    ] = None
+    in_use: Annotated[
+        bool, typer.Option("--in-use", help="Also keys that filters select and that were used within the last hour.")
+    ] = False
 
 
 class Asked(NamedTuple):
@@ -56,17 +63,10 @@ class Asked(NamedTuple):
     json: bool
 
 
-def asked(
-    keys: Sequence[str] | None,
-    filters: Filters,
-    *,
-    reason: str | None,
-    dry_run: bool,
-    yes: bool,
-    most: int | None,
-    in_use: bool = False,
-    json: bool,
-) -> Asked:
+def asked(keys: Sequence[str] | None, filters: Filters, guards: Guards, *, json: bool) -> Asked:
     """The options as one value. Raises `KeyctlError` (usage, invalid_input)."""
-    why = None if reason is None else text.parse_line(reason, what="reason", longest=text.LONGEST_REASON)
-    return Asked([parse_key(key) for key in keys or ()], filters, why, dry_run, yes, most, in_use, json)
+    why = guards.reason
+    if why is not None:
+        why = text.parse_line(why, what="reason", longest=text.LONGEST_REASON)
+    references = [parse_key(key) for key in keys or ()]
+    return Asked(references, filters, why, guards.dry_run, guards.yes, guards.most, guards.in_use, json)

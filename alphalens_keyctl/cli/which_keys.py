@@ -1,11 +1,8 @@
-"""The options that say which keys are meant: a command decorated with `choosing_keys` takes them as one value."""
+"""The options that say which keys are meant."""
 
-import functools
-import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -88,32 +85,6 @@ class Filters:
         )
         _refuse_contradictions(wanted)
         return wanted
-
-
-def choosing_keys(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of `Filters`, where its parameter `filters` stands."""
-    options = get_type_hints(Filters, include_extras=True)
-    hints = get_type_hints(command, include_extras=True)
-
-    @functools.wraps(command)
-    def with_options(**given: Any) -> None:
-        filters = Filters(**{name: given.pop(name) for name in options})
-        command(**given, filters=filters)
-
-    parameters: list[inspect.Parameter] = []
-    for parameter in inspect.signature(command).parameters.values():
-        if parameter.name != "filters":
-            parameters.append(parameter.replace(annotation=hints[parameter.name]))
-            continue
-        parameters += [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=getattr(Filters, name), annotation=hint)
-            for name, hint in options.items()
-        ]
-    keyword_only = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
-    # Typer reads what a command takes from these two.
-    vars(with_options)["__signature__"] = inspect.Signature(keyword_only)
-    with_options.__annotations__ = {each.name: each.annotation for each in keyword_only}
-    return with_options
 
 
 def _refuse_contradictions(wanted: "Selection") -> None:

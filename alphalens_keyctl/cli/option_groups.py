@@ -1,0 +1,46 @@
+"""Options that belong together, as one value: each option is written once, for every command that has it."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, get_type_hints
+
+
+def with_groups(**groups: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorate a command: in the place of each parameter named here stand the options of its group, a dataclass
+    whose fields are annotated as a command's parameters are. The command gets the group as one value."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        hints = {name: get_type_hints(group, include_extras=True) for name, group in groups.items()}
+
+        @functools.wraps(command)
+        def with_options(**given: Any) -> None:
+            values = {
+                name: group(**{option: given.pop(option) for option in hints[name]}) for name, group in groups.items()
+            }
+            command(**given, **values)
+
+        parameters = list(_parameters(command, groups, hints))
+        # Typer reads what a command takes from these two.
+        vars(with_options)["__signature__"] = inspect.Signature(parameters)
+        with_options.__annotations__ = {each.name: each.annotation for each in parameters}
+        return with_options
+
+    return decorate
+
+
+def _parameters(
+    command: Callable[..., None], groups: dict[str, type], hints: dict[str, dict[str, Any]]
+) -> "list[inspect.Parameter]":
+    own = get_type_hints(command, include_extras=True)
+    found: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command).parameters.values():
+        if parameter.name not in groups:
+            found.append(parameter.replace(annotation=own[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        group = groups[parameter.name]
+        found += [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=getattr(group, name), annotation=hint)
+            for name, hint in hints[parameter.name].items()
+        ]
+    return found
