@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import insert, select, text, update
 
-from alphalens_keyctl import audit, keyformat, lifecycle, selection, succession
+from alphalens_keyctl import audit, keyformat, lifecycle, lookup, selection, succession
 from alphalens_keyctl.database import Database, Writing
 from alphalens_keyctl.drafts import Line
 from alphalens_keyctl.errors import Code, KeyctlError
@@ -102,7 +102,7 @@ def _refuse_taken(tx: Writing, database: Database, lines: Sequence[Line], act: A
                 raise KeyctlError(error.code, f"line {numbers[folded_name]}: {error.message}", said)
             left_behind[folded_name] = end
     for line in lines:
-        if (other := selection.begins_id(tx, line.draft.name)) is not None:
+        if (other := lookup.begins_id(tx, line.draft.name)) is not None:
             raise KeyctlError(
                 Code.NAME_TAKEN,
                 f"line {line.number}: '{line.draft.name}' means key {other}, whose id begins so",
@@ -174,7 +174,7 @@ def _hand_out(
             handout.pipe(created.key, created.raw)
         tell(number)
         if time.monotonic() - renewed > _RENEWAL:
-            # Where the writer is busy the next round does it: a lease is longer than two of them.
+            # Where the writer is busy, after the next command.
             with suppress(KeyctlError), database.writing() as tx:
                 _change(tx, [each.key for each in promised], {"lease_until": lifecycle.lease_end(tx, lease)})
                 renewed = time.monotonic()
@@ -182,8 +182,9 @@ def _hand_out(
 
 
 def _activate(tx: Writing, pending: Sequence[Key], act: Act, *, at: datetime, delivered_to: Sequence[str]) -> None:
-    for key in pending:
-        lifecycle.require_unfinished(tx, key.id, act.at)
+    for key in selection.some(tx, [key.id for key in pending], now=act.at):
+        if not lifecycle.is_unfinished(key) or key.suspended_at is not None:
+            lifecycle.require_unfinished(tx, key.id, act.at)
         if key.replaces is not None:
             end = succession.Retirement(GRACE)
             succession.switch(tx, key.id, act, at=at, retirement=end, delivered_to=list(delivered_to))
@@ -199,15 +200,24 @@ def _settle(database: Database, raws: Sequence[RawKey], act: Act, failure: BaseE
     try:
         with database.writing() as tx:
             found = selection.some(tx, [raw.id for raw in raws], now=now.at)
-            if found and all(key.activated_at is not None and key.revoked_at is None for key in found):
+            unfinished = [key for key in found if lifecycle.is_unfinished(key)]
+            # One that was replaced was taken for dead, and another run has the names.
+            if found and not unfinished and all(key.revoked_at is None and not key.replaced_by for key in found):
                 return True
-            for key in found:
-                lifecycle.discard(tx, key.id, now, reason=lifecycle.DELIVERY_FAILED)
-        if found:
+            _discard(tx, unfinished, now)
+        if unfinished:
             failure.add_note("None of the new keys was activated; they open nothing, and their names are free.")
     except (KeyctlError, KeyboardInterrupt):
         failure.add_note("The new keys could not be discarded; the next command looks after them.")
     return False
+
+
+def _discard(tx: Writing, unfinished: Sequence[Key], act: Act) -> None:
+    """`lifecycle.discard` for all of them at once."""
+    reason = lifecycle.DELIVERY_FAILED
+    gone = {"revoked_at": act.at, "revoked_by": act.actor, "revoke_reason": reason, "lease_until": None}
+    _change(tx, unfinished, gone)
+    audit.append_each(tx, act, Action.DISCARD, [(key.id, key.name, {"reason": reason}) for key in unfinished])
 
 
 def _read(database: Database, raws: Sequence[RawKey]) -> list[Key]:

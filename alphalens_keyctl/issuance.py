@@ -222,7 +222,8 @@ def _settle(database: Database, key_id: str, act: Act, places: Places, failure: 
     """Undo what was done for the key, unless it is current: then True."""
     with database.reading() as connection:
         key = selection.get(connection, key_id, now=utc_now())
-    if key is not None and key.activated_at is not None and key.revoked_at is None:
+    # One that was replaced was taken for dead, and another run has the name.
+    if key is not None and key.activated_at is not None and key.revoked_at is None and key.replaced_by is None:
         return True
     # Only now: had the key become current, the places would have to keep it.
     _give_up(database, key, act, places, failure, reason=lifecycle.DELIVERY_FAILED)

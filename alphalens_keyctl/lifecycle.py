@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, update
 
-from alphalens_keyctl import audit, selection
+from alphalens_keyctl import audit, lookup, selection
 from alphalens_keyctl.database import Attempts, Writing
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import DIGEST_SCHEME, RawKey
@@ -47,7 +47,7 @@ def create_pending(
     """
     if replaces is None and (holder := selection.current(tx, draft.name, now=act.at)) is not None:
         raise name_taken(holder)
-    if (other := selection.begins_id(tx, draft.name)) is not None:
+    if (other := lookup.begins_id(tx, draft.name)) is not None:
         raise KeyctlError(
             Code.NAME_TAKEN, f"'{draft.name}' means key {other}, whose id begins so", "Choose another name."
         )

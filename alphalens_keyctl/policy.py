@@ -6,12 +6,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, exists, or_, select
 
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import redact
 from alphalens_keyctl.models import Status, keys
-from alphalens_keyctl.selection import starts_with, status_at
+from alphalens_keyctl.selection import starts_with, status_at, unindexed
 from alphalens_keyctl.settings import Thresholds
 from alphalens_keyctl.text import fold
 
@@ -71,7 +71,7 @@ def _live(now: datetime) -> ColumnElement[bool]:
 
 
 def _active(now: datetime) -> ColumnElement[bool]:
-    return and_(keys.c.status == Status.ACTIVE, status_at(now) == Status.ACTIVE.value)
+    return and_(unindexed(keys.c.status) == Status.ACTIVE, status_at(now) == Status.ACTIVE.value)
 
 
 def _has_no_successor() -> ColumnElement[bool]:
@@ -102,7 +102,7 @@ _RULES: Final[Mapping[Rule, _Query]] = {
         "Rotate it before it ends, or let it end if nobody uses it.",
     ): _Query(
         lambda limits, now: and_(
-            keys.c.status == Status.ACTIVE,
+            unindexed(keys.c.status) == Status.ACTIVE,
             keys.c.expires_at > now,
             keys.c.expires_at <= now + limits.expiring,
             _has_no_successor(),
@@ -179,13 +179,8 @@ def check(connection: Connection, rules: Sequence[Rule], limits: Thresholds, *, 
     c = keys.c
     for rule in rules:
         query = _RULES[rule]
-        found = select(c.id, c.name, c.owner, status_at(now)).where(query.where(limits, now)).order_by(c.id)
+        found = select(c.id, c.name, c.owner, status_at(now)).where(query.where(limits, now)).order_by(unindexed(c.id))
         for rows in connection.execution_options(yield_per=_AT_ONCE).execute(found).partitions():
             for row in rows:
                 if query.fits(row[1]):
                     yield Finding(rule, *row)
-
-
-def live(connection: Connection) -> int:
-    """How many keys there are to check."""
-    return connection.scalar(select(func.count()).select_from(keys).where(keys.c.status != Status.REVOKED)) or 0

@@ -1,4 +1,4 @@
-"""Which keys: the filters that the commands share → one WHERE; and KEY → the one key it names."""
+"""Which keys: the filters that the commands share → one WHERE."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -25,12 +25,9 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.keyformat import RawKey, is_id, same_digest
 from alphalens_keyctl.models import CURRENT_SQL, RETIRES_SQL, Key, Status, keys
 from alphalens_keyctl.text import fold
 
-SHORTEST_ID_START: Final = 6  # design, section 5
 _ROWS_AT_ONCE: Final = 2000
 _IDS_AT_ONCE: Final = 500
 TIMES: Final = frozenset(name for name in Key._fields if name.endswith("_at"))
@@ -121,6 +118,10 @@ class _Labelled(ColumnElement[bool]):
     def __init__(self, name: str, value: str) -> None:
         self.name = bindparam(None, name, Text, unique=True)
         self.value = bindparam(None, value, Text, unique=True)
+
+    def self_group(self, against: object = None) -> ColumnElement[bool]:
+        # SQLAlchemy would write "… = 1" behind it for SQLite, which has no booleans, and no index serves that.
+        return self
 
 
 @compiles(_Labelled, "sqlite")
@@ -215,7 +216,9 @@ def ids(
         query = query.where(also)
     if among is None:
         return list(connection.scalars(query).all())
-    fitting = set(connection.scalars(query.where(keys.c.id.in_(among))).all())
+    fitting: set[str] = set()
+    for some_ids in _few_at_once(among):
+        fitting.update(connection.scalars(query.where(keys.c.id.in_(some_ids))))
     return [key_id for key_id in among if key_id in fitting]
 
 
@@ -229,15 +232,15 @@ def used_since(
     connection: Connection, wanted: Selection, since: datetime, *, also: ColumnElement[bool], limit: int, now: datetime
 ) -> list[Key]:
     """The keys that match and were used after an instant, the latest first."""
-    query = _keys(now).where(_where(wanted, now), also, keys.c.last_used_at > since)
+    query = select_keys(now).where(_where(wanted, now), also, keys.c.last_used_at > since)
     return [Key._make(row) for row in connection.execute(query.order_by(keys.c.last_used_at.desc()).limit(limit))]
 
 
 def some(connection: Connection, key_ids: Sequence[str], *, now: datetime) -> list[Key]:
     """The keys with these ids, in this order."""
     found: dict[str, Key] = {}
-    for start in range(0, len(key_ids), _IDS_AT_ONCE):
-        query = _keys(now).where(keys.c.id.in_(key_ids[start : start + _IDS_AT_ONCE]))
+    for some_ids in _few_at_once(key_ids):
+        query = select_keys(now).where(keys.c.id.in_(some_ids))
         found |= {row.id: Key._make(row) for row in connection.execute(query)}
     return [found[key_id] for key_id in key_ids if key_id in found]
 
@@ -245,8 +248,7 @@ def some(connection: Connection, key_ids: Sequence[str], *, now: datetime) -> li
 def documents_of(connection: Connection, key_ids: Sequence[str], *, now: datetime) -> Iterator[KeyDocument]:
     """The keys with these ids for machines, in this order, a few at a time."""
     columns = [_document_column(name, now) for name in Key._fields]
-    for start in range(0, len(key_ids), _IDS_AT_ONCE):
-        some_ids = key_ids[start : start + _IDS_AT_ONCE]
+    for some_ids in _few_at_once(key_ids):
         found = {row.id: row for row in connection.execute(select(*columns).where(keys.c.id.in_(some_ids)))}
         for key_id in some_ids:
             if key_id in found:
@@ -255,136 +257,32 @@ def documents_of(connection: Connection, key_ids: Sequence[str], *, now: datetim
 
 def get(connection: Connection, key_id: str, *, now: datetime) -> Key | None:
     """The key with exactly this id."""
-    row = connection.execute(_keys(now).where(keys.c.id == key_id)).first()
+    row = connection.execute(select_keys(now).where(keys.c.id == key_id)).first()
     return Key._make(row) if row else None
 
 
 def digests(connection: Connection, members: Sequence[Key]) -> dict[str, bytes]:
     """What is kept at rest of the raw keys, by id."""
-    query = select(keys.c.id, keys.c.digest).where(keys.c.id.in_([key.id for key in members]))
-    return {key_id: bytes(digest) for key_id, digest in connection.execute(query)}
+    found: dict[str, bytes] = {}
+    for some_ids in _few_at_once([key.id for key in members]):
+        query = select(keys.c.id, keys.c.digest).where(keys.c.id.in_(some_ids))
+        found |= {key_id: bytes(digest) for key_id, digest in connection.execute(query)}
+    return found
+
+
+def _few_at_once(key_ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    # A statement takes 32,766 parameters on SQLite and 65,535 on PostgreSQL.
+    return (key_ids[start : start + _IDS_AT_ONCE] for start in range(0, len(key_ids), _IDS_AT_ONCE))
 
 
 def current(connection: Connection, name: str, *, now: datetime) -> Key | None:
     """The key that a name means at present, if any."""
-    row = connection.execute(_keys(now).where(keys.c.name_folded == fold(name), text(CURRENT_SQL))).first()
+    row = connection.execute(select_keys(now).where(keys.c.name_folded == fold(name), text(CURRENT_SQL))).first()
     return Key._make(row) if row else None
 
 
-def meant_by(connection: Connection, reference: str | RawKey, *, now: datetime) -> tuple[str, ...]:
-    """The ids KEY stands for in the log: by name every key that ever had it, else the one key.
-
-    Raises `KeyctlError` as `find` does.
-    """
-    key = find(connection, reference, now=now)
-    if isinstance(reference, RawKey) or fold(reference) != fold(key.name):
-        return (key.id,)
-    return tuple(connection.scalars(select(keys.c.id).where(keys.c.name_folded == fold(reference))))
-
-
-def still_opening(connection: Connection, key_ids: Sequence[str], *, now: datetime) -> list[Key]:
-    """Other keys that open and share their name with one of these: a predecessor in its grace, say."""
-    names = select(keys.c.name_folded).where(keys.c.id.in_(key_ids))
-    opens = status_at(now).in_([Status.ACTIVE, Status.RETIRING, Status.DELIVERING])
-    query = _keys(now).where(keys.c.name_folded.in_(names), keys.c.id.not_in(key_ids), opens)
-    return [Key._make(row) for row in connection.execute(query)]
-
-
-def ids_starting_with(connection: Connection, start: str, *, limit: int) -> list[str]:
-    """Ids of keys that still matter and begin with `start`, in order."""
-    query = select(keys.c.id).where(starts_with(keys.c.id, start), keys.c.status != Status.REVOKED)
-    return list(connection.scalars(query.order_by(keys.c.id).limit(limit)))
-
-
-def is_id_start(text_: str) -> bool:
-    """Whether a text may stand for the id that begins with it."""
-    return len(text_) >= SHORTEST_ID_START and text_.isascii() and text_.isalnum()
-
-
-def begins_id(connection: Connection, name: str) -> str | None:
-    """The id of a key that `name` would stand for as its start, if there is one."""
-    if not is_id_start(name):
-        return None
-    return connection.scalar(select(keys.c.id).where(starts_with(keys.c.id, name)).limit(1))
-
-
-def lineage(connection: Connection, key: Key, *, now: datetime) -> list[Key]:
-    """The line of successors that `key` stands in, oldest first, itself included; at its end those that have not
-    become current, where a place may hold them."""
-    line = [key]
-    seen = {key.id}
-    while (older := line[0].replaces) is not None and older not in seen:
-        if (found := get(connection, older, now=now)) is None:
-            break
-        line.insert(0, found)
-        seen.add(older)
-    while (newer := line[-1].replaced_by or _on_its_way_after(connection, line[-1])) is not None and newer not in seen:
-        if (found := get(connection, newer, now=now)) is None:
-            break
-        line.append(found)
-        seen.add(newer)
-    return line
-
-
-def _on_its_way_after(connection: Connection, key: Key) -> str | None:
-    # Nothing points at it from before until it is current.
-    delivering = and_(keys.c.delivering_to.is_not(None), keys.c.revoked_at.is_(None))
-    return connection.scalar(select(keys.c.id).where(keys.c.replaces == key.id, delivering))
-
-
-def find(connection: Connection, reference: str | RawKey, *, now: datetime) -> Key:
-    """The one key that KEY names: an id, a name, a start of an id, or a raw key.
-
-    A name means its current key, else the latest that had it. Where a text fits the name of one key and the
-    id of another nothing is guessed: whoever may name keys could otherwise direct a revocation elsewhere.
-    Raises `KeyctlError` (key_not_found, ambiguous_key).
-    """
-    if isinstance(reference, RawKey):
-        return _find_raw(connection, reference, now)
-    found: dict[str, Key] = {}
-    if is_id(reference) and (exact := get(connection, reference, now=now)) is not None:
-        found[exact.id] = exact
-    by_name = (
-        _keys(now)
-        .where(keys.c.name_folded == fold(reference))
-        # One that was never delivered comes last: it is not what anybody means by the name.
-        .order_by(
-            case((text(CURRENT_SQL), 0), (keys.c.activated_at.is_not(None), 1), else_=2),
-            keys.c.created_at.desc(),
-            keys.c.id,
-        )
-        .limit(1)
-    )
-    by_start = _keys(now).where(starts_with(keys.c.id, reference)).limit(2) if is_id_start(reference) else None
-    for query in (by_name, by_start):
-        if query is not None:
-            found |= {row.id: Key._make(row) for row in connection.execute(query)}
-    if not found:
-        raise KeyctlError(
-            Code.KEY_NOT_FOUND,
-            f"no key is called '{reference}'",
-            "'alphalens-keyctl list --all' shows every key. "
-            f"An id may be cut to its first {SHORTEST_ID_START} characters or more.",
-        )
-    if len(found) > 1:
-        raise KeyctlError(
-            Code.AMBIGUOUS_KEY,
-            f"'{reference}' fits more than one key: {', '.join(sorted(found))}",
-            "Write the whole id of the one that is meant.",
-        )
-    return next(iter(found.values()))
-
-
-def _find_raw(connection: Connection, raw: RawKey, now: datetime) -> Key:
-    digest = connection.scalar(select(keys.c.digest).where(keys.c.id == raw.id))
-    key = get(connection, raw.id, now=now)
-    # A made-up secret behind a real id must not be enough to name the key.
-    if digest is None or key is None or not same_digest(bytes(digest), raw.digest()):
-        raise KeyctlError(Code.KEY_NOT_FOUND, "no such raw key was issued here", "Check that it is the right database.")
-    return key
-
-
-def _keys(now: datetime) -> Select[Any]:
+def select_keys(now: datetime) -> Select[Any]:
+    """Every key, its columns in the order of `Key`, to be narrowed down."""
     return select(*(_column(name, now) for name in Key._fields))
 
 
@@ -423,7 +321,9 @@ def _query(
 
 def _in_order(column: ColumnElement[Any], wanted: Selection) -> ColumnElement[Any]:
     """What to order by: all keys stream out of the index in their order, a few are found first and then sorted."""
-    narrow = wanted._replace(final=False, without=(), statuses=() if _may_be_active(wanted) else wanted.statuses)
+    narrow = wanted._replace(
+        final=False, without=(), statuses=() if Status.ACTIVE in wanted.statuses else wanted.statuses
+    )
     if column is keys.c.created_at:
         # One index serves this filter and this order.
         narrow = narrow._replace(older_than=None)
@@ -446,22 +346,14 @@ def _where(wanted: Selection, now: datetime) -> ColumnElement[bool]:
 def _of_status(wanted: Selection, now: datetime) -> Iterator[ColumnElement[bool]]:
     if wanted.statuses:
         # What the clock adds no index knows; what it can come from, the index of the stored status does.
-        status = unindexed(keys.c.status) if _may_be_active(wanted) else keys.c.status
-        yield status.in_(sorted(_stored(wanted)))
+        stored = {status for asked in wanted.statuses for status in _STORED.get(asked, {asked})}
+        status = unindexed(keys.c.status) if Status.ACTIVE in stored else keys.c.status
+        yield status.in_(sorted(stored))
         if set(wanted.statuses) == {Status.EXPIRED}:
             yield keys.c.expires_at <= now
         yield status_at(now).in_([status.value for status in wanted.statuses])
     elif not wanted.final:
         yield status_at(now).not_in([status.value for status in _FINAL])
-
-
-def _stored(wanted: Selection) -> set[Status]:
-    return {status for asked in wanted.statuses for status in _STORED.get(asked, {asked})}
-
-
-def _may_be_active(wanted: Selection) -> bool:
-    """Whether nearly every key may have one of the statuses, as the table knows them."""
-    return Status.ACTIVE in _stored(wanted)
 
 
 def _of_times(wanted: Selection, now: datetime) -> Iterator[ColumnElement[bool]]:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import select
 
-from alphalens_keyctl import lifecycle, selection
+from alphalens_keyctl import lifecycle, lookup, selection
 from alphalens_keyctl.database import Attempts, Writing
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import RawKey
@@ -260,7 +260,7 @@ def _unused_between(tx: Writing, new: Key, now: datetime) -> list[Key]:
 
 def _current_of(tx: Writing, key: Key, now: datetime) -> Key:
     """The key that is current in the line that `key` stands in; `key` itself where there is none."""
-    for member in selection.lineage(tx, key, now=now):
+    for member in lookup.lineage(tx, key, now=now):
         if member.activated_at is not None and member.retires_at is None and member.revoked_at is None:
             return member
     return key

@@ -1,12 +1,17 @@
 """What the README says is what the program does."""
 
 import re
+import shlex
 import subprocess
 import sys
+import tomllib
+from dataclasses import asdict
+from pathlib import Path
 
-from alphalens_keyctl import settings
+from alphalens_keyctl import policy, settings
 from alphalens_keyctl.errors import Code
 from alphalens_keyctl.models import Event, Key, Reason, Status, Use
+from alphalens_keyctl.moments import parse_span
 from tests.commands import ROOT, Keyctl
 
 README = (ROOT / "README.md").read_text()
@@ -35,8 +40,6 @@ def test_the_readme_lists_the_fields_of_keys_events_and_uses_and_every_reason() 
 
 
 def test_the_commands_about_usage_in_the_readme_run(keyctl: Keyctl) -> None:
-    import shlex
-
     keyctl.create("billing")
     commands = re.findall(r"^alphalens-keyctl ([^|\n]*?) *(?:[|#].*)?$", section("Usage"), re.M)
     assert len(commands) == 4
@@ -70,9 +73,81 @@ def test_the_readme_script_proves_an_exported_log_and_finds_a_change(keyctl: Key
     assert prove("".join(log.splitlines(keepends=True)[1:])) != 0
 
 
-def test_the_everyday_commands_of_the_readme_run(keyctl: Keyctl) -> None:
-    import shlex
+def test_the_readme_lists_every_rule_of_the_policy_with_its_severity_and_threshold() -> None:
+    rows = re.findall(
+        r"^\| `([a-z-]+)`[^|]* \| (\w+) \| (?:`(\w+)`[^|]*)? ?\| (?:`(.*?)`)? ?\|$", section("Policy"), re.M
+    )
+    assert [(rule, severity) for rule, severity, _, _ in rows] == [(rule.id, rule.severity) for rule in policy.RULES]
+    defaults = {name: value for _, _, name, value in rows if name}
+    # Which rules to leave out is no rule's threshold; the text below the table tells of it.
+    assert {*defaults, "ignore"} == set(settings.CHECK_NAMES)
+    assert '`ignore = ["no-purpose"]`' in section("Policy")
+    table = "".join(f"{name} = {value}\n" for name, value in defaults.items())
+    read = {
+        name: tuple(value) if isinstance(value, list) else parse_span(value, what=name)
+        for name, value in tomllib.loads(table).items()
+    }
+    assert read == {name: value for name, value in asdict(settings.Thresholds()).items() if name != "ignore"}
 
+
+def test_the_readme_names_the_document_of_a_check(keyctl: Keyctl) -> None:
+    keyctl.create("test")
+    row = re.search(r"^\| `audit check` \| `(.*)` \|$", README, re.M)
+    assert row is not None
+    document = keyctl("audit", "check", "--json").json
+    assert re.findall(r'"(\w+)":', row[1]) == [*list(document)[:1], *document["findings"][0], *list(document)[1:]]
+
+
+def test_the_commands_about_policy_in_the_readme_run(keyctl: Keyctl) -> None:
+    commands = re.findall(r"^alphalens-keyctl (audit check [^>\n]*)", section("Policy"), re.M)
+    assert len(commands) == 3
+    for command in commands:
+        keyctl.ok(*shlex.split(command))
+    keyctl.create("ending", "--expires", "3d")
+    for command in commands:
+        assert keyctl(*shlex.split(command)).status == 5
+
+
+def test_the_commands_that_move_a_fleet_in_run_with_every_column_the_readme_names(
+    keyctl: Keyctl, tmp_path: Path
+) -> None:
+    said = section("Moving a fleet in")
+    commands = re.findall(r"^alphalens-keyctl (create --from [^>\n]*)", said, re.M)
+    assert len(commands) == 3
+    listed = re.search(r"JSON Lines, of (.*?); only", said.replace("\n", " "))
+    assert listed is not None
+    assert re.findall(r"`(\w+)`", listed[1]) == ["name", "owner", "purpose", "labels", "expires"]
+    store = keyctl.home / "store-key"
+    store.write_text(f"#!/bin/sh\ncat >> {tmp_path}/stored\n")
+    store.chmod(0o700)
+    for number, command in enumerate(commands):
+        (keyctl.home / "keys.csv").write_text(
+            f"name,owner,purpose,labels,expires\nk{number},ops,x,env=prod team=billing,30d\nl{number},,,,\n"
+        )
+        keyctl.ok(*shlex.split(command))
+    every = keyctl.keys()
+    assert {key["name"] for key in every} == {"k1", "l1", "k2", "l2"}
+    assert all(keyctl.opens(raw) for raw in (tmp_path / "stored").read_text().split())
+
+
+def test_the_commands_about_fleet_work_in_the_readme_run(keyctl: Keyctl) -> None:
+    keyctl.create("billing")
+    commands = re.findall(r"^alphalens-keyctl ([^#\n]*)", section("Fleet work"), re.M)
+    assert len(commands) == 4
+    for command in commands:
+        keyctl.ok(*shlex.split(command))
+
+
+def test_every_filter_that_the_readme_lists_is_an_option_of_each_command_that_filters(keyctl: Keyctl) -> None:
+    rows = re.findall(r"^\| (`--.*?) \|", section("Fleet work"), re.M)
+    options = {option for row in rows for option in re.findall(r"`(--[a-z-]+)", row)}
+    assert len(options) == 10
+    for command in ("list", "revoke", "suspend", "resume", "rotate"):
+        said = keyctl.ok(command, "--help").stdout
+        assert {option for option in options if option in said} == options, command
+
+
+def test_the_everyday_commands_of_the_readme_run(keyctl: Keyctl) -> None:
     commands = re.findall(r"^alphalens-keyctl (.*)$", section("Everyday"), re.M)
     assert len(commands) == 6
     for command in commands:

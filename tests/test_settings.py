@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from alphalens_keyctl import keyformat
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.settings import Given, Settings, load
+from alphalens_keyctl.settings import CHECK_NAMES, Given, Settings, Thresholds, load
 
 SECRET = "hunter2"
 TIMES = ("connect_timeout", "lock_timeout", "query_timeout")
@@ -101,7 +102,9 @@ def test_an_unknown_setting_is_named_with_its_file_and_the_settings_there_are(tm
     error = refusal(tmp_path, line)
     key = line.partition("\n")[0].partition(" = ")[0].strip("[]'")
     assert error.message == f"{tmp_path / 'config.toml'}: '{key}' is not a setting"
-    assert error.hint == "There are: database_url, actor, key_prefix, connect_timeout, lock_timeout, query_timeout."
+    assert (
+        error.hint == "There are: database_url, actor, key_prefix, connect_timeout, lock_timeout, query_timeout, check."
+    )
 
 
 @pytest.mark.parametrize("key", ["", "lock_timeout ", "postgresql://u:hunter2@h/d"])
@@ -289,3 +292,96 @@ def test_a_given_actor_is_held_to_the_same_rules_as_any_text(tmp_path: Path, act
 def test_an_actor_is_kept_in_nfc(tmp_path: Path) -> None:
     assert load_from(tmp_path, None, Given(actor="Zoe\u0308")).actor == "Zo\u00eb"
     assert load_from(tmp_path, 'actor = "Zoe\\u0308"').actor == "Zo\u00eb"
+
+
+DURATIONS = ("rotation_age", "unused", "never_used", "expiring", "suspended")
+
+
+def test_the_table_check_sets_thresholds_and_leaves_the_others_at_their_defaults(tmp_path: Path) -> None:
+    assert load_from(tmp_path).check == Thresholds()
+    assert load_from(tmp_path, "[check]").check == Thresholds()
+    found = load_from(
+        tmp_path,
+        """
+        [check]
+        rotation_age = "12w"
+        unused = "36h"
+        never_used = "45m"
+        owners = ["ops", "Zoe\\u0308"]
+        ignore = ["no-purpose"]
+        """,
+    )
+    assert found.check == Thresholds(
+        rotation_age=timedelta(weeks=12), unused=timedelta(hours=36), never_used=timedelta(minutes=45),
+        owners=("ops", "Zo\u00eb"), ignore=("no-purpose",),
+    )  # fmt: skip
+    assert load_from(tmp_path, 'check = {expiring = "1d", suspended = "36525d"}').check == Thresholds(
+        expiring=timedelta(days=1), suspended=timedelta(days=36525)
+    )
+
+
+def test_the_thresholds_have_the_defaults_of_the_readme_and_are_frozen() -> None:
+    assert list(CHECK_NAMES) == [*DURATIONS, "owners", "ignore"]
+    days = [timedelta(days=number) for number in (90, 90, 30, 14, 30)]
+    assert Thresholds() == Thresholds(days[0], days[1], days[2], days[3], days[4], (), ())
+    with pytest.raises(AttributeError):
+        Thresholds().unused = timedelta(1)  # type: ignore[misc]  # that is what is tried
+
+
+ILL_TYPED_THRESHOLDS = {
+    **{
+        name: [
+            *["1", "90", "true", "0.5", "''", "'hunter2'", "'90'", "'0d'", "'-1d'", "'1y'", "' 1d'", "'1d '"],
+            *["'36526d'", "'999999999w'", "'1٠d'", "['1d']", "{d = 1}", "1979-05-27", "nan"],
+        ]
+        for name in DURATIONS
+    },
+    "owners": [
+        *["'hunter2'", "1", "true", "{}", "[1]", "[['hunter2']]", "['ops', 1]"],
+        *["['']", "[' hunter2']", '["hunter2\\u001b"]', f"['{'hunter2' * 40}']"],
+    ],
+    "ignore": ["'hunter2'", "1", "true", "{}", "[1]", "[['hunter2']]", "['no-purpose', 1]"],
+}
+
+
+@pytest.mark.parametrize("key", ILL_TYPED_THRESHOLDS)
+def test_an_ill_typed_threshold_is_named_with_its_table_and_file_and_without_its_value(
+    tmp_path: Path, key: str
+) -> None:
+    for value in ILL_TYPED_THRESHOLDS[key]:
+        error = refusal(tmp_path, f"[check]\n{key} = {value}")
+        assert error.message.startswith(f"{tmp_path / 'config.toml'}: 'check': '{key}'"), value
+        said = (error.message + error.hint).replace(str(tmp_path), "")
+        assert SECRET not in said.lower()
+        assert said.isascii()
+        assert said.isprintable()
+
+
+@pytest.mark.parametrize("value", ["1", "true", "'90d'", "['unused']", "[{unused = '1d'}]", "1979-05-27"])
+def test_a_check_that_is_no_table_is_named(tmp_path: Path, value: str) -> None:
+    assert refusal(tmp_path, f"check = {value}").message == f"{tmp_path / 'config.toml'}: 'check' must be a table"
+
+
+@pytest.mark.parametrize("line", ["rotation-age = '1d'", "Unused = '1d'", "older_than = '1d'", "[check.unused2]"])
+def test_an_unknown_threshold_is_named_with_those_there_are(tmp_path: Path, line: str) -> None:
+    error = refusal(tmp_path, f"[check]\n{line}")
+    key = line.partition(" = ")[0].strip("[]").removeprefix("check.")
+    assert error.message == f"{tmp_path / 'config.toml'}: 'check': '{key}' is not a setting"
+    assert error.hint == f"There are: {', '.join(CHECK_NAMES)}."
+
+
+@pytest.mark.parametrize(
+    "key", ["", "unused ", "postgresql://u:hunter2@h/d", "a\\u001bb", "a\\nb", "\\u202eb", "é", "x" * 41]
+)
+def test_an_unknown_threshold_that_looks_like_none_is_not_repeated(tmp_path: Path, key: str) -> None:
+    """Promise 12, and a URL that slipped to the wrong side of the '=' has a password in it."""
+    message = refusal(tmp_path, f'[check]\n"{key}" = 1').message
+    assert message.endswith("'check': 'a key that is no word' is not a setting")
+
+
+def test_a_raw_key_among_the_thresholds_is_not_repeated(tmp_path: Path) -> None:
+    """Promise 1."""
+    raw = keyformat.generate().reveal()
+    for line in (f"{raw} = 1", f"unused = '{raw}'", f"owners = ['{raw}']", f"[check.{raw}]"):
+        error = refusal(tmp_path, f"[check]\n{line}")
+        assert raw.rpartition("_")[2][:8] not in error.message + error.hint

@@ -59,7 +59,7 @@ def parse_key(reference: str) -> str | RawKey:
 
 
 def _ids_starting_with(context: typer.Context, start: str) -> list[str]:
-    from alphalens_keyctl import selection
+    from alphalens_keyctl import lookup
     from alphalens_keyctl.cli import run
     from alphalens_keyctl.database import Database, parse_address
     from alphalens_keyctl.moments import utc_now
@@ -79,4 +79,4 @@ def _ids_starting_with(context: typer.Context, start: str) -> list[str]:
     database = Database.open(parse_address(begun.settings.database_url), begun.limits, create=False)
     with database.reading() as connection:
         # A row written by hand can have any id, and zsh runs what it completes.
-        return list(filter(is_id, selection.ids_starting_with(connection, start, limit=50)))
+        return list(filter(is_id, lookup.ids_starting_with(connection, start, limit=50)))

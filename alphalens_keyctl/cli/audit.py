@@ -59,7 +59,7 @@ def audit(
         return
     run = runs.of(ctx)
     from alphalens_keyctl import audit as log
-    from alphalens_keyctl import selection
+    from alphalens_keyctl import lookup
     from alphalens_keyctl.models import Action
     from alphalens_keyctl.output import channel, documents
 
@@ -74,7 +74,7 @@ def audit(
     reference = None if key is None else parse_key(key)
     with run.database() as database, database.reading(tolerant=True) as connection:
         if reference is not None:
-            wanted = wanted._replace(key_ids=selection.meant_by(connection, reference, now=now))
+            wanted = wanted._replace(key_ids=lookup.meant_by(connection, reference, now=now))
         if machine is not None:
             events = log.read(connection, wanted, limit=limit)
             channel.write(documents.events_as(machine, events), utf8=True)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from alphalens_keyctl import audit, issuance, selection, succession
+from alphalens_keyctl import audit, issuance, lookup, selection, succession
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.destinations import show_once
 from alphalens_keyctl.cli.run import Run
@@ -37,7 +37,7 @@ def rotate_one(run: Run, reference: str | RawKey, plan: RotationPlan, places: Ha
     """Rotate one key and say what came of it."""
     with run.database() as database:
         with database.reading() as connection:
-            found = selection.find(connection, reference, now=run.act.at)
+            found = lookup.find(connection, reference, now=run.act.at)
         result = _rotate(run, database, found, plan, places, output)
     if output.json:
         if result.raw is None or output.no_print:
@@ -104,7 +104,7 @@ def abort(run: Run, references: Sequence[str | RawKey], *, json: bool) -> None:
     with run.database() as database:
         with database.writing() as tx:
             act = run.act.now()
-            found = selection.find(tx, references[0], now=act.at)
+            found = lookup.find(tx, references[0], now=act.at)
             done = succession.abort(tx, database.attempts, found.id, act)
         with database.reading() as connection:
             places = _delivered_to(connection, done.successors)
@@ -145,11 +145,11 @@ def _rotate(
 
 def _chosen(run: Run, database: Database, references: Sequence[str | RawKey], filters: Filters) -> list[Key]:
     with database.reading() as connection:
-        named = [selection.find(connection, reference, now=run.act.at) for reference in references]
+        named = [lookup.find(connection, reference, now=run.act.at) for reference in references]
         if not filters.given:
             return list({key.id: key for key in named}.values())
         wanted = filters.selection()
-        if not wanted.statuses:
+        if not (wanted.statuses or wanted.expired):
             wanted = wanted._replace(statuses=(Status.ACTIVE,))
         fitting = selection.read(connection, wanted, sort=Sort.NAME, limit=None, now=run.act.at)
     if not references:

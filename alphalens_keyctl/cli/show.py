@@ -21,13 +21,13 @@ def show(
 ) -> None:
     """Show everything about one key, the line of successors it stands in, and how much it was used."""
     run = runs.of(ctx)
-    from alphalens_keyctl import selection, transition, usage
+    from alphalens_keyctl import lookup, selection, transition, usage
     from alphalens_keyctl.output import channel, documents
 
     reference = parse_key(key)
     with run.database() as database, database.reading() as connection:
-        found = selection.find(connection, reference, now=run.act.at)
-        lineage = selection.lineage(connection, found, now=run.act.at)
+        found = lookup.find(connection, reference, now=run.act.at)
+        lineage = lookup.lineage(connection, found, now=run.act.at)
         used = usage.profile(connection, found.id, now=run.act.at)
         change = transition.read(connection, lineage)
         digests = selection.digests(connection, lineage)

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection
 
-from alphalens_keyctl import selection, switching, usage
+from alphalens_keyctl import lookup, selection, switching, usage
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.run import Run
 from alphalens_keyctl.cli.switch_options import MOST_BY_FILTER, Asked
@@ -65,7 +65,12 @@ def switch_keys(run: Run, verb: Verb, asked: Asked) -> Switched:
                 # Where filters found nothing nobody was asked, so what they find a moment later must stay.
                 shown = chosen if confirmed or (wanted is not None and not chosen.changing) else None
                 done = _switch(run, database, verb, asked, wanted, shown)
-        _report(run, database, verb, asked, done)
+        try:
+            _report(run, database, verb, asked, done)
+        except KeyctlError as error:
+            if asked.dry_run:
+                raise
+            raise KeyctlError(error.code, error.message, "The change was made; only the report failed.") from error
     return done
 
 
@@ -81,7 +86,8 @@ def _wanted(verb: Verb, asked: Asked) -> Selection | None:
             raise KeyctlError(Code.USAGE, "--max and --in-use are for filters", "Keys that are named need neither.")
         return None
     wanted = asked.filters.selection()
-    return wanted if wanted.statuses else wanted._replace(statuses=verb.statuses)
+    # --expired says a status too.
+    return wanted if wanted.statuses or wanted.expired else wanted._replace(statuses=verb.statuses)
 
 
 def _choose(connection: Connection, verb: Verb, asked: Asked, wanted: Selection | None, now: datetime) -> Chosen:
@@ -90,7 +96,7 @@ def _choose(connection: Connection, verb: Verb, asked: Asked, wanted: Selection 
     if not asked.references:
         assert wanted is not None  # noqa: S101  # one of the two was given
         return _filtered(connection, verb, asked, wanted, now)
-    named = {key.id: key for key in (selection.find(connection, each, now=now) for each in asked.references)}
+    named = {key.id: key for key in (lookup.find(connection, each, now=now) for each in asked.references)}
     fitting = list(named)
     if wanted is not None:
         fitting = selection.ids(connection, wanted, among=fitting, now=now)
@@ -213,4 +219,4 @@ def _report(run: Run, database: Database, verb: Verb, asked: Asked, done: Switch
 
 
 def _still_opening(connection: Connection, changed: Sequence[Key], now: datetime) -> list[Key]:
-    return selection.still_opening(connection, [key.id for key in changed], now=now)
+    return lookup.still_opening(connection, [key.id for key in changed], now=now)

@@ -39,7 +39,7 @@ def usage(
     For people summed up; every row, oldest first, for machines.
     """
     run = runs.of(ctx)
-    from alphalens_keyctl import selection
+    from alphalens_keyctl import lookup
     from alphalens_keyctl import usage as log
     from alphalens_keyctl.models import Reason
     from alphalens_keyctl.output import channel, documents
@@ -52,7 +52,7 @@ def usage(
     reference = None if key is None else parse_key(key)
     with run.database() as database, database.reading(tolerant=True) as connection:
         if reference is not None:
-            wanted = wanted._replace(key_ids=selection.meant_by(connection, reference, now=now))
+            wanted = wanted._replace(key_ids=lookup.meant_by(connection, reference, now=now))
         if machine is not None:
             channel.write(documents.uses_as(machine, log.documents(connection, wanted, limit=limit)), utf8=True)
             return

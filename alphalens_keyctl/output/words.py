@@ -42,6 +42,15 @@ def ago(moment: datetime | None, now: datetime, *, never: str = "never") -> str:
     return f"in {span(distance + timedelta(seconds=59))}" if distance > timedelta(0) else f"{span(-distance)} ago"
 
 
+def exactly(length: timedelta) -> str:
+    """A length of time as it was asked for, in the largest unit that divides it."""
+    for unit, name in ((7 * 24 * 60, "week"), (24 * 60, "day"), (60, "hour")):
+        number, rest = divmod(length, timedelta(minutes=unit))
+        if number and not rest:
+            return counted(number, name)
+    return counted(length // timedelta(minutes=1), "minute")
+
+
 def counted(number: int, noun: str, plural: str | None = None) -> str:
     """ "1 key", "2 keys"."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {plural or noun + 's'}"
@@ -80,7 +89,7 @@ def selected(wanted: Selection) -> str:
         (wanted.older_than, "created more than {} ago"),
         (wanted.suspended_for, "suspended for {}"),
     ):
-        said += [words.format(span(length))] if length is not None else []
+        said += [words.format(exactly(length))] if length is not None else []
     return ", ".join(said)
 
 

@@ -122,7 +122,8 @@ def _write_accepted(tx: Recording, accepted: Sequence[Accepted]) -> None:
         tx.execute(statements.accepted, {"rows": json.dumps(rows[start : start + _DOCUMENT])})
     tally = json.dumps([(key_id, *tallied) for key_id, tallied in tallies.items()])
     if tx.scalar(statements.unused, {"rows": tally}):
-        # A statement of its own, because every verifier is told of it: it may set the end of another key.
+        # Of a successor alone: it may set the end of another key. In a statement of its own, because every
+        # verifier is told of it and looks its keys up anew.
         tx.execute(statements.first, {"rows": tally})
     done = tx.execute(statements.tally, {"rows": tally}).rowcount
     if done != len(tallies) and done != tx.scalar(statements.known, {"rows": tally}):
@@ -222,12 +223,12 @@ def _statements(each: str, column: str, at: str, latest: str) -> _Statements:
             f" FROM ({tallies}) AS said WHERE api_key.id = said.id"
         ),
         unused=text(
-            "SELECT 1 FROM api_key WHERE first_used_at IS NULL"  # noqa: S608  # above
+            "SELECT 1 FROM api_key WHERE first_used_at IS NULL AND replaces IS NOT NULL"  # noqa: S608  # above
             f" AND id IN (SELECT {taken[0]} FROM {each}) LIMIT 1"
         ),
         first=text(
             f"UPDATE api_key SET first_used_at = said.first FROM ({tallies}) AS said"  # noqa: S608  # above
-            " WHERE api_key.id = said.id AND first_used_at IS NULL"
+            " WHERE api_key.id = said.id AND first_used_at IS NULL AND replaces IS NOT NULL"
         ),
         known=text(f"SELECT count(*) FROM api_key WHERE id IN (SELECT {taken[0]} FROM {each})"),  # noqa: S608  # above
         refused=text(
