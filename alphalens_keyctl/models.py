@@ -135,6 +135,13 @@ class ApiKey(SQLModel, table=True):
         Index("api_key_owner", "owner"),
         Index("api_key_expires", "expires_at"),
         Index("api_key_last_used", "last_used_at"),
+        Index("api_key_idle", text("coalesce(last_used_at, activated_at)")),
+        Index(
+            "api_key_suspended",
+            "suspended_at",
+            sqlite_where=text("suspended_at IS NOT NULL"),
+            postgresql_where=text("suspended_at IS NOT NULL"),
+        ),
         _unique_where("api_key_current_name", "name_folded", CURRENT_SQL),
         _unique_where("api_key_live_successor", "replaces", LIVE_SUCCESSOR_SQL),
     )

@@ -44,7 +44,8 @@ def refused(result: Result, status: int, code: str) -> dict[str, str]:
     [
         ("nonsense",), ("create",), ("create", "a", "b"), ("create", "ci", "--bogus"),
         ("list", "extra"), ("list", "--limit", "x"), ("list", "--limit", "-1"), ("list", "--status", "alive"),
-        ("list", "--sort", "colour"), ("list", "--jsonl", "--csv"), ("show",), ("revoke",), ("rotate",),
+        ("list", "--sort", "colour"), ("list", "--jsonl", "--csv"), ("show",),
+        ("revoke",), ("suspend",), ("resume",), ("rotate",),
         ("audit", "nonsense"), ("audit", "--action", "x"), ("db",), ("db", "nonsense"), ("--bogus", "list"),
         ("verify", "--json=1"), ("create", "ci", "--if-missing=1"),
     ],
@@ -297,8 +298,10 @@ COMMANDS: Final = dict(commands(typer.main.get_command(app)))
 
 def test_the_commands_are_those_of_the_design() -> None:
     assert set(COMMANDS) == {
-        (), ("create",), ("list",), ("show",), ("revoke",), ("rotate",), ("verify",), ("audit",),
-        ("audit", "verify"), ("audit", "head"), ("audit", "usage"), ("audit", "prune"), ("serve",),
+        (), ("create",), ("list",), ("show",), ("revoke",), ("suspend",), ("resume",), ("rotate",), ("verify",),
+        ("audit",),
+        ("audit", "verify"), ("audit", "head"), ("audit", "usage"), ("audit", "check"), ("audit", "prune"),
+        ("serve",),
         ("db",), ("db", "upgrade"), ("db", "status"),
     }  # fmt: skip
 
