@@ -62,7 +62,7 @@ def first_sight(scale: Scale, folder: Path) -> list[table.Row]:
     """Keys that were never seen before, or longer ago than is remembered."""
     from alphalens_keyctl.verification.source import COLUMNS
 
-    select = f"SELECT {COLUMNS} FROM api_key WHERE id = %s".encode()
+    select = f"SELECT {COLUMNS['postgresql']} FROM api_key WHERE id = %s".encode()
     with _postgresql(folder) as url:
         raw_keys = seeding.known(scale.burst, url)
         with psycopg.connect(url, autocommit=True) as connection, _forgetful(url) as verifier:
