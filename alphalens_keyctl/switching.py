@@ -3,13 +3,12 @@
 Works inside the caller's writing transaction and never commits, as `lifecycle` does.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from enum import StrEnum
-from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, and_, func, select, text, update
+from sqlalchemy import ColumnElement, Row, and_, func, literal_column, select, text, update
 
 from alphalens_keyctl import audit
 from alphalens_keyctl.database import Writing
@@ -19,6 +18,7 @@ from alphalens_keyctl.provenance import Act
 from alphalens_keyctl.selection import status_at
 
 _AT_ONCE: Final = 5000
+_Item = TypeVar("_Item")
 
 
 class Switch(StrEnum):
@@ -86,48 +86,66 @@ def apply(
     `tell` is called with how many are done. Raises `KeyctlError` (database_unusable) when the database does
     not take it.
     """
+    rule = _RULES[switch]
     # In one order, as those who record use lock them: two who wait for each other would both be stopped.
-    waiting = iter(sorted(set(key_ids)))
+    wanted = sorted(set(key_ids))
     done = Switched([], [])
-    while chunk := list(islice(waiting, _AT_ONCE)):
-        changed = _apply_to_some(tx, switch, chunk, act, reason)
-        done.changed.extend(changed)
-        done.unchanged.extend(sorted(set(chunk) - set(changed)))
-        tell(len(done.changed) + len(done.unchanged))
+    places: list[int | str] = []
+    for some in _some_at_once(wanted):
+        rows = _locked(tx, rule, some, act.at)
+        changed = {row.id for row in rows}
+        done.changed.extend(key_id for key_id in some if key_id in changed)
+        done.unchanged.extend(key_id for key_id in some if key_id not in changed)
+        places.extend(row.place for row in rows)
+        said = ((row.id, row.name, {"reason": reason, "was": row.status}) for row in rows)
+        audit.append_each(tx, act, rule.action, said)
+        tell(len(done.changed) // 2 + len(done.unchanged))
+    written = len(wanted) - len(places) // 2
+    # Once more from the start, as the table stands: in the order of ids SQLite would read and write every page of
+    # a large one again for each few of them.
+    for some_places in _some_at_once(sorted(places)):
+        _change(tx, rule, some_places, act, reason)
+        tell(written := written + len(some_places) // 2)
     return done
 
 
-def _apply_to_some(tx: Writing, switch: Switch, key_ids: Sequence[str], act: Act, reason: str | None) -> list[str]:
-    rule = _RULES[switch]
-    some = keys.c.id.in_(_unfolded(tx, key_ids))
+def _some_at_once(of: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
+    return (of[start : start + _AT_ONCE] for start in range(0, len(of), _AT_ONCE))
+
+
+def _locked(tx: Writing, rule: _Rule, key_ids: Sequence[str], now: datetime) -> Sequence[Row[Any]]:
+    """What is said of the keys to which the rule applies, and where they stand. Nobody else changes them now."""
     query = (
-        select(keys.c.id, keys.c.name, status_at(act.at).label("status"))
-        .where(some, rule.applies(act.at))
+        select(keys.c.id, keys.c.name, status_at(now).label("status"), _place(tx).label("place"))
+        .where(keys.c.id.in_(_unfolded(tx, key_ids)), rule.applies(now))
         .order_by(keys.c.id)
         .with_for_update(key_share=True)
     )
-    rows = tx.execute(query).all()
-    changed = [row.id for row in rows]
-    if not changed:
-        return []
-    these = keys.c.id.in_(_unfolded(tx, changed))
+    return tx.execute(query).all()
+
+
+def _change(tx: Writing, rule: _Rule, places: Sequence[int | str], act: Act, reason: str | None) -> None:
+    these = _place(tx).in_(_unfolded(tx, places))
     count = tx.execute(update(keys).where(these).values(**rule.values(act, reason))).rowcount
-    if count != len(changed) or tx.scalar(select(func.count()).where(these, rule.applies(act.at))):
+    if count != len(places) or tx.scalar(select(func.count()).where(these, rule.applies(act.at))):
         # Row security or a trigger can turn an update into nothing without an error; to report such a
         # revocation as done would leave live keys that everybody believes dead.
         raise KeyctlError(
             Code.DATABASE_UNUSABLE,
-            f"the database did not take the change to {len(changed)} keys",
+            f"the database did not take the change to {len(places)} keys",
             "Check the database for row security and for triggers that are not ours.",
         )
-    audit.append_each(tx, act, rule.action, ((row.id, row.name, {"reason": reason, "was": row.status}) for row in rows))
-    return changed
 
 
-def _unfolded(tx: Writing, key_ids: Sequence[str]) -> Any:
-    """Ids as one parameter: a statement with one for each would be made anew each time."""
+def _place(tx: Writing) -> ColumnElement[Any]:
+    """What a row is found by soonest while the transaction lasts."""
+    return literal_column("api_key.rowid") if tx.dialect.name == "sqlite" else keys.c.id
+
+
+def _unfolded(tx: Writing, values: Sequence[int | str]) -> Any:
+    """Values as one parameter: a statement with one for each would be made anew each time."""
     if tx.dialect.name == "postgresql":
-        return text("SELECT unnest(CAST(:ids AS text[]))").bindparams(ids=list(key_ids))
+        return text("SELECT unnest(CAST(:values AS text[]))").bindparams(values=list(values))
     import json
 
-    return text("SELECT value FROM json_each(:ids)").bindparams(ids=json.dumps(list(key_ids)))
+    return text("SELECT value FROM json_each(:values)").bindparams(values=json.dumps(list(values)))

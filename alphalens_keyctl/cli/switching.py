@@ -185,11 +185,11 @@ def _switch(
             )
         with run.progress(f"{verb.verb} keys", len(chosen.changing)) as tell:
             done = switching.apply(tx, verb.switch, chosen.changing, act, reason=asked.reason, tell=tell)
-    changed = set(done.changed)
+    unchanged = set(done.unchanged)
     # In the order in which they were named, as a dry run has them.
     return Switched(
-        [each for each in chosen.changing if each in changed],
-        [*(each for each in chosen.changing if each not in changed), *chosen.rest],
+        [each for each in chosen.changing if each not in unchanged],
+        [*(each for each in chosen.changing if each in unchanged), *chosen.rest],
     )
 
 

@@ -115,6 +115,8 @@ class Database:
             with connection.begin():
                 if isinstance(self.address, PostgreSQLAddress):
                     postgresql.become_only_writer(connection)
+                else:
+                    sqlite.make_room(connection)
                 yield Writing(connection)
 
     @contextmanager
