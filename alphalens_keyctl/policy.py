@@ -175,11 +175,15 @@ def chosen(ids: Sequence[str], *, ignored: Sequence[str]) -> list[Rule]:
 
 
 def check(connection: Connection, rules: Sequence[Rule], limits: Thresholds, *, now: datetime) -> Iterator[Finding]:
-    """The keys that break the rules, rule by rule, streamed in constant memory."""
+    """The keys that break the rules, rule by rule and the oldest first, streamed in constant memory."""
     c = keys.c
     for rule in rules:
         query = _RULES[rule]
-        found = select(c.id, c.name, c.owner, status_at(now)).where(query.where(limits, now)).order_by(unindexed(c.id))
+        found = (
+            select(c.id, c.name, c.owner, status_at(now))
+            .where(query.where(limits, now))
+            .order_by(unindexed(c.created_at), c.id)
+        )
         for rows in connection.execution_options(yield_per=_AT_ONCE).execute(found).partitions():
             for row in rows:
                 if query.fits(row[1]):
