@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import insert, select, text
 
 from alphalens_keyctl import audit, keyformat, lifecycle, lookup, selection, succession
 from alphalens_keyctl.database import Database, Writing
@@ -157,7 +157,7 @@ def _write_pending(
         tx.execute(insert(keys), rows[start : start + _AT_ONCE])
     # What a place may hold before all of it is done has to open.
     marks = {"lease_until": lifecycle.lease_end(tx, lease), "delivering_to": ", ".join(places) or None}
-    _change(tx, raws, marks)
+    lifecycle.change_each(tx, [raw.id for raw in raws], **marks)
     audit.append_each(tx, act, Action.CREATE, created)
     if places:
         audit.append_each(tx, act, Action.DELIVER, [(row[0], row[1], {"to": list(places)}) for row in created])
@@ -176,7 +176,8 @@ def _hand_out(
         if time.monotonic() - renewed > _RENEWAL:
             # Where the writer is busy, after the next command.
             with suppress(KeyctlError), database.writing() as tx:
-                _change(tx, [each.key for each in promised], {"lease_until": lifecycle.lease_end(tx, lease)})
+                ids = [each.key.id for each in promised]
+                lifecycle.change_each(tx, ids, lease_until=lifecycle.lease_end(tx, lease))
                 renewed = time.monotonic()
     return list(handout.places)
 
@@ -189,7 +190,7 @@ def _activate(tx: Writing, pending: Sequence[Key], act: Act, *, at: datetime, de
             end = succession.Retirement(GRACE)
             succession.switch(tx, key.id, act, at=at, retirement=end, delivered_to=list(delivered_to))
     new = [key for key in pending if key.replaces is None]
-    _change(tx, new, {"activated_at": at, "delivering_to": None, "lease_until": None})
+    lifecycle.change_each(tx, [key.id for key in new], activated_at=at, delivering_to=None, lease_until=None)
     detail = {"delivered_to": list(delivered_to)}
     audit.append_each(tx, act, Action.ACTIVATE, [(key.id, key.name, detail) for key in new])
 
@@ -204,7 +205,7 @@ def _settle(database: Database, raws: Sequence[RawKey], act: Act, failure: BaseE
             # One that was replaced was taken for dead, and another run has the names.
             if found and not unfinished and all(key.revoked_at is None and not key.replaced_by for key in found):
                 return True
-            _discard(tx, unfinished, now)
+            lifecycle.discard_each(tx, unfinished, now, reason=lifecycle.DELIVERY_FAILED)
         if unfinished:
             failure.add_note("None of the new keys was activated; they open nothing, and their names are free.")
     except (KeyctlError, KeyboardInterrupt):
@@ -212,26 +213,6 @@ def _settle(database: Database, raws: Sequence[RawKey], act: Act, failure: BaseE
     return False
 
 
-def _discard(tx: Writing, unfinished: Sequence[Key], act: Act) -> None:
-    """`lifecycle.discard` for all of them at once."""
-    reason = lifecycle.DELIVERY_FAILED
-    gone = {"revoked_at": act.at, "revoked_by": act.actor, "revoke_reason": reason, "lease_until": None}
-    _change(tx, unfinished, gone)
-    audit.append_each(tx, act, Action.DISCARD, [(key.id, key.name, {"reason": reason}) for key in unfinished])
-
-
 def _read(database: Database, raws: Sequence[RawKey]) -> list[Key]:
     with database.reading() as connection:
         return selection.some(connection, [raw.id for raw in raws], now=utc_now())
-
-
-def _change(tx: Writing, which: Sequence[RawKey] | Sequence[Key], values: Mapping[str, object]) -> None:
-    ids = [each.id for each in which]
-    for start in range(0, len(ids), _AT_ONCE):
-        some = ids[start : start + _AT_ONCE]
-        if tx.execute(update(keys).where(keys.c.id.in_(some)).values(**values)).rowcount != len(some):
-            raise KeyctlError(
-                Code.DATABASE_UNUSABLE,
-                "the database did not take the change to the new keys",
-                "Check the database for row security and for triggers that are not ours.",
-            )

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
 
 from alphalens_keyctl import audit, lookup, selection
 from alphalens_keyctl.database import Attempts, Writing
@@ -19,6 +19,8 @@ from alphalens_keyctl.models import Action, Key, Status, keys
 from alphalens_keyctl.moments import rfc3339, utc_now
 from alphalens_keyctl.provenance import Act
 from alphalens_keyctl.text import fold
+
+_AT_ONCE: Final = 1000
 
 
 class Draft(NamedTuple):
@@ -107,9 +109,15 @@ def discard(tx: Writing, key_id: str, act: Act, *, reason: str) -> bool:
     key = selection.get(tx, key_id, now=act.at)
     if key is None or not is_unfinished(key):
         return False
-    change(tx, key_id, act.at, revoked_at=act.at, revoked_by=act.actor, revoke_reason=reason, lease_until=None)
-    record(tx, act, Action.DISCARD, key, reason=reason)
+    discard_each(tx, [key], act, reason=reason)
     return True
+
+
+def discard_each(tx: Writing, unfinished: Sequence[Key], act: Act, *, reason: str) -> None:
+    """The same for many keys, all of which are still on their way."""
+    gone = {"revoked_at": act.at, "revoked_by": act.actor, "revoke_reason": reason, "lease_until": None}
+    change_each(tx, [key.id for key in unfinished], **gone)
+    audit.append_each(tx, act, Action.DISCARD, [(key.id, key.name, {"reason": reason}) for key in unfinished])
 
 
 def abandoned(connection: Connection, attempts: Attempts) -> list[str]:
@@ -135,8 +143,8 @@ def _left_behind(connection: Connection, attempts: Attempts, which: ColumnElemen
 
 def discard_abandoned(tx: Writing, attempts: Attempts, act: Act) -> None:
     """Clean up after processes that were killed: their keys were never usable and free their names."""
-    for key_id in abandoned(tx, attempts):
-        discard(tx, key_id, act, reason=ABANDONED)
+    if left := abandoned(tx, attempts):
+        discard_each(tx, selection.some(tx, left, now=act.at), act, reason=ABANDONED)
 
 
 def write_pending(
@@ -186,21 +194,31 @@ def lease_end(tx: Writing, lease: float | None) -> ColumnElement[datetime] | dat
 
 
 def change(tx: Writing, key_id: str, now: datetime, **values: object) -> Key:
-    """Write values to a key and return it as the database then has it.
+    """Write values to a key and return it as the database then has it. Raises as `change_each`."""
+    change_each(tx, [key_id], **values)
+    return require(tx, key_id, now)
+
+
+def change_each(tx: Writing, key_ids: Sequence[str], **values: object) -> None:
+    """Write the same values to many keys.
 
     Row security or a trigger can turn an update into nothing without an error; to report such a revocation
     as done would leave a live key that everybody believes dead. Raises `KeyctlError` (database_unusable).
     """
-    tx.execute(update(keys).where(keys.c.id == key_id).values(**values))
+    # An expression is the database's to work out; what comes of it is not known here.
     said = {name: value for name, value in values.items() if not isinstance(value, ColumnElement)}
-    stored = tx.execute(select(*(keys.c[name] for name in said)).where(keys.c.id == key_id)).first()
-    if stored is None or tuple(stored) != tuple(said.values()):
-        raise KeyctlError(
-            Code.DATABASE_UNUSABLE,
-            f"the database did not take the change to key {key_id}",
-            "Check the database for row security and for triggers that are not ours.",
-        )
-    return require(tx, key_id, now)
+    written = and_(True, *(keys.c[name].is_not_distinct_from(value) for name, value in said.items()))
+    for start in range(0, len(key_ids), _AT_ONCE):
+        some = key_ids[start : start + _AT_ONCE]
+        these = keys.c.id.in_(some)
+        tx.execute(update(keys).where(these).values(**values))
+        if tx.scalar(select(func.count()).where(these, written)) != len(some):
+            what = f"key {some[0]}" if len(some) == 1 else f"{len(some)} keys"
+            raise KeyctlError(
+                Code.DATABASE_UNUSABLE,
+                f"the database did not take the change to {what}",
+                "Check the database for row security and for triggers that are not ours.",
+            )
 
 
 def require(tx: Connection, key_id: str, now: datetime) -> Key:
