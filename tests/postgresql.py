@@ -40,7 +40,9 @@ class Server:
         return f"postgresql://keyctl@127.0.0.1:{self.port}/postgres"
 
     def start(self) -> None:
-        options = f"-p {self.port} -k {self._folder} -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=100"
+        # To look after thousands of databases that nobody comes back to would take a core.
+        settings = ("listen_addresses=127.0.0.1", "fsync=off", "max_connections=100", "autovacuum=off")
+        options = f"-p {self.port} -k {self._folder} " + " ".join(f"-c {each}" for each in settings)
         self._run(
             "pg_ctl",
             "-D",

@@ -20,7 +20,7 @@ from tests.zygote import CLOSED
 
 # Every so many lines before the first one that can write anything, and from there on. On PostgreSQL the code in
 # between is the same and a command costs more.
-STRIDES = {"sqlite": (61, 11), "postgresql": (199, 23)}
+STRIDES = {"sqlite": (61, 15), "postgresql": (199, 31)}
 TAIL = 12  # of the last lines, where the key is active already, every one
 SHARDS = 6
 
