@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from alphalens_keyctl.database import Database, Limits, parse_address
+from tests import intake
 from tests.commands import Keyctl, Zygote
 from tests.postgresql import URL_VARIABLE, Databases, Server
 
@@ -87,6 +88,18 @@ def keyctl(zygote: Zygote, tmp_path: Path, database_url: str) -> Keyctl:
 def fresh_keyctl(zygote: Zygote, tmp_path: Path) -> Keyctl:
     """The program in an empty home, with nothing configured: SQLite in the user's data folder."""
     return Keyctl(zygote, _home(tmp_path), None)
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> str:
+    """A file of three keys to take in."""
+    return intake.write(tmp_path, intake.THREE)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> intake.Store:
+    """A command that keeps the keys that it is given."""
+    return intake.Store(tmp_path)
 
 
 def _home(folder: Path) -> Path:
