@@ -33,15 +33,16 @@ _AT_ONCE: Final = _LENGTHS[0]
 _Row = tuple[str | None, ...]
 
 
+# Client's address, method, path and user agent, as the client sent them, or None.
+Request = tuple[str | None, str | None, str | None, str | None]
+
+
 class Accepted(NamedTuple):
-    """A use. `at` is in seconds since the epoch; the texts are as the client sent them, or None."""
+    """A use. `at` is in seconds since the epoch."""
 
     at: float
     key_id: str
-    client_ip: str | None
-    method: str | None
-    path: str | None
-    user_agent: str | None
+    request: Request
 
 
 class Kind(NamedTuple):
@@ -144,10 +145,7 @@ def _write_accepted(tx: Recording, accepted: Sequence[Accepted]) -> None:
 
 
 def _rows(times: Sequence[str], accepted: Sequence[Accepted]) -> list[_Row]:
-    return [
-        (at, key_id, *_inert(client_ip, method, path, user_agent))
-        for at, (_, key_id, client_ip, method, path, user_agent) in zip(times, accepted, strict=True)
-    ]
+    return [(at, key_id, *_inert(request)) for at, (_, key_id, request) in zip(times, accepted, strict=True)]
 
 
 def _insert_document(tx: Recording, rows: Sequence[_Row]) -> None:
@@ -182,7 +180,8 @@ def _write_refused(tx: Recording, refused: Mapping[Kind, Refusals]) -> None:
 
 
 @lru_cache(maxsize=4096)
-def _inert(client_ip: object, method: object, path: object, user_agent: object) -> tuple[str | None, ...]:
+def _inert(request: Request) -> Request:
+    client_ip, method, path, user_agent = request
     return (
         tamed(client_ip, LONGEST_OTHER),
         tamed(method, LONGEST_OTHER),

@@ -123,7 +123,7 @@ async def _refuse_websocket(scope: Scope, receive: Receive, send: Send) -> None:
 def single(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     """Headers by name. Those of one name are joined by commas, as RFC 9110, 5.3 has it: two API keys, even
     equal ones, become one that is malformed, rather than one of them the reader's choice."""
-    pairs = list(headers)
+    pairs = headers if isinstance(headers, list) else list(headers)
     found = dict(pairs)
     if len(found) < len(pairs):
         found.clear()

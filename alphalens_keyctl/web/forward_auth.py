@@ -20,7 +20,6 @@ from alphalens_keyctl.web.waiting import NoThreadFreeError, Threads
 
 if TYPE_CHECKING:
     from alphalens_keyctl import KeyVerifier
-    from alphalens_keyctl.models import Key
 
 ENVOY_PREFIX: Final = "/ext_authz/"
 LIVE_PATH: Final = "/healthz"
@@ -81,7 +80,8 @@ class ForwardAuth:
                 raw_key, client_ip=client_ip, method=method, path=asked_path, user_agent=user_agent
             )
         if answer.allowed and answer.key is not None:
-            await send(_yes(answer.key, for_envoy=path.startswith(ENVOY_PREFIX)))
+            key = answer.key
+            await send(_yes(key.id, key.name, key.owner, path.startswith(ENVOY_PREFIX)))
             await send(_NO_BODY)
         else:
             await asgi.refuse(send)
@@ -175,12 +175,8 @@ def _without_prefix(path: str) -> str:
     return path[len(ENVOY_PREFIX) - 1 :] if path.startswith(ENVOY_PREFIX) else path
 
 
-def _yes(key: "Key", *, for_envoy: bool) -> asgi.Message:
-    return _start(key.id, key.name, key.owner, for_envoy)
-
-
 @lru_cache(maxsize=_REMEMBERED)
-def _start(key_id: str, name: str, owner: str | None, for_envoy: bool) -> asgi.Message:
+def _yes(key_id: str, name: str, owner: str | None, for_envoy: bool) -> asgi.Message:
     headers = [(b"x-key-id", quote(key_id, safe="").encode()), (b"x-key-name", quote(name, safe="").encode())]
     if owner is not None:
         headers.append((b"x-key-owner", quote(owner, safe="").encode()))
