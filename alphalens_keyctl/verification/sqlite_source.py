@@ -55,7 +55,7 @@ class SQLiteSource:
         self._look_at = 0.0
         self._closed = False
 
-    def vouches(self, generation: int, read_at: float) -> bool:
+    def refresh(self) -> bool:
         try:
             reader = self._idle.pop()
         except IndexError:
@@ -67,7 +67,12 @@ class SQLiteSource:
         except sqlite3.Error:
             self._drop(reader)
             return False
+        # Another thread may have found another file in the place of the one that was just asked.
+        current = reader.identity == self._identity
         self._give_back(reader)
+        return current
+
+    def vouches(self, generation: int, read_at: float) -> bool:
         return generation == self._generation
 
     def fetch(self, key_id: str) -> Sighting:

@@ -112,15 +112,21 @@ class KeyVerifier:
         method: str | None = None,
         path: str | None = None,
         user_agent: str | None = None,
+        refreshed: bool = False,
     ) -> Verification | None:
         """The same, but None where the database would have to be waited for: then call `verify` elsewhere than
-        on an event loop."""
-        answer = self._remembered(raw_key)
+        on an event loop. With `refreshed` the database is not asked again: whoever calls has done so since the
+        request came, with `refresh`."""
+        answer = self._remembered(raw_key, refreshed=refreshed)
         if answer is None:
             if not _is_malformed(raw_key):
                 return None
             answer = _MALFORMED
         return self._recorded(answer, None, client_ip, method, path, user_agent)
+
+    def refresh(self) -> bool:
+        """Learn of every change up to now, without waiting. False where that cannot be done."""
+        return self._source.refresh()
 
     def ready(self) -> bool:
         """Whether the database answers now. Waits for it."""
@@ -181,7 +187,7 @@ class KeyVerifier:
             self._recorder.after_fork(child=child)
         self._source.after_fork(child=child)
 
-    def _remembered(self, raw_key: object) -> Verification | None:
+    def _remembered(self, raw_key: object, *, refreshed: bool = False) -> Verification | None:
         """The answer, if it can be given without waiting."""
         digest = _digest_of(raw_key)
         if digest is None:
@@ -189,7 +195,10 @@ class KeyVerifier:
         entry = self._cache.get(digest)
         if entry is None:
             return None
-        if not same_digest(entry.digest, digest) or not self._source.vouches(entry.generation, entry.read_at):
+        source = self._source
+        if not same_digest(entry.digest, digest) or not (refreshed or source.refresh()):
+            return None
+        if not source.vouches(entry.generation, entry.read_at):
             return None
         if time.time() >= entry.until:
             # Decided at the call: nobody tells when a key expires.

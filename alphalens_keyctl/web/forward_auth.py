@@ -9,13 +9,14 @@ import logging
 import time
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Unpack
 from urllib.parse import quote
 
 from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.verification.check import Verification
 from alphalens_keyctl.web import asgi
 from alphalens_keyctl.web.client import TrustedProxies
+from alphalens_keyctl.web.refreshing import Refreshes
 from alphalens_keyctl.web.waiting import NoThreadFreeError, Threads
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class ForwardAuth:
         self._verifier = verifier
         self._proxies = TrustedProxies(trusted_proxies)
         self._threads = Threads()
+        self._refreshes = Refreshes(verifier)
         self._lookups = _Lookups(verifier, self._threads)
         self._readiness = _Readiness(verifier, self._threads)
         self._access_log = access_log
@@ -60,6 +62,8 @@ class ForwardAuth:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
             return
+        # First, so that an answer is sent as soon as it is worked out, and not after the work on all others.
+        refreshed = await self._refreshes.since_now()
         headers = asgi.single(scope["headers"])
         path: str = scope["path"]
         # A proxy that keeps the path of the request would take our health for leave to open its own /healthz.
@@ -73,7 +77,7 @@ class ForwardAuth:
         raw_key = headers.get(b"api-key")
         user_agent = asgi.text_of(headers.get(b"user-agent"))
         answer = self._verifier.verify_cached(
-            raw_key, client_ip=client_ip, method=method, path=asked_path, user_agent=user_agent
+            raw_key, client_ip=client_ip, method=method, path=asked_path, user_agent=user_agent, refreshed=refreshed
         )
         if answer is None:
             answer = await self._lookups.verify(
@@ -124,7 +128,7 @@ class _Lookups:
         self._threads = threads
         self._under_way: dict[bytes | None, asyncio.Event] = {}
 
-    async def verify(self, raw_key: bytes | None, **about: str | None) -> Verification:
+    async def verify(self, raw_key: bytes | None, **about: Unpack[asgi.About]) -> Verification:
         first = self._under_way.get(raw_key)
         if first is not None:
             await first.wait()
