@@ -117,6 +117,7 @@ def _busy(tx: Recording, key_ids: set[str]) -> set[str]:
 
 
 def _write_accepted(tx: Recording, accepted: Sequence[Accepted]) -> None:
+    # Nearly in order as it is; threads take each other over.
     accepted = sorted(accepted, key=itemgetter(0))
     times, key_ids = _stored_in_turn([use.at for use in accepted]), [use.key_id for use in accepted]
     insert = _insert_document if tx.dialect.name == "postgresql" else _insert_values
@@ -295,10 +296,10 @@ _INSERT_DOCUMENT: Final = f"""INSERT INTO usage_event ({_COLUMNS})
         entry ->> 2, entry ->> 3, entry ->> 4, entry ->> 5
     FROM jsonb_array_elements(CAST(:rows AS jsonb)) AS entry"""  # noqa: S608  # our own constant
 # SQLite takes a value of its own, bound, faster than one out of a document.
+_VALUES: Final = "(?, ?, 'ok', ?, ?, ?, ?)"
 _INSERT_VALUES: Final = {
-    length: f"INSERT INTO usage_event ({_COLUMNS}) VALUES {_some}"  # noqa: S608  # our own constants
+    length: f"INSERT INTO usage_event ({_COLUMNS}) VALUES {', '.join([_VALUES] * length)}"  # noqa: S608  # above
     for length in _LENGTHS
-    for _some in [", ".join(["(?, ?, 'ok', ?, ?, ?, ?)"] * length)]
 }
 _LOCK_FREE: Final = "SELECT id FROM api_key WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED"
 _ALL_THERE: Final = """SELECT bool_and(EXISTS (SELECT 1 FROM usage_event WHERE outcome = 'ok'
