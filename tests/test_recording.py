@@ -1,11 +1,13 @@
 """Promise 8: every accepted use reaches the log, whatever becomes of the process; refused attempts are counted."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from alphalens_keyctl import KeyVerifier
 from alphalens_keyctl.database import Database
 from alphalens_keyctl.keyformat import checksum, generate
 from alphalens_keyctl.models import Reason
+from alphalens_keyctl.verification import usage_log
+from alphalens_keyctl.verification.usage_log import Accepted
 from tests.commands import Keyctl
 
 # Verifies for ever and says in a file how many uses were accepted so far.
@@ -85,6 +89,40 @@ def test_each_use_is_a_row_and_moves_when_and_how_often_the_key_was_used(keyctl:
     key = keyctl.ok("show", "ci", "--json").json
     assert key["use_count"] == 3
     assert key["last_used_at"] is not None
+
+
+def test_a_batch_of_any_length_is_written_whole_in_the_order_of_time(keyctl: Keyctl, database: Database) -> None:
+    """However uses are put together into statements, and in whatever order the threads handed them in."""
+    ids = [keyctl.create(name)[1] for name in ("one", "other")]
+    lengths = (1, 3, 99, 500, 501, 1637)
+    begin, said = 1_900_000_000.0, []  # on a second, with what is a hair's breadth to either side of it
+    for length in lengths:
+        moments = [begin + number * 0.25 - 1e-6 * (number % 3) for number in range(length)]
+        begin = moments[-1] + 60
+        uses = [
+            Accepted(at, ids[number % 2], (f"192.0.2.{number % 250}", "GET", f"/{length}/{number}", None))
+            for number, at in enumerate(moments)
+        ]
+        said += uses
+        shuffled = random.Random(length).sample(uses, length)
+        with database.recording() as tx:
+            assert usage_log.write(tx, shuffled, {}) == []
+    stored = rows(database)
+    assert len(stored) == len(said) == sum(lengths)
+    for row, use in zip(stored, sorted(said), strict=True):
+        assert (row.key_id, row.outcome, row.count) == (use.key_id, "ok", 1)
+        assert (row.client_ip, row.method, row.path, row.user_agent) == use.request
+        assert abs(_seconds(row.at) - use.at) < 2e-6
+    with database.reading() as connection:
+        for key in connection.execute(text("SELECT id, use_count, last_used_at FROM api_key")):
+            moments = [use.at for use in said if use.key_id == key.id]
+            assert key.use_count == len(moments)
+            assert abs(_seconds(key.last_used_at) - max(moments)) < 2e-6
+
+
+def _seconds(stored: str | datetime) -> float:
+    moment = datetime.fromisoformat(stored) if isinstance(stored, str) else stored
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def test_refused_attempts_are_counted_by_minute_reason_key_and_address(keyctl: Keyctl, database: Database) -> None:

@@ -27,8 +27,11 @@ class Sighting(NamedTuple):
 class Source(Protocol):
     """A database's keys. Every method may be called from any thread."""
 
+    def refresh(self) -> bool:
+        """Learn whether anything has changed, without waiting. False where it cannot be learned now."""
+
     def vouches(self, generation: int, read_at: float) -> bool:
-        """Whether what was read then is what stands in the database now, without waiting for anything."""
+        """Whether what was read then is what stood in the database at the last refresh."""
 
     def fetch(self, key_id: str) -> Sighting:
         """Read a key's record. Bounded in time. Raises `KeyctlError`."""

@@ -23,22 +23,14 @@ _Identity = tuple[int, int]
 class _Reader:
     """A connection that cannot write, and the state of the file that it saw last."""
 
-    __slots__ = ("_cursor", "connection", "identity", "seen")
+    __slots__ = ("ask", "connection", "identity", "seen")
 
     def __init__(self, connection: sqlite3.Connection, identity: _Identity) -> None:
         self.connection = connection
         self.identity = identity
-        self._cursor = connection.cursor()
+        self.ask = connection.cursor().execute
         connection.execute("PRAGMA query_only = ON")
         self.seen = -1
-
-    def changed(self) -> bool:
-        """Whether another connection has committed since this one was asked last (SQLite, PRAGMA data_version)."""
-        version = self._cursor.execute("PRAGMA data_version").fetchone()[0]
-        if version == self.seen:
-            return False
-        self.seen = version
-        return True
 
 
 class SQLiteSource:
@@ -63,7 +55,7 @@ class SQLiteSource:
         self._look_at = 0.0
         self._closed = False
 
-    def vouches(self, generation: int, read_at: float) -> bool:
+    def refresh(self) -> bool:
         try:
             reader = self._idle.pop()
         except IndexError:
@@ -75,7 +67,12 @@ class SQLiteSource:
         except sqlite3.Error:
             self._drop(reader)
             return False
+        # Another thread may have found another file in the place of the one that was just asked.
+        current = reader.identity == self._identity
         self._give_back(reader)
+        return current
+
+    def vouches(self, generation: int, read_at: float) -> bool:
         return generation == self._generation
 
     def fetch(self, key_id: str) -> Sighting:
@@ -119,7 +116,11 @@ class SQLiteSource:
                 self._drop(self._idle.pop())
 
     def _notice(self, reader: _Reader) -> None:
-        if reader.changed():
+        """Start a generation if another connection has committed since this one was asked last (SQLite, PRAGMA
+        data_version)."""
+        version = reader.ask("PRAGMA data_version").fetchone()[0]
+        if version != reader.seen:
+            reader.seen = version
             # A number is never given twice, so no thread can turn the generation back to one that was left.
             self._generation = next(self._count)
 

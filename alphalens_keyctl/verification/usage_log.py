@@ -6,9 +6,12 @@ The only two things that recording can write are rows of `usage_event` and, forw
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import chain
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from sqlalchemy import TextClause, text
@@ -22,18 +25,24 @@ from alphalens_keyctl.text import tame
 LONGEST_PATH: Final = 512
 LONGEST_AGENT: Final = 256
 LONGEST_OTHER: Final = 64
-_DOCUMENT: Final = 500
+# Rows that one statement writes. SQLite's have a fixed number of them, so that each is prepared once: what is
+# left of the longest is written by shorter ones.
+_LENGTHS: Final = (500, 100, 20, 4, 1)
+_AT_ONCE: Final = _LENGTHS[0]
+
+_Row = tuple[str | None, ...]
+
+
+# Client's address, method, path and user agent, as the client sent them, or None.
+Request = tuple[str | None, str | None, str | None, str | None]
 
 
 class Accepted(NamedTuple):
-    """A use. `at` is in seconds since the epoch; the texts are as the client sent them, or None."""
+    """A use. `at` is in seconds since the epoch."""
 
     at: float
     key_id: str
-    client_ip: str | None
-    method: str | None
-    path: str | None
-    user_agent: str | None
+    request: Request
 
 
 class Kind(NamedTuple):
@@ -108,31 +117,48 @@ def _busy(tx: Recording, key_ids: set[str]) -> set[str]:
 
 
 def _write_accepted(tx: Recording, accepted: Sequence[Accepted]) -> None:
-    rows = []
-    tallies: dict[str, tuple[int, str, str]] = {}
-    for at, key_id, client_ip, method, path, user_agent in accepted:
-        stored = _stored(at)
-        rows.append((stored, key_id, *_inert(client_ip, method, path, user_agent)))
-        times, last, first = tallies.get(key_id) or (0, stored, stored)
-        tallies[key_id] = times + 1, stored if stored > last else last, stored if stored < first else first
+    # Nearly in order as it is; threads take each other over.
+    accepted = sorted(accepted, key=itemgetter(0))
+    times, key_ids = _stored_in_turn([use.at for use in accepted]), [use.key_id for use in accepted]
+    insert = _insert_document if tx.dialect.name == "postgresql" else _insert_values
+    # Many rows a statement: the database works through them while other threads verify. Not all of them,
+    # because nobody else runs while one is made.
+    for begin in range(0, len(accepted), _AT_ONCE):
+        portion = slice(begin, begin + _AT_ONCE)
+        insert(tx, _rows(times[portion], accepted[portion]))
     statements = _ON[tx.dialect.name]
-    # Documents rather than a row at a time: the database works through them while other threads verify. No
-    # longer ones, because nobody else runs while one is written.
-    for start in range(0, len(rows), _DOCUMENT):
-        tx.execute(statements.accepted, {"rows": json.dumps(rows[start : start + _DOCUMENT])})
-    tally = json.dumps([(key_id, *tallied) for key_id, tallied in tallies.items()])
+    # In the order of time: of a key, what is said last is the latest.
+    counts, last = Counter(key_ids), dict(zip(key_ids, times, strict=True))
+    first = dict(zip(reversed(key_ids), reversed(times), strict=True))
+    tally = json.dumps([(key_id, count, last[key_id], first[key_id]) for key_id, count in counts.items()])
     if tx.scalar(statements.unused, {"rows": tally}):
         # Of a successor alone: it may set the end of another key. In a statement of its own, because every
         # verifier is told of it and looks its keys up anew.
         tx.execute(statements.first, {"rows": tally})
     done = tx.execute(statements.tally, {"rows": tally}).rowcount
-    if done != len(tallies) and done != tx.scalar(statements.known, {"rows": tally}):
+    if done != len(counts) and done != tx.scalar(statements.known, {"rows": tally}):
         # Row security or a trigger can turn an update into nothing without an error.
         raise KeyctlError(
             Code.DATABASE_UNUSABLE,
             "the database did not take when keys were used",
             "Check the database for row security and for triggers that are not ours.",
         )
+
+
+def _rows(times: Sequence[str], accepted: Sequence[Accepted]) -> list[_Row]:
+    return [(at, key_id, *_inert(request)) for at, (_, key_id, request) in zip(times, accepted, strict=True)]
+
+
+def _insert_document(tx: Recording, rows: Sequence[_Row]) -> None:
+    tx.execute(text(_INSERT_DOCUMENT), {"rows": json.dumps(rows)})
+
+
+def _insert_values(tx: Recording, rows: Sequence[_Row]) -> None:
+    begin = 0
+    for length in _LENGTHS:
+        while begin + length <= len(rows):
+            tx.exec_driver_sql(_INSERT_VALUES[length], tuple(chain.from_iterable(rows[begin : begin + length])))
+            begin += length
 
 
 def _write_refused(tx: Recording, refused: Mapping[Kind, Refusals]) -> None:
@@ -155,7 +181,8 @@ def _write_refused(tx: Recording, refused: Mapping[Kind, Refusals]) -> None:
 
 
 @lru_cache(maxsize=4096)
-def _inert(client_ip: object, method: object, path: object, user_agent: object) -> tuple[str | None, ...]:
+def _inert(request: Request) -> Request:
+    client_ip, method, path, user_agent = request
     return (
         tamed(client_ip, LONGEST_OTHER),
         tamed(method, LONGEST_OTHER),
@@ -186,14 +213,28 @@ def _stored(at: float) -> str:
     return _second(second) % ((at - second) * 1_000_000)
 
 
+def _stored_in_turn(moments: Iterable[float]) -> list[str]:
+    """The same of many that are in order, which a second's worth of them shares all but the microseconds."""
+    stored: list[str] = []
+    second, within = float("-inf"), ""
+    for at in moments:
+        if at - second >= 1:
+            second = at // 1
+            within = _second(int(second))
+        stored.append(within % ((at - second) * 1_000_000))
+    return stored
+
+
 @lru_cache(maxsize=4)
 def _second(second: int) -> str:
     """The times within a second, but for their microseconds."""
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%d %H:%M:%S.%%06d")
 
 
+_COLUMNS: Final = "at, key_id, outcome, client_ip, method, path, user_agent"
+
+
 class _Statements(NamedTuple):
-    accepted: TextClause
     tally: TextClause
     unused: TextClause
     first: TextClause
@@ -213,11 +254,8 @@ def _statements(each: str, column: str, at: str, latest: str) -> _Statements:
         f"SELECT {taken[0]} AS id, {times} AS times, {at.format(taken[2])} AS last,"  # noqa: S608  # above
         f" {at.format(taken[3])} AS first FROM {each}"
     )
-    columns = "at, key_id, outcome, client_ip, method, path, user_agent"
-    accepted = f"{time}, {taken[1]}, 'ok', {', '.join(taken[2:6])}"
     refused = f"{time}, {', '.join(taken[1:7])}, CAST({taken[7]} AS bigint)"
     return _Statements(
-        accepted=text(f"INSERT INTO usage_event ({columns}) SELECT {accepted} FROM {each}"),  # noqa: S608  # above
         tally=text(
             f"UPDATE api_key SET use_count = use_count + said.times, last_used_at = {latest}"  # noqa: S608  # above
             f" FROM ({tallies}) AS said WHERE api_key.id = said.id"
@@ -232,7 +270,7 @@ def _statements(each: str, column: str, at: str, latest: str) -> _Statements:
         ),
         known=text(f"SELECT count(*) FROM api_key WHERE id IN (SELECT {taken[0]} FROM {each})"),  # noqa: S608  # above
         refused=text(
-            f"INSERT INTO usage_event ({columns}, count) SELECT {refused} FROM {each} WHERE true"  # noqa: S608  # above
+            f"INSERT INTO usage_event ({_COLUMNS}, count) SELECT {refused} FROM {each} WHERE true"  # noqa: S608  # above
             f" ON CONFLICT ({', '.join(REFUSED_ONCE)}) WHERE {REFUSED_SQL}"
             " DO UPDATE SET count = usage_event.count + excluded.count"
         ),
@@ -252,6 +290,16 @@ _ON: Final = {
         at="CAST({} || '+00' AS timestamptz)",
         latest="greatest(last_used_at, said.last)",
     ),
+}
+_INSERT_DOCUMENT: Final = f"""INSERT INTO usage_event ({_COLUMNS})
+    SELECT CAST((entry ->> 0) || '+00' AS timestamptz), entry ->> 1, 'ok',
+        entry ->> 2, entry ->> 3, entry ->> 4, entry ->> 5
+    FROM jsonb_array_elements(CAST(:rows AS jsonb)) AS entry"""  # noqa: S608  # our own constant
+# SQLite takes a value of its own, bound, faster than one out of a document.
+_VALUES: Final = "(?, ?, 'ok', ?, ?, ?, ?)"
+_INSERT_VALUES: Final = {
+    length: f"INSERT INTO usage_event ({_COLUMNS}) VALUES {', '.join([_VALUES] * length)}"  # noqa: S608  # above
+    for length in _LENGTHS
 }
 _LOCK_FREE: Final = "SELECT id FROM api_key WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED"
 _ALL_THERE: Final = """SELECT bool_and(EXISTS (SELECT 1 FROM usage_event WHERE outcome = 'ok'

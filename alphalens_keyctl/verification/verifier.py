@@ -13,11 +13,11 @@ from alphalens_keyctl.database.address import Address, SQLiteAddress
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import LONGEST, MalformedKeyError, parse, same_digest
 from alphalens_keyctl.models import Reason
-from alphalens_keyctl.verification import process, usage_log
+from alphalens_keyctl.verification import process
 from alphalens_keyctl.verification.check import Record, Verification, judge, unavailable
 from alphalens_keyctl.verification.recorder import Recorder, Usage
 from alphalens_keyctl.verification.source import Source
-from alphalens_keyctl.verification.usage_log import Accepted
+from alphalens_keyctl.verification.usage_log import LONGEST_AGENT, LONGEST_OTHER, LONGEST_PATH, Accepted, Request
 
 # After the database could not be reached nobody waits for it again for so many seconds.
 _REST: Final = 0.25
@@ -112,15 +112,21 @@ class KeyVerifier:
         method: str | None = None,
         path: str | None = None,
         user_agent: str | None = None,
+        refreshed: bool = False,
     ) -> Verification | None:
         """The same, but None where the database would have to be waited for: then call `verify` elsewhere than
-        on an event loop."""
-        answer = self._remembered(raw_key)
+        on an event loop. With `refreshed` the database is not asked again: whoever calls has done so since the
+        request came, with `refresh`."""
+        answer = self._remembered(raw_key, refreshed=refreshed)
         if answer is None:
             if not _is_malformed(raw_key):
                 return None
             answer = _MALFORMED
         return self._recorded(answer, None, client_ip, method, path, user_agent)
+
+    def refresh(self) -> bool:
+        """Learn of every change up to now, without waiting. False where that cannot be done."""
+        return self._source.refresh()
 
     def ready(self) -> bool:
         """Whether the database answers now. Waits for it."""
@@ -181,7 +187,7 @@ class KeyVerifier:
             self._recorder.after_fork(child=child)
         self._source.after_fork(child=child)
 
-    def _remembered(self, raw_key: object) -> Verification | None:
+    def _remembered(self, raw_key: object, *, refreshed: bool = False) -> Verification | None:
         """The answer, if it can be given without waiting."""
         digest = _digest_of(raw_key)
         if digest is None:
@@ -189,7 +195,10 @@ class KeyVerifier:
         entry = self._cache.get(digest)
         if entry is None:
             return None
-        if not same_digest(entry.digest, digest) or not self._source.vouches(entry.generation, entry.read_at):
+        source = self._source
+        if not same_digest(entry.digest, digest) or not (refreshed or source.refresh()):
+            return None
+        if not source.vouches(entry.generation, entry.read_at):
             return None
         if time.time() >= entry.until:
             # Decided at the call: nobody tells when a key expires.
@@ -240,17 +249,15 @@ class KeyVerifier:
         recorder = self._recorder
         if recorder is None:
             return answer
-        client_ip, method = _short(client_ip, usage_log.LONGEST_OTHER), _short(method, usage_log.LONGEST_OTHER)
-        path = _short(path, usage_log.LONGEST_PATH)
-        user_agent = _short(user_agent, usage_log.LONGEST_AGENT)
         key = answer.key
+        request = _shortened(client_ip, method, path, user_agent)
         if answer.allowed and key is not None:
-            use = Accepted(time.time(), key.id, client_ip, method, path, user_agent)
-            if recorder.accept(use):
+            # What `Accepted(...)` comes to, without another call on each request.
+            if recorder.accept(tuple.__new__(Accepted, (time.time(), key.id, request))):
                 return answer
             answer = unavailable()  # promise 8: a use that cannot be accounted for is not allowed
         logged = key.id if key is not None else key_id
-        recorder.refuse((time.time(), answer.reason, logged, client_ip, method, path, user_agent))
+        recorder.refuse((time.time(), answer.reason, logged, *request))
         return answer
 
 
@@ -292,8 +299,14 @@ def _is_malformed(raw_key: object) -> bool:
     return False
 
 
-def _short(text: str | None, longest: int) -> str | None:
+def _shortened(client_ip: str | None, method: str | None, path: str | None, user_agent: str | None) -> Request:
     """Cut here rather than when it is written: what waits to be written must not fill the memory."""
-    if text is None or (type(text) is str and len(text) <= longest):
-        return text
-    return str(text)[:longest]
+    if client_ip is not None and (type(client_ip) is not str or len(client_ip) > LONGEST_OTHER):
+        client_ip = str(client_ip)[:LONGEST_OTHER]
+    if method is not None and (type(method) is not str or len(method) > LONGEST_OTHER):
+        method = str(method)[:LONGEST_OTHER]
+    if path is not None and (type(path) is not str or len(path) > LONGEST_PATH):
+        path = str(path)[:LONGEST_PATH]
+    if user_agent is not None and (type(user_agent) is not str or len(user_agent) > LONGEST_AGENT):
+        user_agent = str(user_agent)[:LONGEST_AGENT]
+    return client_ip, method, path, user_agent

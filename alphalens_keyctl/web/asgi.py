@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 from urllib.parse import quote
 
 from alphalens_keyctl.errors import KeyctlError
@@ -92,7 +92,18 @@ class ApiKeyMiddleware:
             _log.error("uses could not be written at shutdown", extra={"problem": str(error)})
 
 
-async def verify(verifier: "KeyVerifier", threads: Threads, raw_key: bytes | None, **about: str | None) -> Verification:
+class About(TypedDict, total=False):
+    """What is recorded of a request beside its key."""
+
+    client_ip: str | None
+    method: str | None
+    path: str | None
+    user_agent: str | None
+
+
+async def verify(
+    verifier: "KeyVerifier", threads: Threads, raw_key: bytes | None, **about: Unpack[About]
+) -> Verification:
     """The verifier's answer. The database is waited for in a thread, never in the event loop."""
     answer = verifier.verify_cached(raw_key, **about)
     if answer is not None:
@@ -123,7 +134,7 @@ async def _refuse_websocket(scope: Scope, receive: Receive, send: Send) -> None:
 def single(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     """Headers by name. Those of one name are joined by commas, as RFC 9110, 5.3 has it: two API keys, even
     equal ones, become one that is malformed, rather than one of them the reader's choice."""
-    pairs = list(headers)
+    pairs = headers if isinstance(headers, list) else list(headers)
     found = dict(pairs)
     if len(found) < len(pairs):
         found.clear()

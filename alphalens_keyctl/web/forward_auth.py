@@ -9,18 +9,18 @@ import logging
 import time
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Unpack
 from urllib.parse import quote
 
 from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.verification.check import Verification
 from alphalens_keyctl.web import asgi
 from alphalens_keyctl.web.client import TrustedProxies
+from alphalens_keyctl.web.refreshing import Refreshes
 from alphalens_keyctl.web.waiting import NoThreadFreeError, Threads
 
 if TYPE_CHECKING:
     from alphalens_keyctl import KeyVerifier
-    from alphalens_keyctl.models import Key
 
 ENVOY_PREFIX: Final = "/ext_authz/"
 LIVE_PATH: Final = "/healthz"
@@ -52,6 +52,7 @@ class ForwardAuth:
         self._verifier = verifier
         self._proxies = TrustedProxies(trusted_proxies)
         self._threads = Threads()
+        self._refreshes = Refreshes(verifier)
         self._lookups = _Lookups(verifier, self._threads)
         self._readiness = _Readiness(verifier, self._threads)
         self._access_log = access_log
@@ -61,6 +62,8 @@ class ForwardAuth:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
             return
+        # First, so that an answer is sent as soon as it is worked out, and not after the work on all others.
+        refreshed = await self._refreshes.since_now()
         headers = asgi.single(scope["headers"])
         path: str = scope["path"]
         # A proxy that keeps the path of the request would take our health for leave to open its own /healthz.
@@ -74,14 +77,15 @@ class ForwardAuth:
         raw_key = headers.get(b"api-key")
         user_agent = asgi.text_of(headers.get(b"user-agent"))
         answer = self._verifier.verify_cached(
-            raw_key, client_ip=client_ip, method=method, path=asked_path, user_agent=user_agent
+            raw_key, client_ip=client_ip, method=method, path=asked_path, user_agent=user_agent, refreshed=refreshed
         )
         if answer is None:
             answer = await self._lookups.verify(
                 raw_key, client_ip=client_ip, method=method, path=asked_path, user_agent=user_agent
             )
         if answer.allowed and answer.key is not None:
-            await send(_yes(answer.key, for_envoy=path.startswith(ENVOY_PREFIX)))
+            key = answer.key
+            await send(_yes(key.id, key.name, key.owner, path.startswith(ENVOY_PREFIX)))
             await send(_NO_BODY)
         else:
             await asgi.refuse(send)
@@ -124,7 +128,7 @@ class _Lookups:
         self._threads = threads
         self._under_way: dict[bytes | None, asyncio.Event] = {}
 
-    async def verify(self, raw_key: bytes | None, **about: str | None) -> Verification:
+    async def verify(self, raw_key: bytes | None, **about: Unpack[asgi.About]) -> Verification:
         first = self._under_way.get(raw_key)
         if first is not None:
             await first.wait()
@@ -175,12 +179,8 @@ def _without_prefix(path: str) -> str:
     return path[len(ENVOY_PREFIX) - 1 :] if path.startswith(ENVOY_PREFIX) else path
 
 
-def _yes(key: "Key", *, for_envoy: bool) -> asgi.Message:
-    return _start(key.id, key.name, key.owner, for_envoy)
-
-
 @lru_cache(maxsize=_REMEMBERED)
-def _start(key_id: str, name: str, owner: str | None, for_envoy: bool) -> asgi.Message:
+def _yes(key_id: str, name: str, owner: str | None, for_envoy: bool) -> asgi.Message:
     headers = [(b"x-key-id", quote(key_id, safe="").encode()), (b"x-key-name", quote(name, safe="").encode())]
     if owner is not None:
         headers.append((b"x-key-owner", quote(owner, safe="").encode()))
