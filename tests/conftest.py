@@ -44,6 +44,22 @@ def databases(postgresql_url: str) -> Iterator[Databases]:
         databases.close()
 
 
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[Server]:
+    """A server that a module's tests may stop, freeze and kill."""
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def own_url(own_server: Server) -> str:
+    """A database of its own there, empty and up to date."""
+    url = Databases(own_server.url).create()
+    _upgrade(url)
+    return url
+
+
 @pytest.fixture(scope="session")
 def postgresql_template(databases: Databases) -> str:
     """The name of a database with an up-to-date, empty schema."""
@@ -82,6 +98,12 @@ def database(database_url: str) -> Iterator[Database]:
 def keyctl(zygote: Zygote, tmp_path: Path, database_url: str) -> Keyctl:
     """The program on that database."""
     return Keyctl(zygote, _home(tmp_path), database_url)
+
+
+@pytest.fixture
+def own_keyctl(zygote: Zygote, tmp_path: Path, own_url: str) -> Keyctl:
+    """The program on a database whose server may be stopped."""
+    return Keyctl(zygote, _home(tmp_path), own_url)
 
 
 @pytest.fixture

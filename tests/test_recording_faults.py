@@ -9,17 +9,15 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from pathlib import Path
 
 import psycopg
 import pytest
 
 from alphalens_keyctl import KeyVerifier
-from alphalens_keyctl.database import Database, Limits, parse_address
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.models import Reason
-from tests.commands import Keyctl, Zygote
-from tests.postgresql import Databases, Server, wait_until_up
+from tests.commands import Keyctl
+from tests.postgresql import Server, wait_until_up
 from tests.test_verifier_freshness import BOUND, HANGING, NEVER, by_hand, on_postgresql, wait_for
 from tests.uses import Client, Fault, Proxy, assert_each_counted_once, do_not_wait, forget_it, lose_the_answer, rows
 
@@ -66,29 +64,6 @@ def assert_in_bounded_time(call: Callable[[], object]) -> None:
         call()
     finally:
         assert time.monotonic() - started < HANGING
-
-
-@pytest.fixture(scope="module")
-def own_server() -> Iterator[Server]:
-    """A server that may be stopped and killed."""
-    server = Server()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def own_url(own_server: Server) -> Iterator[str]:
-    databases = Databases(own_server.url)
-    url = databases.create()
-    with closing(Database.connect(parse_address(url), Limits())) as database:
-        database.upgrade()
-    yield url
-    databases.close()
-
-
-@pytest.fixture
-def own_keyctl(zygote: Zygote, tmp_path: Path, own_url: str) -> Keyctl:
-    return Keyctl(zygote, tmp_path, own_url)
 
 
 @pytest.fixture

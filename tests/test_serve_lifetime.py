@@ -10,22 +10,13 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.commands import Keyctl, Zygote
-from tests.postgresql import Databases, Server
+from tests.commands import Keyctl
+from tests.postgresql import Server
 from tests.web import LIMIT, Address, Served, send, serving, uses, wait_for, with_key
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    """A PostgreSQL of this test's own, that may be stopped."""
-    server = Server()
-    yield server
-    server.close()
 
 
 class Load:
@@ -237,44 +228,32 @@ def workers(served: Served) -> list[int]:
 
 
 def test_while_postgresql_is_away_it_is_not_ready_and_refuses_and_it_comes_back_alone(
-    server: Server, zygote: Zygote, tmp_path: Path
+    own_server: Server, own_keyctl: Keyctl
 ) -> None:
     """Promise 9."""
-    url = Databases(server.url).create()
-    home = tmp_path / "home"
-    home.mkdir()
-    keyctl = Keyctl(zygote, home, url)
-    keyctl.ok("db", "upgrade")
-    raw_key, _ = keyctl.create("good")
-    with serving(keyctl) as served:
+    raw_key, _ = own_keyctl.create("good")
+    with serving(own_keyctl) as served:
         assert served.ask("/readyz").status == 204
         assert served.ask("/", with_key(raw_key)).status == 204
-        server.stop()
+        own_server.stop()
         wait_for(lambda: served.ask("/readyz").status == 503)
         assert served.ask("/healthz").status == 204
         wait_for(lambda: served.ask("/", with_key(raw_key)).status == 401)
-        server.start()
+        own_server.start()
         wait_for(lambda: served.ask("/readyz").status == 204)
         wait_for(lambda: served.ask("/", with_key(raw_key)).status == 204)
         assert served.stop().status == 0
     assert "Traceback" not in served.log_text()
-    assert len(uses(keyctl, "ok")) == 2
+    assert len(uses(own_keyctl, "ok")) == 2
 
 
-def test_uses_that_cannot_be_written_at_the_end_are_said_to_be_lost(
-    server: Server, zygote: Zygote, tmp_path: Path
-) -> None:
+def test_uses_that_cannot_be_written_at_the_end_are_said_to_be_lost(own_server: Server, own_keyctl: Keyctl) -> None:
     """Promise 8: nothing is dropped in silence."""
-    url = Databases(server.url).create()
-    home = tmp_path / "home"
-    home.mkdir()
-    keyctl = Keyctl(zygote, home, url)
-    keyctl.ok("db", "upgrade")
-    raw_key, _ = keyctl.create("good")
-    with serving(keyctl) as served:
+    raw_key, _ = own_keyctl.create("good")
+    with serving(own_keyctl) as served:
         assert served.ask("/", with_key(raw_key)).status == 204
-        server.stop()
+        own_server.stop()
         result = served.stop()
     assert result.status == 7
     assert "uses are lost" in served.log_text()
-    server.start()  # its fixture stops it
+    own_server.start()  # for the next test, and to be stopped

@@ -199,3 +199,12 @@ def test_the_command_refuses_where_there_is_no_database_and_makes_none(fresh_key
     assert said.status == 4
     assert "there is no database" in said.stderr
     assert not list(fresh_keyctl.home.rglob("keys.db*"))
+
+
+def test_a_key_on_its_way_to_its_destination_opens() -> None:
+    """Promise 2: a place that outlives the process may already hold it."""
+    unset: dict[str, Any] = dict.fromkeys(Key._fields)
+    for status in Status:
+        key = Key(**unset | {"status": status, "labels": {}})
+        opens = judge(Record(key, b"", "sha256"), 0.0).answer.allowed
+        assert opens is (status in {"active", "retiring", "delivering"}), status

@@ -16,14 +16,13 @@ import psycopg
 import pytest
 
 from alphalens_keyctl import KeyVerifier
-from alphalens_keyctl.database import Database, Limits, parse_address
 from alphalens_keyctl.keyformat import generate
 from alphalens_keyctl.models import Reason
 from alphalens_keyctl.verification.check import Verification
 from tests.commands import Keyctl, Zygote
 from tests.faults import key_id
 from tests.pgbouncer import pooling
-from tests.postgresql import Databases, Server
+from tests.postgresql import Server
 
 # Longer than any test: what is refused within it was refused because the database said so.
 NEVER = 300.0
@@ -244,25 +243,6 @@ def test_behind_a_pooler_where_nobody_can_listen_the_bound_holds(
             time.sleep(0.02)
         keyctl.ok("revoke", ident, "--yes")
         until(verifier, raw, Reason.REVOKED, within=BOUND + SLACK)
-
-
-@pytest.fixture(scope="module")
-def own_server() -> Iterator[Server]:
-    """A server that may be stopped and frozen."""
-    server = Server()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def own_url(own_server: Server) -> Iterator[str]:
-    databases = Databases(own_server.url)
-    url = databases.create()
-    database = Database.connect(parse_address(url), Limits())
-    database.upgrade()
-    database.close()
-    yield url
-    databases.close()
 
 
 @pytest.mark.parametrize("fault", ["stopped", "frozen"])
