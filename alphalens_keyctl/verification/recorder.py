@@ -1,6 +1,8 @@
 """The uses that are not yet in the database, and the thread that brings them there."""
 
 import logging
+import os
+import sys
 import threading
 import time
 from collections import deque
@@ -26,6 +28,8 @@ _MOST_KINDS_A_MINUTE: Final = 1000
 _MOST_KINDS: Final = 10_000
 _FLUSH_LIMIT: Final = 10.0
 _DAY: Final = 86400.0
+# By the kernel's weights, five steps (setpriority(2)) are a third of the processor.
+_NICE: Final = 5
 
 _log = logging.getLogger("alphalens_keyctl")
 
@@ -192,6 +196,7 @@ class Recorder:
         return True
 
     def _run(self) -> None:
+        _let_requests_go_first()
         while True:
             asked = [self._requests.get()]
             if asked[0] is None:
@@ -341,6 +346,17 @@ class Recorder:
         database, self._database = self._database, None
         if database is not None:
             database.close()
+
+
+def _let_requests_go_first() -> None:
+    """Lower the priority of the calling thread, where a thread has one: on Linux.
+
+    A third of the processor that those who verify get is more than the fifth of theirs that writing takes, so it
+    keeps up with them on the busiest machine.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError):  # a sandbox may forbid it
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
 
 # Of forked children: closing it there would end the parent's sessions.

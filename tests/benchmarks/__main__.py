@@ -1,6 +1,7 @@
 """`python -m tests.benchmarks [--quick] [--only NAME]…`: one table, and the machine it was measured on."""
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -49,6 +50,7 @@ def main() -> int:
             print(f"measuring {name} …", file=sys.stderr, flush=True)
             own = Path(folder) / name
             own.mkdir(exist_ok=True)
+            os.sync()  # what the one before left to be written would be written in this one's time
             measured += SUBJECTS[name](scale, own)
     print(table.drawn(measured))
     print()

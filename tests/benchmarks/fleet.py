@@ -1,5 +1,6 @@
 """What admins do to a fleet, at 10,000, 100,000 and 1,000,000 keys, on both databases: does it grow with the table?"""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -102,6 +103,7 @@ def _measured(
 
 def _for_real(kind: str, size: int, database: str, env: dict[str, str], before: dict[str, Cost]) -> table.Row:
     """Once: what is revoked stays revoked. The others have warmed the program up."""
+    os.sync()
     cost = processes.run((*processes.PROGRAM, "--database", database, *_FOR_REAL.split()), env)
     row = table.growth(f"{kind}, {size:,} keys: {_FOR_REAL}", cost.seconds, cost.peak, before.get(_FOR_REAL), None)
     before[_FOR_REAL] = cost
@@ -128,7 +130,9 @@ def _revoked(folder: Path, size: int, env: dict[str, str], scale: Scale) -> tabl
     subprocess.run((*processes.PROGRAM, "--database", str(target), "db", "upgrade"), env=env, check=True)
     revoke = ("revoke", "--name", "*", "--max", "2000000", "--in-use", "--yes")
     said = processes.lines_of((*processes.PROGRAM, "--database", str(source), "list", "--jsonl"), env)
+    os.sync()  # hundreds of megabytes were made, and neither of the two shall wait for them
     cost = processes.run((*processes.PROGRAM, "--quiet", "--database", str(source), *revoke), env)
+    os.sync()
     bare = float(processes.output((*processes.python(_BARE), str(source), str(target)), env))
     what = f"revoke --name '*', {said:,} keys, peak {cost.peak / 1e6:.0f} MB"
     return table.rate(what, said / cost.seconds, bare, "executemany of the same events", scale.goal(_AT_LEAST))
