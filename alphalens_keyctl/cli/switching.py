@@ -208,9 +208,11 @@ def _report(run: Run, database: Database, verb: Verb, asked: Asked, done: Switch
     lines = [f"{did} key '{key.name}' ({key.id})." for key in changed_keys]
     if len(done.changed) > len(changed_keys):
         lines.append(f"{did} {len(done.changed):,} keys in all.")
-    lines += [f"Key '{key.name}' ({key.id}) {verb.already.format(status=key.status)}." for key in unchanged_keys]
-    if len(done.unchanged) > len(unchanged_keys):
-        lines.append(f"{len(done.unchanged):,} keys were left as they are.")
+    # A filter finds each night what the night before has switched off: cron would send mail of it every time.
+    if not (run.quiet and asked.filters.given):
+        lines += [f"Key '{key.name}' ({key.id}) {verb.already.format(status=key.status)}." for key in unchanged_keys]
+        if len(done.unchanged) > len(unchanged_keys):
+            lines.append(f"{len(done.unchanged):,} keys were left as they are.")
     if not lines:
         run.note("No key fits: nothing to do.")
     runs.report("".join(for_terminal(line) + "\n" for line in lines))
