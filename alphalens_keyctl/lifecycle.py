@@ -200,7 +200,14 @@ def change(tx: Writing, key_id: str, now: datetime, **values: object) -> Key:
 
 
 def change_each(tx: Writing, key_ids: Sequence[str], **values: object) -> None:
-    """Write the same values to many keys.
+    """Write the same values to many keys. Raises as `change_where`."""
+    for start in range(0, len(key_ids), _AT_ONCE):
+        some = key_ids[start : start + _AT_ONCE]
+        change_where(tx, keys.c.id.in_(some), len(some), **values)
+
+
+def change_where(tx: Writing, these: ColumnElement[bool], number: int, **values: object) -> None:
+    """Write values to the keys that a condition means, whose number is known and none of whose columns are written.
 
     Row security or a trigger can turn an update into nothing without an error; to report such a revocation
     as done would leave a live key that everybody believes dead. Raises `KeyctlError` (database_unusable).
@@ -208,17 +215,13 @@ def change_each(tx: Writing, key_ids: Sequence[str], **values: object) -> None:
     # An expression is the database's to work out; what comes of it is not known here.
     said = {name: value for name, value in values.items() if not isinstance(value, ColumnElement)}
     written = and_(True, *(keys.c[name].is_not_distinct_from(value) for name, value in said.items()))
-    for start in range(0, len(key_ids), _AT_ONCE):
-        some = key_ids[start : start + _AT_ONCE]
-        these = keys.c.id.in_(some)
-        tx.execute(update(keys).where(these).values(**values))
-        if tx.scalar(select(func.count()).where(these, written)) != len(some):
-            what = f"key {some[0]}" if len(some) == 1 else f"{len(some)} keys"
-            raise KeyctlError(
-                Code.DATABASE_UNUSABLE,
-                f"the database did not take the change to {what}",
-                "Check the database for row security and for triggers that are not ours.",
-            )
+    tx.execute(update(keys).where(these).values(**values))
+    if tx.scalar(select(func.count()).where(these, written)) != number:
+        raise KeyctlError(
+            Code.DATABASE_UNUSABLE,
+            f"the database did not take the change to {number} {'key' if number == 1 else 'keys'}",
+            "Check the database for row security and for triggers that are not ours.",
+        )
 
 
 def require(tx: Connection, key_id: str, now: datetime) -> Key:

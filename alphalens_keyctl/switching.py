@@ -8,11 +8,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Row, and_, func, literal_column, select, text, update
+from sqlalchemy import ColumnElement, Row, and_, literal_column, select, text
 
-from alphalens_keyctl import audit
+from alphalens_keyctl import audit, lifecycle
 from alphalens_keyctl.database import Writing
-from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.models import Action, Status, keys
 from alphalens_keyctl.provenance import Act
 from alphalens_keyctl.selection import status_at
@@ -83,8 +82,8 @@ def apply(
 ) -> Switched:
     """Do it to keys that exist. One that was switched so before keeps its first time and reason.
 
-    `tell` is called with how many are done. Raises `KeyctlError` (database_unusable) when the database does
-    not take it.
+    `tell` is called with how many are done: each key is passed twice, and is half done after the first time.
+    Raises `KeyctlError` (database_unusable) when the database does not take it.
     """
     rule = _RULES[switch]
     # In one order, as those who record use lock them: two who wait for each other would both be stopped.
@@ -104,7 +103,8 @@ def apply(
     # Once more from the start, as the table stands: in the order of ids SQLite would read and write every page of
     # a large one again for each few of them.
     for some_places in _some_at_once(sorted(places)):
-        _change(tx, rule, some_places, act, reason)
+        these = _place(tx).in_(_unfolded(tx, some_places))
+        lifecycle.change_where(tx, these, len(some_places), **rule.values(act, reason))
         tell(written := written + len(some_places) // 2)
     return done
 
@@ -122,19 +122,6 @@ def _locked(tx: Writing, rule: _Rule, key_ids: Sequence[str], now: datetime) -> 
         .with_for_update(key_share=True)
     )
     return tx.execute(query).all()
-
-
-def _change(tx: Writing, rule: _Rule, places: Sequence[int | str], act: Act, reason: str | None) -> None:
-    these = _place(tx).in_(_unfolded(tx, places))
-    count = tx.execute(update(keys).where(these).values(**rule.values(act, reason))).rowcount
-    if count != len(places) or tx.scalar(select(func.count()).where(these, rule.applies(act.at))):
-        # Row security or a trigger can turn an update into nothing without an error; to report such a
-        # revocation as done would leave live keys that everybody believes dead.
-        raise KeyctlError(
-            Code.DATABASE_UNUSABLE,
-            f"the database did not take the change to {len(places)} keys",
-            "Check the database for row security and for triggers that are not ours.",
-        )
 
 
 def _place(tx: Writing) -> ColumnElement[Any]:

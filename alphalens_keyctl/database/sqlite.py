@@ -54,7 +54,7 @@ def make_engine(path: Path, *, lock_timeout: float) -> Engine:
 
 
 def make_room(connection: Connection) -> None:
-    """Let a transaction keep what it changes in memory until it ends.
+    """Let a transaction keep 32 MB of what it changes in memory until it ends.
 
     Issue 5: at a million keys the audit log's indexes are written at random, and SQLite's 2 MB have each page of
     them leave and come back many times. Memory that a small change does not need is not taken.

@@ -28,7 +28,7 @@ _MOST_KINDS_A_MINUTE: Final = 1000
 _MOST_KINDS: Final = 10_000
 _FLUSH_LIMIT: Final = 10.0
 _DAY: Final = 86400.0
-# By the kernel's weights, five steps (setpriority(2)) are a third of the processor.
+# By the kernel's weights (sched(7)) five steps are a third of the processor.
 _NICE: Final = 5
 
 _log = logging.getLogger("alphalens_keyctl")
@@ -349,14 +349,14 @@ class Recorder:
 
 
 def _let_requests_go_first() -> None:
-    """Lower the priority of the calling thread, where a thread has one: on Linux.
+    """Lower the priority of the calling thread, where a thread has one of its own: on Linux (nice(2), NOTES).
 
     A third of the processor that those who verify get is more than the fifth of theirs that writing takes, so it
     keeps up with them on the busiest machine.
     """
     if sys.platform == "linux":
         with suppress(OSError):  # a sandbox may forbid it
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+            os.nice(_NICE)
 
 
 # Of forked children: closing it there would end the parent's sessions.

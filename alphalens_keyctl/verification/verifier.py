@@ -301,6 +301,7 @@ def _is_malformed(raw_key: object) -> bool:
 
 def _shortened(client_ip: str | None, method: str | None, path: str | None, user_agent: str | None) -> Request:
     """Cut here rather than when it is written: what waits to be written must not fill the memory."""
+    # Written out: on each request, four calls would cost more than what they do.
     if client_ip is not None and (type(client_ip) is not str or len(client_ip) > LONGEST_OTHER):
         client_ip = str(client_ip)[:LONGEST_OTHER]
     if method is not None and (type(method) is not str or len(method) > LONGEST_OTHER):
