@@ -290,6 +290,6 @@ class Use(NamedTuple):
     count: int  # type: ignore[assignment]  # U's word for it, over a method of tuples that nobody needs here
 
 
-keys: Final = ApiKey.__table__  # type: ignore[attr-defined]  # SQLModel sets it and does not declare it
-events: Final = AuditEvent.__table__  # type: ignore[attr-defined]  # the same
-uses: Final = UsageEvent.__table__  # type: ignore[attr-defined]  # the same
+key_table: Final = ApiKey.__table__  # type: ignore[attr-defined]  # SQLModel sets it and does not declare it
+event_table: Final = AuditEvent.__table__  # type: ignore[attr-defined]  # the same
+usage_table: Final = UsageEvent.__table__  # type: ignore[attr-defined]  # the same

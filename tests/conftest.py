@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from alphalens_keyctl.database import Database, Limits, parse_address
-from tests import intake
-from tests.commands import Keyctl, Zygote
-from tests.postgresql import URL_VARIABLE, Databases, Server
+from tests.services.postgresql import URL_VARIABLE, Databases, Server
+from tests.support import fleets
+from tests.support.commands import Keyctl, Zygote
 
 # On two busy cores a deadline would measure the neighbours.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -115,13 +115,13 @@ def fresh_keyctl(zygote: Zygote, tmp_path: Path) -> Keyctl:
 @pytest.fixture
 def fleet(tmp_path: Path) -> str:
     """A file of three keys to take in."""
-    return intake.write(tmp_path, intake.THREE)
+    return fleets.write(tmp_path, fleets.THREE)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> intake.Store:
+def store(tmp_path: Path) -> fleets.Store:
     """A command that keeps the keys that it is given."""
-    return intake.Store(tmp_path)
+    return fleets.Store(tmp_path)
 
 
 def _home(folder: Path) -> Path:

@@ -1,6 +1,6 @@
 """The main job, as a user does it, on both databases."""
 
-from tests.commands import Keyctl
+from tests.support.commands import Keyctl
 
 
 def test_a_created_key_opens_and_is_listed(keyctl: Keyctl) -> None:

@@ -8,11 +8,12 @@ import tomllib
 from dataclasses import asdict
 from pathlib import Path
 
-from alphalens_keyctl import policy, settings
+from alphalens_keyctl import settings
 from alphalens_keyctl.errors import Code
+from alphalens_keyctl.keys import policy
 from alphalens_keyctl.models import Event, Key, Reason, Status, Use
 from alphalens_keyctl.moments import parse_span
-from tests.commands import ROOT, Keyctl
+from tests.support.commands import ROOT, Keyctl
 
 README = (ROOT / "README.md").read_text()
 

@@ -8,8 +8,9 @@ import typer
 from typer.core import TyperGroup
 
 from alphalens_keyctl import __version__, settings
-from alphalens_keyctl.cli import audit, create, db, resume, revoke, rotate, run, serve, show, suspend, verify
+from alphalens_keyctl.cli import create, db, resume, revoke, rotate, run, serve, show, suspend, verify
 from alphalens_keyctl.cli import list as list_
+from alphalens_keyctl.cli.audit.app import app as audit
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.output import channel
 from alphalens_keyctl.settings import PROGRAM
@@ -109,5 +110,5 @@ app.command(name="resume", short_help="Switch suspended keys on again.")(resume.
 app.command(name="rotate", short_help="Replace a key by a successor.")(rotate.rotate)
 app.command(name="verify", short_help="Say whether a raw key opens.")(verify.verify)
 app.command(name="serve", short_help="Answer a proxy whether a request carries a good key.")(serve.serve)
-app.add_typer(audit.app, name="audit")
+app.add_typer(audit, name="audit")
 app.add_typer(db.app, name="db")

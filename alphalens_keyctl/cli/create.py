@@ -7,9 +7,9 @@ import typer
 
 from alphalens_keyctl import text
 from alphalens_keyctl.cli import run as runs
-from alphalens_keyctl.cli.arguments import JsonOption
-from alphalens_keyctl.cli.destinations import Destinations, show_once
-from alphalens_keyctl.cli.option_groups import with_groups
+from alphalens_keyctl.cli.options.arguments import JsonOption
+from alphalens_keyctl.cli.options.destinations import Destinations, show_once
+from alphalens_keyctl.cli.options.groups import with_groups
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import RawKey
 from alphalens_keyctl.moments import parse_expiry
@@ -67,15 +67,15 @@ def create(
                 "--from takes every key from the file",
                 "Beside it stand --dry-run, --pipe-to, --pipe-timeout and --no-print.",
             )
-        from alphalens_keyctl.cli import intake
+        from alphalens_keyctl.cli import create_from
 
-        intake.create_from(run, from_, destinations, dry_run=dry_run)
+        create_from.create_from(run, from_, destinations, dry_run=dry_run)
         return
     if name is None or dry_run:
         raise KeyctlError(Code.USAGE, "create needs a NAME" if name is None else "--dry-run is for --from", "Give one.")
-    from alphalens_keyctl import issuance
     from alphalens_keyctl.delivery import stdout
-    from alphalens_keyctl.lifecycle import Draft
+    from alphalens_keyctl.keys import issuance
+    from alphalens_keyctl.keys.lifecycle import Draft
     from alphalens_keyctl.output import documents
 
     draft = Draft(

@@ -3,7 +3,7 @@
 import typer
 
 from alphalens_keyctl.cli import run as runs
-from alphalens_keyctl.cli.arguments import JsonOption
+from alphalens_keyctl.cli.options.arguments import JsonOption
 
 app = typer.Typer(help="Look after the database's schema.", no_args_is_help=False)
 

@@ -5,10 +5,10 @@ from typing import Annotated
 import typer
 
 from alphalens_keyctl.cli import run as runs
-from alphalens_keyctl.cli.arguments import CsvOption, JsonLinesOption, JsonOption, one_of
-from alphalens_keyctl.cli.option_groups import with_groups
-from alphalens_keyctl.cli.rows import limit_option
-from alphalens_keyctl.cli.which_keys import Filters
+from alphalens_keyctl.cli.options.arguments import CsvOption, JsonLinesOption, JsonOption, one_of
+from alphalens_keyctl.cli.options.filters import Filters
+from alphalens_keyctl.cli.options.groups import with_groups
+from alphalens_keyctl.cli.options.rows import limit_option
 
 TERMINAL_LIMIT = 100
 
@@ -31,7 +31,7 @@ def list_keys(
 ) -> None:
     """List keys: all that are not revoked or retired, or those that fit every filter."""
     run = runs.of(ctx)
-    from alphalens_keyctl import selection
+    from alphalens_keyctl.keys import selection
     from alphalens_keyctl.output import channel, documents
 
     machine = runs.one_format(json=json, jsonl=jsonl, csv=csv)

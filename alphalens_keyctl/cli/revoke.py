@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from alphalens_keyctl.cli import run as runs
-from alphalens_keyctl.cli.arguments import JsonOption
-from alphalens_keyctl.cli.option_groups import with_groups
-from alphalens_keyctl.cli.switch_options import Guards, KeysArgument, asked
-from alphalens_keyctl.cli.which_keys import Filters
+from alphalens_keyctl.cli.options.arguments import JsonOption
+from alphalens_keyctl.cli.options.filters import Filters
+from alphalens_keyctl.cli.options.groups import with_groups
+from alphalens_keyctl.cli.options.guards import Guards, KeysArgument, asked
 from alphalens_keyctl.errors import KeyctlError
 
 if TYPE_CHECKING:
     from alphalens_keyctl.cli.run import Run
-    from alphalens_keyctl.switching import Switched
+    from alphalens_keyctl.keys.revocation import Switched
 
 
 @with_groups(filters=Filters, guards=Guards)
@@ -32,17 +32,17 @@ def revoke(
     """
     run = runs.of(ctx)
     request = asked(keys, filters, guards, json=json)
-    from alphalens_keyctl.cli import switching
+    from alphalens_keyctl.cli import revoke_keys
 
-    done = switching.switch_keys(run, switching.REVOKE, request)
+    done = revoke_keys.switch_keys(run, revoke_keys.REVOKE, request)
     if keyring and not guards.dry_run:
         _forget(run, done)
 
 
 def _forget(run: "Run", done: "Switched") -> None:
     """Remove revoked keys from the keyring. One that holds another key by now keeps it."""
-    from alphalens_keyctl import selection
     from alphalens_keyctl.delivery import keyring
+    from alphalens_keyctl.keys import selection
 
     with run.database() as database, database.reading() as connection:
         keys = selection.some(connection, [*done.changed, *done.unchanged], now=run.act.at)

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from alphalens_keyctl.cli import run as runs
-from alphalens_keyctl.cli.arguments import JsonLinesOption, JsonOption, complete_key, parse_key
-from alphalens_keyctl.cli.destinations import Destinations, command_line
-from alphalens_keyctl.cli.option_groups import with_groups
-from alphalens_keyctl.cli.which_keys import Filters
+from alphalens_keyctl.cli.options.arguments import JsonLinesOption, JsonOption, complete_key, parse_key
+from alphalens_keyctl.cli.options.destinations import Destinations, command_line
+from alphalens_keyctl.cli.options.filters import Filters
+from alphalens_keyctl.cli.options.groups import with_groups
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import RawKey
 from alphalens_keyctl.moments import parse_expiry, parse_span
 
 if TYPE_CHECKING:
     from alphalens_keyctl.cli.run import Run
-    from alphalens_keyctl.issuance import RotationPlan
+    from alphalens_keyctl.keys.issuance import RotationPlan
     from alphalens_keyctl.models import Key
 
 DEADLINE = "30d"
@@ -91,24 +91,24 @@ def rotate(
     filters, need --pipe-to or --jsonl.
     """
     run = runs.of(ctx)
-    from alphalens_keyctl.cli import rotation
+    from alphalens_keyctl.cli import rotate_keys
 
     runs.one_format(json=json, jsonl=jsonl)
     references = [parse_key(key) for key in keys or ()]
     if abort:
-        rotation.abort(run, references, json=json)
+        rotate_keys.abort(run, references, json=json)
         return
     plan = _plan(run, grace, until_used, deadline, expires, if_older_than, if_expiring_within)
     if check is not None:
         plan = plan._replace(check=_check(run, check, destinations.pipe_timeout))
-    output = rotation.Output(json=json, jsonl=jsonl, no_print=destinations.no_print)
+    output = rotate_keys.Output(json=json, jsonl=jsonl, no_print=destinations.no_print)
 
     if len(references) == 1 and not filters.given and not jsonl:
-        rotation.rotate_one(run, references[0], plan, destinations.handover(run), output)
+        rotate_keys.rotate_one(run, references[0], plan, destinations.handover(run), output)
         return
     if destinations.key_file or destinations.env_file:
         raise KeyctlError(Code.USAGE, "several keys do not fit into one file", "Use --pipe-to, --keyring or --jsonl.")
-    rotation.rotate_each(run, references, filters, plan, lambda: destinations.handover(run), output)
+    rotate_keys.rotate_each(run, references, filters, plan, lambda: destinations.handover(run), output)
 
 
 def _plan(
@@ -120,8 +120,8 @@ def _plan(
     if_older_than: str | None,
     if_expiring_within: str | None,
 ) -> "RotationPlan":
-    from alphalens_keyctl import issuance
-    from alphalens_keyctl.succession import Retirement
+    from alphalens_keyctl.keys import issuance
+    from alphalens_keyctl.keys.rotation import Retirement
 
     if deadline is not None and not until_used:
         raise KeyctlError(

@@ -173,7 +173,7 @@ def one_format(**formats: bool) -> "Format | None":
 
 
 def _clean_up(database: "Database", act: Act) -> None:
-    from alphalens_keyctl import lifecycle
+    from alphalens_keyctl.keys import lifecycle
 
     # Where this command may only read, or the writer is busy, the next one does it: what was left behind
     # opens nothing meanwhile.

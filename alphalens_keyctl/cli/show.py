@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from alphalens_keyctl.cli import run as runs
-from alphalens_keyctl.cli.arguments import JsonOption, KeyArgument, parse_key
+from alphalens_keyctl.cli.options.arguments import JsonOption, KeyArgument, parse_key
 
 if TYPE_CHECKING:
     from alphalens_keyctl.delivery.keyring import Entry
@@ -21,7 +21,8 @@ def show(
 ) -> None:
     """Show everything about one key, the line of successors it stands in, and how much it was used."""
     run = runs.of(ctx)
-    from alphalens_keyctl import lookup, selection, transition, usage
+    from alphalens_keyctl.keys import lookup, selection
+    from alphalens_keyctl.logs import old_key_use, usage
     from alphalens_keyctl.output import channel, documents
 
     reference = parse_key(key)
@@ -29,7 +30,7 @@ def show(
         found = lookup.find(connection, reference, now=run.act.at)
         lineage = lookup.lineage(connection, found, now=run.act.at)
         used = usage.profile(connection, found.id, now=run.act.at)
-        change = transition.read(connection, lineage)
+        change = old_key_use.read(connection, lineage)
         digests = selection.digests(connection, lineage)
     entry = _look(found, digests) if keyring else None
     held = next((member for member in lineage if entry is not None and member.id == entry.key_id), None)

@@ -3,10 +3,10 @@
 import typer
 
 from alphalens_keyctl.cli import run as runs
-from alphalens_keyctl.cli.arguments import JsonOption
-from alphalens_keyctl.cli.option_groups import with_groups
-from alphalens_keyctl.cli.switch_options import Guards, KeysArgument, asked
-from alphalens_keyctl.cli.which_keys import Filters
+from alphalens_keyctl.cli.options.arguments import JsonOption
+from alphalens_keyctl.cli.options.filters import Filters
+from alphalens_keyctl.cli.options.groups import with_groups
+from alphalens_keyctl.cli.options.guards import Guards, KeysArgument, asked
 
 
 @with_groups(filters=Filters, guards=Guards)
@@ -24,6 +24,6 @@ def suspend(
     """
     run = runs.of(ctx)
     request = asked(keys, filters, guards, json=json)
-    from alphalens_keyctl.cli import switching
+    from alphalens_keyctl.cli import revoke_keys
 
-    switching.switch_keys(run, switching.SUSPEND, request)
+    revoke_keys.switch_keys(run, revoke_keys.SUSPEND, request)

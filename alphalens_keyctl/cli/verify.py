@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from alphalens_keyctl.cli import run as runs
-from alphalens_keyctl.cli import standard_input
-from alphalens_keyctl.cli.arguments import JsonOption
+from alphalens_keyctl.cli.options import standard_input
+from alphalens_keyctl.cli.options.arguments import JsonOption
 from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.keyformat import redact
 from alphalens_keyctl.moments import utc_now

@@ -6,7 +6,7 @@ from sqlmodel import SQLModel
 from alphalens_keyctl import models
 from alphalens_keyctl.migrations import VERSION_TABLE
 
-assert models.keys is not None  # noqa: S101  # importing the models is what fills the metadata
+assert models.key_table is not None  # noqa: S101  # importing the models is what fills the metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -10,16 +10,16 @@ from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from typing import Any
 
-from alphalens_keyctl.audit import Head, Verdict
-from alphalens_keyctl.issuance import Created, Rotated
+from alphalens_keyctl.keys.issuance import Created, Rotated
+from alphalens_keyctl.keys.rotation import Aborted
+from alphalens_keyctl.keys.selection import TIMES, KeyDocument
+from alphalens_keyctl.logs.audit import Head, Verdict
+from alphalens_keyctl.logs.old_key_use import Transition
+from alphalens_keyctl.logs.usage import AddressUse, Profile, UseDocument
 from alphalens_keyctl.models import Event, Key, Use
 from alphalens_keyctl.moments import rfc3339, rfc3339_exact
 from alphalens_keyctl.output.inert import for_spreadsheet, for_terminal
-from alphalens_keyctl.selection import TIMES, KeyDocument
-from alphalens_keyctl.succession import Aborted
-from alphalens_keyctl.transition import Transition
-from alphalens_keyctl.usage import AddressUse, Profile, UseDocument
-from alphalens_keyctl.verification.check import Verification
+from alphalens_keyctl.verification.judgement import Verification
 
 
 class Format(StrEnum):

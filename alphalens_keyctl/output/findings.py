@@ -10,10 +10,10 @@ from xml.sax.saxutils import escape, quoteattr
 from rich.text import Text
 
 from alphalens_keyctl import __version__
+from alphalens_keyctl.keys.policy import Finding, Rule, Severity
 from alphalens_keyctl.output.inert import for_terminal
 from alphalens_keyctl.output.screen import Screen, cell
 from alphalens_keyctl.output.words import counted
-from alphalens_keyctl.policy import Finding, Rule, Severity
 
 # Keys that are named for each rule to people; machines get all.
 _MOST_NAMED: Final = 20

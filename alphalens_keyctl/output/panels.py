@@ -8,8 +8,10 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from alphalens_keyctl.issuance import Created, Rotated
 from alphalens_keyctl.keyformat import RawKey
+from alphalens_keyctl.keys.issuance import Created, Rotated
+from alphalens_keyctl.logs.old_key_use import OldKey, Transition
+from alphalens_keyctl.logs.usage import Profile
 from alphalens_keyctl.models import Key
 from alphalens_keyctl.moments import rfc3339
 from alphalens_keyctl.output.inert import for_terminal
@@ -17,8 +19,6 @@ from alphalens_keyctl.output.screen import Screen, cell
 from alphalens_keyctl.output.tables import dot
 from alphalens_keyctl.output.usage import rows_of_one_key
 from alphalens_keyctl.output.words import ago, counted, retirement, span
-from alphalens_keyctl.transition import OldKey, Transition
-from alphalens_keyctl.usage import Profile
 
 _GAP: Final = 2  # columns between a label and what it stands for
 

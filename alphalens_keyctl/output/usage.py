@@ -9,11 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from alphalens_keyctl.keyformat import ID_LENGTH
+from alphalens_keyctl.logs.usage import AddressUse, KeyUse, Profile, Refusal, Summary
 from alphalens_keyctl.moments import rfc3339
 from alphalens_keyctl.output.screen import Screen, cell
 from alphalens_keyctl.output.tables import NARROW, ruled
 from alphalens_keyctl.output.words import ago, counted, span
-from alphalens_keyctl.usage import AddressUse, KeyUse, Profile, Refusal, Summary
 
 # The first stands for nothing at all, so that little is told from none.
 _LEVELS: Final = "·▁▂▃▄▅▆▇█"

@@ -3,12 +3,12 @@
 from datetime import datetime, timedelta
 from typing import Final
 
-from alphalens_keyctl.audit import BreakKind, Verdict
+from alphalens_keyctl.keys.selection import Selection
+from alphalens_keyctl.logs.audit import BreakKind, Verdict
 from alphalens_keyctl.models import Key, Reason, Status
 from alphalens_keyctl.moments import rfc3339
 from alphalens_keyctl.output.inert import for_terminal
-from alphalens_keyctl.selection import Selection
-from alphalens_keyctl.verification.check import Verification
+from alphalens_keyctl.verification.judgement import Verification
 
 # Each unit up to where the next reads better.
 _UNITS: Final = (

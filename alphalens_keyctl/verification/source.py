@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from alphalens_keyctl.keyformat import DIGEST_LENGTH
 from alphalens_keyctl.models import RETIRES_SQL, Key
-from alphalens_keyctl.verification.check import Record
+from alphalens_keyctl.verification.judgement import Record
 
 # In either dialect; a key retires when the database says, which another key's first use may move.
 COLUMNS: Final = {

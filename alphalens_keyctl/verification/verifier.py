@@ -14,7 +14,7 @@ from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import LONGEST, MalformedKeyError, parse, same_digest
 from alphalens_keyctl.models import Reason
 from alphalens_keyctl.verification import process
-from alphalens_keyctl.verification.check import Record, Verification, judge, unavailable
+from alphalens_keyctl.verification.judgement import Record, Verification, judge, unavailable
 from alphalens_keyctl.verification.recorder import Recorder, Usage
 from alphalens_keyctl.verification.source import Source
 from alphalens_keyctl.verification.usage_log import LONGEST_AGENT, LONGEST_OTHER, LONGEST_PATH, Accepted, Request

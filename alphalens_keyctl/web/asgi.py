@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.models import Reason
-from alphalens_keyctl.verification.check import Verification
+from alphalens_keyctl.verification.judgement import Verification
 from alphalens_keyctl.web import challenge
 from alphalens_keyctl.web.client import UNIX, TrustedProxies
 from alphalens_keyctl.web.waiting import NoThreadFreeError, Threads

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Unpack
 from urllib.parse import quote
 
 from alphalens_keyctl.errors import KeyctlError
-from alphalens_keyctl.verification.check import Verification
+from alphalens_keyctl.verification.judgement import Verification
 from alphalens_keyctl.web import asgi
 from alphalens_keyctl.web.client import TrustedProxies
 from alphalens_keyctl.web.refreshing import Refreshes

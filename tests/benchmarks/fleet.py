@@ -10,7 +10,7 @@ from typing import NamedTuple
 from tests.benchmarks import processes, seeding, table
 from tests.benchmarks.processes import Cost
 from tests.benchmarks.scale import Scale
-from tests.postgresql import Databases, Server
+from tests.services.postgresql import Databases, Server
 
 _SMALLEST = 10_000
 _STEP = 10

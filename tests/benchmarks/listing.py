@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from alphalens_keyctl.selection import KeyDocument
+from alphalens_keyctl.keys.selection import KeyDocument
 from tests.benchmarks import processes, seeding, table
 from tests.benchmarks.processes import Cost
 from tests.benchmarks.scale import Scale

@@ -4,11 +4,11 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from alphalens_keyctl.selection import KeyDocument
+from alphalens_keyctl.keys.selection import KeyDocument
 from tests.benchmarks import auditing, listing, processes, seeding, table
 from tests.benchmarks.processes import Cost
 from tests.benchmarks.scale import Scale
-from tests.postgresql import Databases, Server
+from tests.services.postgresql import Databases, Server
 
 _COPY = f"COPY (SELECT {', '.join(KeyDocument._fields)} FROM api_key) TO STDOUT"
 

@@ -163,7 +163,7 @@ def _keys(count: int, now: datetime) -> Iterator[tuple[Value, ...]]:
 
 
 def _events(count: int, now: datetime) -> Iterator[tuple[Value, ...]]:
-    from alphalens_keyctl.audit import GENESIS, canonical
+    from alphalens_keyctl.logs.audit import GENESIS, canonical
 
     chance = random.Random(3)
     origin = {"database_user": "keyctl", "host": "build-7.example.com", "os_user": "runner"}

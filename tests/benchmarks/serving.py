@@ -13,7 +13,7 @@ from statistics import median
 
 from tests.benchmarks import processes, seeding, table
 from tests.benchmarks.scale import Scale
-from tests.nginx import nginx
+from tests.services.nginx import nginx
 
 _AT_LEAST = 0.7
 _CONNECTIONS = 32

@@ -19,7 +19,7 @@ from alphalens_keyctl import KeyVerifier
 from tests.benchmarks import bursts, seeding, table
 from tests.benchmarks.bursts import Loop
 from tests.benchmarks.scale import Scale
-from tests.postgresql import Databases, Server
+from tests.services.postgresql import Databases, Server
 
 _WARM_SQLITE = 0.5
 _WARM_POSTGRESQL = 1.0

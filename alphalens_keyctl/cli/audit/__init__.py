@@ -1,0 +1,1 @@
+"""`audit` and its subcommands, one file each."""

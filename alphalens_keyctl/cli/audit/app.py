@@ -1,0 +1,15 @@
+"""The group `audit`: its subcommands."""
+
+import typer
+
+from alphalens_keyctl.cli.audit import check, head, log, prune, usage, verify
+
+app = typer.Typer(
+    help="Read the audit log and the usage log, and prove that the audit log is whole.", invoke_without_command=True
+)
+app.callback()(log.audit)
+app.command()(verify.verify)
+app.command()(head.head)
+app.command(name="usage", short_help="Show which keys were used, when and from where.")(usage.usage)
+app.command(name="check", short_help="Check every key against the policy.")(check.check)
+app.command(name="prune", short_help="Remove what is old from the usage log.")(prune.prune)

@@ -1,0 +1,64 @@
+"""`create --from FILE`: a fleet moves in."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from alphalens_keyctl.cli.options.destinations import Destinations, command_line
+from alphalens_keyctl.cli.run import Run
+from alphalens_keyctl.delivery import stdout
+from alphalens_keyctl.delivery.destination import about
+from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.keyformat import RawKey
+from alphalens_keyctl.keys import bulk_file, bulk_issuance
+from alphalens_keyctl.keys.issuance import Created
+from alphalens_keyctl.models import Key
+from alphalens_keyctl.output import documents
+from alphalens_keyctl.output.words import counted
+
+
+def create_from(run: Run, path: Path, given: Destinations, *, dry_run: bool) -> None:
+    """Create a key for each line of the file; their raw keys go to stdout as JSON Lines, or to a command each."""
+    if given.keyring or given.key_file or given.env_file or len(given.pipe_to or ()) > 1:
+        raise KeyctlError(Code.USAGE, "--from hands the keys to one --pipe-to, or to stdout", "Let one command do all.")
+    given.handover(run)  # refuses what is wrong with them before anything is read
+    lines = bulk_file.parse(_read(path), now=run.act.at)
+    handout = (
+        _handout(run, given.pipe_to[0], given.pipe_timeout) if given.pipe_to else bulk_issuance.Handout(show=_show(run))
+    )
+    with run.database() as database:
+        if dry_run:
+            bulk_issuance.refuse_taken(database, lines, run.act)
+        elif lines:
+            with run.progress("Create keys", len(lines)) as tell:
+                bulk_issuance.take_in(database, lines, run.act, handout, prefix=run.settings.key_prefix, tell=tell)
+    run.note(f"{'Would create' if dry_run else 'Created'} {counted(len(lines), 'key')}.")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(bulk_file.LARGEST + 1)
+    except OSError as error:
+        raise KeyctlError(Code.INPUT_FAILED, f"{path} cannot be read: {error.strerror}", "Check the path.") from error
+    if len(content) > bulk_file.LARGEST:
+        raise KeyctlError(Code.INVALID_INPUT, f"{path} is larger than 64 MiB", "Split it.")
+    return content
+
+
+def _handout(run: Run, line: str, timeout: float) -> bulk_issuance.Handout:
+    command = command_line(run, line, "--pipe-to", timeout)
+    command.look_up()
+
+    def pipe(key: Key, raw: RawKey) -> None:
+        command.run(raw, about(key))
+
+    return bulk_issuance.Handout(pipe=pipe, places=(command.name,), limit=timeout)
+
+
+def _show(run: Run) -> Callable[[Sequence[Created]], Sequence[str]]:
+    def show(created: Sequence[Created]) -> list[str]:
+        shown = stdout.name()
+        lines = [documents.json_document(documents.created_object(each, shown=shown)) for each in created]
+        return stdout.write_all(lines, [each.raw for each in created if each.raw], mask=run.in_github_actions)
+
+    return show

@@ -1,0 +1,72 @@
+"""The options that `revoke`, `suspend` and `resume` share, and what they come to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Final, NamedTuple
+
+import typer
+
+from alphalens_keyctl import text
+from alphalens_keyctl.cli.options.arguments import MOST_ROWS, complete_key, parse_key
+from alphalens_keyctl.cli.options.filters import Filters
+from alphalens_keyctl.keyformat import RawKey
+
+# What one command may change when a filter chose the keys; issue 5.
+MOST_BY_FILTER: Final = 100
+
+KeysArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="KEY",
+        autocompletion=complete_key,
+        show_default=False,
+        help="Names, ids, starts of ids of 6 or more characters, or - for a raw key on stdin.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Guards:
+    """What stands between a slip of the pen and a thousand keys."""
+
+    reason: Annotated[
+        str | None, typer.Option("--reason", metavar="TEXT", help="Why, for the log.", show_default=False)
+    ] = None
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")] = False
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False
+    most: Annotated[
+        int | None,
+        typer.Option(
+            "--max",
+            metavar="N",
+            min=1,
+            max=MOST_ROWS,
+            show_default=False,
+            help=f"Refuse when filters select more keys. Default: {MOST_BY_FILTER}.",
+        ),
+    ] = None
+    in_use: Annotated[
+        bool, typer.Option("--in-use", help="Also keys that filters select and that were used within the last hour.")
+    ] = False
+
+
+class Asked(NamedTuple):
+    """What was asked for. `most` is None where no limit was spelled out."""
+
+    references: Sequence[str | RawKey]
+    filters: Filters
+    reason: str | None
+    dry_run: bool
+    yes: bool
+    most: int | None
+    in_use: bool
+    json: bool
+
+
+def asked(keys: Sequence[str] | None, filters: Filters, guards: Guards, *, json: bool) -> Asked:
+    """The options as one value. Raises `KeyctlError` (usage, invalid_input)."""
+    why = guards.reason
+    if why is not None:
+        why = text.parse_line(why, what="reason", longest=text.LONGEST_REASON)
+    references = [parse_key(key) for key in keys or ()]
+    return Asked(references, filters, why, guards.dry_run, guards.yes, guards.most, guards.in_use, json)

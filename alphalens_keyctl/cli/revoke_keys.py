@@ -1,0 +1,225 @@
+"""What `revoke`, `suspend` and `resume` do: choose keys, guard, ask, switch, report."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection
+
+from alphalens_keyctl.cli import run as runs
+from alphalens_keyctl.cli.options.guards import MOST_BY_FILTER, Asked
+from alphalens_keyctl.cli.run import Run
+from alphalens_keyctl.database import Database
+from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.keys import lookup, revocation, selection
+from alphalens_keyctl.keys.revocation import Switch, Switched
+from alphalens_keyctl.keys.selection import Selection
+from alphalens_keyctl.logs import usage
+from alphalens_keyctl.models import Key, Status
+from alphalens_keyctl.output import channel, documents, words
+from alphalens_keyctl.output.inert import for_terminal
+
+_IN_USE: Final = timedelta(hours=1)  # issue 5
+_LATELY: Final = timedelta(days=7)
+_MOST_NAMED: Final = 10
+
+
+class Verb(NamedTuple):
+    """How a command speaks of what it does; which keys its filters mean when they say nothing of a status; and
+    whether it could stop somebody."""
+
+    switch: Switch
+    verb: str
+    done: str
+    already: str
+    stops: bool
+    statuses: tuple[Status, ...] = ()
+
+
+REVOKE: Final = Verb(Switch.REVOKE, "Revoke", "Revoked", "was revoked already", stops=True)
+SUSPEND: Final = Verb(Switch.SUSPEND, "Suspend", "Suspended", "is {status}: left as it is", stops=True)
+RESUME: Final = Verb(
+    Switch.RESUME, "Resume", "Resumed", "is {status}: left as it is", stops=False, statuses=(Status.SUSPENDED,)
+)
+
+
+class Chosen(NamedTuple):
+    """The ids of the keys that were asked for: those that would change, and the rest."""
+
+    changing: list[str]
+    rest: list[str]
+
+
+def switch_keys(run: Run, verb: Verb, asked: Asked) -> Switched:
+    """Do what was asked, and report it. Returns the ids."""
+    wanted = _wanted(verb, asked)
+    with run.database() as database:
+        if asked.yes and not asked.dry_run:
+            done = _switch(run, database, verb, asked, wanted, None)
+        else:
+            with database.reading() as connection:
+                chosen = _choose(connection, verb, asked, wanted, run.act.at)
+            confirmed = bool(chosen.changing) and _confirm(run, database, verb, asked, wanted, chosen)
+            if asked.dry_run:
+                done = Switched(chosen.changing, chosen.rest)
+            else:
+                # Where filters found nothing nobody was asked, so what they find a moment later must stay.
+                shown = chosen if confirmed or (wanted is not None and not chosen.changing) else None
+                done = _switch(run, database, verb, asked, wanted, shown)
+        try:
+            _report(run, database, verb, asked, done)
+        except KeyctlError as error:
+            if asked.dry_run:
+                raise
+            raise KeyctlError(error.code, error.message, "The change was made; only the report failed.") from error
+    return done
+
+
+def _wanted(verb: Verb, asked: Asked) -> Selection | None:
+    if not asked.references and not asked.filters.given:
+        raise KeyctlError(
+            Code.USAGE,
+            f"{verb.switch} needs to know which keys",
+            "Name a KEY, or filter as 'alphalens-keyctl list' does.",
+        )
+    if not asked.filters.given:
+        if asked.most is not None or asked.in_use:
+            raise KeyctlError(Code.USAGE, "--max and --in-use are for filters", "Keys that are named need neither.")
+        return None
+    wanted = asked.filters.selection()
+    # --expired says a status too.
+    return wanted if wanted.statuses or wanted.expired else wanted._replace(statuses=verb.statuses)
+
+
+def _choose(connection: Connection, verb: Verb, asked: Asked, wanted: Selection | None, now: datetime) -> Chosen:
+    """The keys that were named, or those that the filters select, or of the named those that fit the filters."""
+    applies = revocation.applies_to(verb.switch, now=now)
+    if not asked.references:
+        assert wanted is not None  # noqa: S101  # one of the two was given
+        return _filtered(connection, verb, asked, wanted, now)
+    named = {key.id: key for key in (lookup.find(connection, each, now=now) for each in asked.references)}
+    fitting = list(named)
+    if wanted is not None:
+        fitting = selection.ids(connection, wanted, among=fitting, now=now)
+    changing = set(selection.ids(connection, Selection(final=True), also=applies, among=fitting, now=now))
+    if asked.most is not None and len(changing) > asked.most:
+        raise _too_many(len(changing), asked.most)
+    return Chosen([each for each in fitting if each in changing], [each for each in fitting if each not in changing])
+
+
+def _filtered(connection: Connection, verb: Verb, asked: Asked, wanted: Selection, now: datetime) -> Chosen:
+    applies = revocation.applies_to(verb.switch, now=now)
+    most = asked.most or MOST_BY_FILTER
+    changing = selection.ids(connection, wanted, also=applies, limit=most + 1, now=now)
+    if len(changing) > most:
+        raise _too_many(selection.count(connection, wanted, now=now), most)
+    if changing and asked.most is None and not selection.leaves_any_out(connection, wanted, now=now):
+        raise KeyctlError(
+            Code.TOO_MANY,
+            f"the filters select every key there is, {len(changing):,} in all; nothing was changed",
+            f"If that is what you want, say --max {len(changing)}.",
+        )
+    if verb.stops and not asked.in_use:
+        _refuse_in_use(connection, wanted, applies, now)
+    return Chosen(changing, selection.ids(connection, wanted, also=~applies, now=now))
+
+
+def _too_many(number: int, most: int) -> KeyctlError:
+    return KeyctlError(
+        Code.TOO_MANY,
+        f"the filters select {number:,} keys, and at most {most:,} may change at once; nothing was changed",
+        f"Filter more closely, or say --max {number}.",
+    )
+
+
+def _refuse_in_use(connection: Connection, wanted: Selection, applies: ColumnElement[bool], now: datetime) -> None:
+    busy = selection.used_since(connection, wanted, now - _IN_USE, also=applies, limit=_MOST_NAMED + 1, now=now)
+    if busy:
+        named = ", ".join(f"'{key.name}' ({key.id})" for key in busy[:_MOST_NAMED])
+        more = " and more" if len(busy) > _MOST_NAMED else ""
+        raise KeyctlError(
+            Code.IN_USE,
+            f"used within the last hour: {named}{more}; nothing was changed",
+            "Filter them out, or say --in-use.",
+        )
+
+
+def _confirm(run: Run, database: Database, verb: Verb, asked: Asked, wanted: Selection | None, chosen: Chosen) -> bool:
+    """Ask where somebody is there to answer. True when what was shown was said yes to."""
+    if asked.dry_run:
+        return False
+    if not runs.can_ask():
+        if wanted is None:
+            return False
+        raise KeyctlError(
+            Code.USAGE,
+            f"{verb.switch} by filter asks first, and nobody is there to answer",
+            "Add --yes; --dry-run shows what it would do.",
+        )
+    number = len(chosen.changing)
+    if wanted is not None:
+        channel.note(f"{words.counted(number, 'key')} {words.selected(wanted)}:")
+    with database.reading() as connection:
+        shown = selection.some(connection, chosen.changing[:_MOST_NAMED], now=run.act.at)
+        lately = usage.lately(connection, [key.id for key in shown], since=run.act.at - _LATELY)
+    for key in shown:
+        channel.note(f"  {key.name} ({key.id}, {key.status}): {words.used_lately(key, lately.get(key.id), run.act.at)}")
+    if number > len(shown):
+        channel.note(f"  and {number - len(shown):,} more")
+    for_good = " for good" if verb.switch is Switch.REVOKE else ""
+    runs.confirm(f"{verb.verb} {'this key' if number == 1 else f'these {number:,} keys'}{for_good}?")
+    return True
+
+
+def _switch(
+    run: Run, database: Database, verb: Verb, asked: Asked, wanted: Selection | None, shown: Chosen | None
+) -> Switched:
+    with database.writing() as tx:
+        act = run.act.now()
+        chosen = _choose(tx, verb, asked, wanted, act.at)
+        if shown is not None and not set(chosen.changing) <= set(shown.changing):
+            # While the question stood, a rotation may have given a name to another key than was said yes to.
+            raise KeyctlError(
+                Code.LOST_RACE,
+                "other keys are meant than a moment ago; nothing was changed",
+                "Look at them again, then repeat the command.",
+            )
+        with run.progress(f"{verb.verb} keys", len(chosen.changing)) as tell:
+            done = revocation.apply(tx, verb.switch, chosen.changing, act, reason=asked.reason, tell=tell)
+    unchanged = set(done.unchanged)
+    # In the order in which they were named, as a dry run has them.
+    return Switched(
+        [each for each in chosen.changing if each not in unchanged],
+        [*(each for each in chosen.changing if each in unchanged), *chosen.rest],
+    )
+
+
+def _report(run: Run, database: Database, verb: Verb, asked: Asked, done: Switched) -> None:
+    with database.reading() as connection:
+        if asked.json:
+            changed, unchanged = (
+                selection.documents_of(connection, ids, now=run.act.at) for ids in (done.changed, done.unchanged)
+            )
+            runs.report_all(documents.changed_texts(changed, unchanged, dry_run=asked.dry_run))
+            return
+        changed_keys = selection.some(connection, done.changed[:MOST_BY_FILTER], now=run.act.at)
+        unchanged_keys = selection.some(connection, done.unchanged[:_MOST_NAMED], now=run.act.at)
+        siblings = [] if asked.dry_run else _still_opening(connection, changed_keys, run.act.at)
+    did = f"Would {verb.verb.lower()}" if asked.dry_run else verb.done
+    lines = [f"{did} key '{key.name}' ({key.id})." for key in changed_keys]
+    if len(done.changed) > len(changed_keys):
+        lines.append(f"{did} {len(done.changed):,} keys in all.")
+    # A filter finds each night what the night before has switched off: cron would send mail of it every time.
+    if not (run.quiet and asked.filters.given):
+        lines += [f"Key '{key.name}' ({key.id}) {verb.already.format(status=key.status)}." for key in unchanged_keys]
+        if len(done.unchanged) > len(unchanged_keys):
+            lines.append(f"{len(done.unchanged):,} keys were left as they are.")
+    if not lines:
+        run.note("No key fits: nothing to do.")
+    runs.report("".join(for_terminal(line) + "\n" for line in lines))
+    for key in siblings:
+        run.note(f"Mind: key {key.id}, also called '{key.name}', still opens: it is {key.status}.")
+
+
+def _still_opening(connection: Connection, changed: Sequence[Key], now: datetime) -> list[Key]:
+    return lookup.still_opening(connection, [key.id for key in changed], now=now)

@@ -1,0 +1,179 @@
+"""What `rotate` does: one key, several, or taking a rotation back."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from alphalens_keyctl.cli import run as runs
+from alphalens_keyctl.cli.options.destinations import show_once
+from alphalens_keyctl.cli.options.filters import Filters
+from alphalens_keyctl.cli.run import Run
+from alphalens_keyctl.database import Database
+from alphalens_keyctl.delivery import stdout
+from alphalens_keyctl.delivery.handover import Handover
+from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.keyformat import RawKey
+from alphalens_keyctl.keys import issuance, lookup, rotation, selection
+from alphalens_keyctl.keys.issuance import RotationPlan
+from alphalens_keyctl.keys.selection import Sort
+from alphalens_keyctl.logs import audit
+from alphalens_keyctl.models import Action, Key, Status
+from alphalens_keyctl.output import documents
+from alphalens_keyctl.output.words import retirement
+
+# Names of failed rotations that fit into an error message.
+_MOST_NAMED = 20
+
+
+class Output(NamedTuple):
+    """What stdout gets: a document, a document a key, or without either the raw key as `no_print` allows."""
+
+    json: bool = False
+    jsonl: bool = False
+    no_print: bool = False
+
+
+def rotate_one(run: Run, reference: str | RawKey, plan: RotationPlan, places: Handover, output: Output) -> None:
+    """Rotate one key and say what came of it."""
+    with run.database() as database:
+        with database.reading() as connection:
+            found = lookup.find(connection, reference, now=run.act.at)
+        result = _rotate(run, database, found, plan, places, output)
+    if output.json:
+        if result.raw is None or output.no_print:
+            runs.report(documents.json_document(documents.rotated_object(result, shown=None)))
+    elif result.previous is None:
+        run.note(f"Nothing to do: key '{result.key.name}' ({result.key.id}) needs no rotation yet.")
+    elif output.no_print or stdout.name() != "terminal":
+        _note(run, result, places.names)
+
+
+def rotate_each(
+    run: Run,
+    references: Sequence[str | RawKey],
+    filters: Filters,
+    plan: RotationPlan,
+    places: Callable[[], Handover],
+    output: Output,
+) -> None:
+    """Rotate several keys, each for itself: one that fails keeps none of the others from its successor.
+
+    Raises `KeyctlError` (some_failed) when one failed.
+    """
+    if not references and not filters.given:
+        raise KeyctlError(Code.USAGE, "rotate needs to know which keys", "Name a KEY, or filter as 'list' does.")
+    if output.json:
+        raise KeyctlError(Code.USAGE, "several keys make more than one document", "Use --jsonl.")
+    names = places().names  # raises for options that are wrong for every key, before the first is touched
+    if not output.jsonl and not names:
+        raise KeyctlError(
+            Code.USAGE,
+            "the raw keys of several rotations need a place to go",
+            "Add --pipe-to 'CMD', which is run for each, or --jsonl.",
+        )
+    if not output.jsonl:
+        output = output._replace(no_print=True)
+    failures: list[str] = []
+    with run.database() as database:
+        found = _chosen(run, database, references, filters)
+        for number, key in enumerate(found, 1):
+            try:
+                result = _rotate(run, database, key, plan, places(), output)
+            except KeyctlError as error:
+                if error.code is Code.DATABASE_UNREACHABLE:
+                    raise
+                failures.append(f"'{key.name}' ({key.id}): {error.message}")
+                run.note(f"{number} of {len(found)}: failed: {failures[-1]}")
+                continue
+            run.note(f"{number} of {len(found)}: {_what_was_done(result)}")
+    if failures:
+        shown = "; ".join(failures[:_MOST_NAMED])
+        more = f"; and {len(failures) - _MOST_NAMED} more" if len(failures) > _MOST_NAMED else ""
+        raise KeyctlError(
+            Code.SOME_FAILED,
+            f"{len(failures)} of {len(found)} rotations failed: {shown}{more}",
+            "The old keys of those are as they were; all others were rotated.",
+        )
+    run.note(f"{len(found)} of {len(found)} done.")
+
+
+def abort(run: Run, references: Sequence[str | RawKey], *, json: bool) -> None:
+    """Take a rotation back and say what came of it."""
+    if len(references) != 1:
+        raise KeyctlError(Code.USAGE, "--abort takes one KEY", "Run it once for each.")
+    with run.database() as database:
+        with database.writing() as tx:
+            act = run.act.now()
+            found = lookup.find(tx, references[0], now=act.at)
+            done = rotation.abort(tx, database.attempts, found.id, act)
+        with database.reading() as connection:
+            places = _delivered_to(connection, done.successors)
+    if json:
+        runs.report(documents.json_document(documents.aborted_object(done)))
+        return
+    for successor in done.successors:
+        run.note(f"Discarded key {successor.id}, which nobody had used.")
+    run.note(f"Key '{done.key.name}' is {done.key.id} again.")
+    if places:
+        run.note(f"Mind: the discarded key had been delivered to {', '.join(places)}; the old one belongs there.")
+
+
+def _rotate(
+    run: Run, database: Database, key: Key, plan: RotationPlan, places: Handover, output: Output
+) -> issuance.Rotated:
+    def show(rotated: issuance.Rotated, raw: RawKey) -> list[str]:
+        def panel() -> str:
+            from alphalens_keyctl.output import panels
+
+            return panels.rotated(rotated, raw, now=run.act.at, screen=run.screen())
+
+        if output.no_print:
+            return []
+        return show_once(
+            run,
+            raw,
+            json=output.json or output.jsonl,
+            document=lambda shown: documents.rotated_object(rotated, shown=shown),
+            panel=panel,
+        )
+
+    result = issuance.rotate(database, key.id, plan, run.act, places, show, prefix=run.settings.key_prefix)
+    if output.jsonl and (result.raw is None or output.no_print):
+        runs.report(documents.json_document(documents.rotated_object(result, shown=None)))
+    return result
+
+
+def _chosen(run: Run, database: Database, references: Sequence[str | RawKey], filters: Filters) -> list[Key]:
+    with database.reading() as connection:
+        named = [lookup.find(connection, reference, now=run.act.at) for reference in references]
+        if not filters.given:
+            return list({key.id: key for key in named}.values())
+        wanted = filters.selection()
+        if not (wanted.statuses or wanted.expired):
+            wanted = wanted._replace(statuses=(Status.ACTIVE,))
+        fitting = selection.read(connection, wanted, sort=Sort.NAME, limit=None, now=run.act.at)
+    if not references:
+        return fitting
+    ids = {key.id for key in named}
+    return [key for key in fitting if key.id in ids]
+
+
+def _note(run: Run, result: issuance.Rotated, places: Sequence[str]) -> None:
+    run.note(f"Rotated key '{result.key.name}'; the new id is {result.key.id}.")
+    run.note_delivery(places)
+    if result.previous is not None:
+        run.note(retirement(result.previous, run.act.at, grace_after_use=result.grace_after_use))
+
+
+def _delivered_to(connection: Connection, keys: Sequence[Key]) -> list[str]:
+    """Where keys that are given up had been delivered to, as the log says."""
+    wanted = audit.LogFilter(key_ids=tuple(key.id for key in keys), action=Action.ACTIVATE)
+    places = [place for event in audit.read(connection, wanted) for place in event.detail.get("delivered_to", [])]
+    return places + [key.delivering_to for key in keys if key.delivering_to]
+
+
+def _what_was_done(result: issuance.Rotated) -> str:
+    if result.previous is None:
+        return f"key '{result.key.name}' ({result.key.id}) needs no rotation yet"
+    return f"rotated key '{result.key.name}'; the new id is {result.key.id}"

@@ -1,0 +1,1 @@
+"""Keys: which are meant, their life, and how one follows another."""

@@ -1,0 +1,192 @@
+"""What a key should be like: rules, each a query, and the keys that break them."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, and_, exists, or_, select
+
+from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.keyformat import redact
+from alphalens_keyctl.keys.selection import starts_with, status_at, unindexed
+from alphalens_keyctl.models import Status, key_table
+from alphalens_keyctl.settings import Thresholds
+from alphalens_keyctl.text import fold
+
+_AT_ONCE: Final = 2000
+_LIVE: Final = (Status.ACTIVE, Status.SUSPENDED)
+
+
+class Severity(StrEnum):
+    """How bad it is that a rule is broken."""
+
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Rule(NamedTuple):
+    """A rule: what it is called, what is wrong with a key that breaks it, and what to do."""
+
+    id: str
+    severity: Severity
+    problem: str
+    advice: str
+
+
+class Finding(NamedTuple):
+    """A key that breaks a rule, as far as a report tells of it."""
+
+    rule: Rule
+    key_id: str
+    key_name: str
+    owner: str | None
+    status: str
+
+
+class _Query(NamedTuple):
+    where: Callable[[Thresholds, datetime], ColumnElement[bool]]
+    # For what SQL finds roughly: whether the name really breaks the rule.
+    fits: Callable[[str], bool] = lambda _name: True
+
+
+# Names that tell nobody what the key is for, alone or with a number behind them.
+_SAYS_NOTHING: Final = (
+    "test", "key", "api", "apikey", "api-key", "api_key", "api key", "token", "secret", "new",
+    "my", "mykey", "my-key", "my_key", "my key",
+    "foo", "bar", "baz", "tmp", "temp", "temporary", "default", "demo", "example", "asdf", "xxx", "untitled", "unnamed",
+    "none", "null", "todo", "misc", "other", "testing",
+)  # fmt: skip
+_MEANINGLESS: Final = re.compile(rf"(?:{'|'.join(map(re.escape, _SAYS_NOTHING))})(?:[\s._-]?[0-9]+)?")
+
+
+def _is_meaningless(name: str) -> bool:
+    return _MEANINGLESS.fullmatch(fold(name)) is not None
+
+
+def _live(now: datetime) -> ColumnElement[bool]:
+    # Both: an index knows the stored status, and the clock which of them will never open again.
+    return and_(key_table.c.status.in_(_LIVE), status_at(now).in_([status.value for status in _LIVE]))
+
+
+def _active(now: datetime) -> ColumnElement[bool]:
+    return and_(unindexed(key_table.c.status) == Status.ACTIVE, status_at(now) == Status.ACTIVE.value)
+
+
+def _has_no_successor() -> ColumnElement[bool]:
+    successor = key_table.alias()
+    return ~exists(
+        select(successor.c.id).where(successor.c.replaces == key_table.c.id, successor.c.revoked_at.is_(None))
+    )
+
+
+def _used_since_rotation() -> ColumnElement[bool]:
+    successor = key_table.alias()
+    later = and_(successor.c.id == key_table.c.replaced_by, successor.c.activated_at < key_table.c.last_used_at)
+    return exists(select(successor.c.id).where(later))
+
+
+def _owner_unknown(limits: Thresholds, now: datetime) -> ColumnElement[bool]:
+    unknown = key_table.c.owner.is_(None)
+    if limits.owners:
+        unknown = or_(unknown, key_table.c.owner.not_in(limits.owners))
+    return and_(_live(now), unknown)
+
+
+_RULES: Final[Mapping[Rule, _Query]] = {
+    Rule(
+        "rotation-overdue", Severity.ERROR, "older than the rotation age",
+        "Rotate it: alphalens-keyctl rotate.",
+    ): _Query(lambda limits, now: and_(_active(now), key_table.c.activated_at <= now - limits.rotation_age)),
+    Rule(
+        "expiring", Severity.ERROR, "expires soon, and there is no successor",
+        "Rotate it before it ends, or let it end if nobody uses it.",
+    ): _Query(
+        lambda limits, now: and_(
+            unindexed(key_table.c.status) == Status.ACTIVE,
+            key_table.c.expires_at > now,
+            key_table.c.expires_at <= now + limits.expiring,
+            _has_no_successor(),
+        )
+    ),
+    Rule(
+        "retiring-in-use", Severity.ERROR, "rotated out, still used since then, and about to stop",
+        "See who uses it with 'alphalens-keyctl show', and give them the new key.",
+    ): _Query(lambda _limits, now: and_(status_at(now) == Status.RETIRING.value, key_table.c.status == Status.RETIRING,
+                                        _used_since_rotation())),
+    Rule(
+        "no-expiry", Severity.WARNING, "never expires",
+        "Rotate it with --expires.",
+    ): _Query(lambda _limits, now: and_(_active(now), key_table.c.expires_at.is_(None))),
+    Rule(
+        "unused", Severity.WARNING, "not used for long",
+        "Suspend it, and revoke it a month later: alphalens-keyctl suspend --unused-for.",
+    ): _Query(lambda limits, now: and_(_active(now), key_table.c.last_used_at <= now - limits.unused)),
+    Rule(
+        "never-used", Severity.WARNING, "never used, though it is not new",
+        "Revoke it if nobody knows what it is for.",
+    ): _Query(
+        lambda limits, now: and_(
+            _active(now), key_table.c.last_used_at.is_(None), key_table.c.activated_at <= now - limits.never_used
+        )
+    ),
+    Rule(
+        "suspended-long", Severity.WARNING, "suspended for long",
+        "Resume or revoke it.",
+    ): _Query(
+        lambda limits, now: and_(
+            key_table.c.suspended_at <= now - limits.suspended, status_at(now) == Status.SUSPENDED.value
+        )
+    ),
+    Rule(
+        "owner-unknown", Severity.WARNING, "nobody answers for it",
+        "Rotate it into a key with --owner, one of those in config.toml where they are listed.",
+    ): _Query(_owner_unknown),
+    Rule(
+        "no-purpose", Severity.WARNING, "nobody wrote down what it is for",
+        "Write it down with --purpose when you create its successor.",
+    ): _Query(lambda _limits, now: and_(_live(now), key_table.c.purpose.is_(None))),
+    Rule(
+        "meaningless-name", Severity.WARNING, "its name says nothing",
+        "Create one whose name says who uses it for what.",
+    ): _Query(
+        lambda _limits, now: and_(
+            _live(now), or_(*(starts_with(key_table.c.name_folded, word) for word in _SAYS_NOTHING))
+        ),
+        fits=_is_meaningless,
+    ),
+}  # fmt: skip
+RULES: Final = tuple(_RULES)
+
+
+def chosen(ids: Sequence[str], *, ignored: Sequence[str]) -> list[Rule]:
+    """The rules with these ids, or all but the ignored ones where none is given.
+
+    Raises `KeyctlError` for an id that is none: usage, or configuration_invalid where it was to be ignored.
+    """
+    known = {rule.id: rule for rule in RULES}
+    for each in ignored:
+        if each not in known:
+            said = f"config.toml, 'check': 'ignore' names '{redact(each)}', which is no rule"
+            raise KeyctlError(Code.CONFIGURATION, said, f"There are: {', '.join(known)}.")
+    for each in ids:
+        if each not in known:
+            raise KeyctlError(Code.USAGE, f"there is no rule '{each}'", f"There are: {', '.join(known)}.")
+    return [known[each] for each in dict.fromkeys(ids)] or [rule for rule in RULES if rule.id not in ignored]
+
+
+def check(connection: Connection, rules: Sequence[Rule], limits: Thresholds, *, now: datetime) -> Iterator[Finding]:
+    """The keys that break the rules, rule by rule and the oldest first, streamed in constant memory."""
+    c = key_table.c
+    for rule in rules:
+        query = _RULES[rule]
+        found = (
+            select(c.id, c.name, c.owner, status_at(now))
+            .where(query.where(limits, now))
+            .order_by(unindexed(c.created_at), c.id)
+        )
+        for rows in connection.execution_options(yield_per=_AT_ONCE).execute(found).partitions():
+            for row in rows:
+                if query.fits(row[1]):
+                    yield Finding(rule, *row)

@@ -1,0 +1,139 @@
+"""Switching keys off and on: revoke, suspend, resume; one key or a million, each with its audit event.
+
+Works inside the caller's writing transaction and never commits, as `lifecycle` does.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final, NamedTuple, TypeVar
+
+from sqlalchemy import ColumnElement, Row, and_, literal_column, select, text
+
+from alphalens_keyctl.database import Writing
+from alphalens_keyctl.keys import lifecycle
+from alphalens_keyctl.keys.selection import status_at
+from alphalens_keyctl.logs import audit
+from alphalens_keyctl.models import Action, Status, key_table
+from alphalens_keyctl.provenance import Act
+
+_AT_ONCE: Final = 5000
+_Item = TypeVar("_Item")
+
+
+class Switch(StrEnum):
+    """What is done to keys. A word of the command line."""
+
+    REVOKE = "revoke"
+    SUSPEND = "suspend"
+    RESUME = "resume"
+
+
+class Switched(NamedTuple):
+    """The ids of the keys that were changed, and of those that were so already or cannot be."""
+
+    changed: list[str]
+    unchanged: list[str]
+
+
+class _Rule(NamedTuple):
+    action: Action
+    applies: Callable[[datetime], ColumnElement[bool]]
+    values: Callable[[Act, str | None], dict[str, Any]]
+
+
+_RULES: Final = {
+    Switch.REVOKE: _Rule(
+        Action.REVOKE,
+        lambda _now: key_table.c.revoked_at.is_(None),
+        lambda act, reason: {
+            "revoked_at": act.at, "revoked_by": act.actor, "revoke_reason": reason, "lease_until": None
+        },
+    ),
+    # A pending key opens nothing yet, and one that is over nothing more.
+    Switch.SUSPEND: _Rule(
+        Action.SUSPEND,
+        lambda now: and_(
+            key_table.c.suspended_at.is_(None),
+            status_at(now).not_in([Status.PENDING, Status.RETIRED, Status.REVOKED]),
+        ),
+        lambda act, _reason: {"suspended_at": act.at},
+    ),
+    Switch.RESUME: _Rule(
+        Action.RESUME,
+        lambda _now: and_(key_table.c.suspended_at.is_not(None), key_table.c.revoked_at.is_(None)),
+        lambda _act, _reason: {"suspended_at": None},
+    ),
+}  # fmt: skip
+
+
+def applies_to(switch: Switch, *, now: datetime) -> ColumnElement[bool]:
+    """Which keys it changes."""
+    return _RULES[switch].applies(now)
+
+
+def apply(
+    tx: Writing,
+    switch: Switch,
+    key_ids: Iterable[str],
+    act: Act,
+    *,
+    reason: str | None,
+    tell: Callable[[int], None] = lambda _done: None,
+) -> Switched:
+    """Do it to keys that exist. One that was switched so before keeps its first time and reason.
+
+    `tell` is called with how many are done: each key is passed twice, and is half done after the first time.
+    Raises `KeyctlError` (database_unusable) when the database does not take it.
+    """
+    rule = _RULES[switch]
+    # In one order, as those who record use lock them: two who wait for each other would both be stopped.
+    wanted = sorted(set(key_ids))
+    done = Switched([], [])
+    places: list[int | str] = []
+    for some in _some_at_once(wanted):
+        rows = _locked(tx, rule, some, act.at)
+        changed = {row.id for row in rows}
+        done.changed.extend(key_id for key_id in some if key_id in changed)
+        done.unchanged.extend(key_id for key_id in some if key_id not in changed)
+        places.extend(row.place for row in rows)
+        said = ((row.id, row.name, {"reason": reason, "was": row.status}) for row in rows)
+        audit.append_each(tx, act, rule.action, said)
+        tell(len(done.changed) // 2 + len(done.unchanged))
+    written = len(wanted) - len(places) // 2
+    # Once more from the start, as the table stands: in the order of ids SQLite would read and write every page of
+    # a large one again for each few of them.
+    for some_places in _some_at_once(sorted(places)):
+        these = _place(tx).in_(_unfolded(tx, some_places))
+        lifecycle.change_where(tx, these, len(some_places), **rule.values(act, reason))
+        tell(written := written + len(some_places) // 2)
+    return done
+
+
+def _some_at_once(of: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
+    return (of[start : start + _AT_ONCE] for start in range(0, len(of), _AT_ONCE))
+
+
+def _locked(tx: Writing, rule: _Rule, key_ids: Sequence[str], now: datetime) -> Sequence[Row[Any]]:
+    """What is said of the keys to which the rule applies, and where they stand. Nobody else changes them now."""
+    query = (
+        select(key_table.c.id, key_table.c.name, status_at(now).label("status"), _place(tx).label("place"))
+        .where(key_table.c.id.in_(_unfolded(tx, key_ids)), rule.applies(now))
+        .order_by(key_table.c.id)
+        .with_for_update(key_share=True)
+    )
+    return tx.execute(query).all()
+
+
+def _place(tx: Writing) -> ColumnElement[Any]:
+    """What a row is found by soonest while the transaction lasts."""
+    return literal_column("api_key.rowid") if tx.dialect.name == "sqlite" else key_table.c.id
+
+
+def _unfolded(tx: Writing, values: Sequence[int | str]) -> Any:
+    """Values as one parameter: a statement with one for each would be made anew each time."""
+    if tx.dialect.name == "postgresql":
+        return text("SELECT unnest(CAST(:values AS text[]))").bindparams(values=list(values))
+    import json
+
+    return text("SELECT value FROM json_each(:values)").bindparams(values=json.dumps(list(values)))

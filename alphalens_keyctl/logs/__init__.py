@@ -1,0 +1,1 @@
+"""The audit log, the usage log, and what is read out of them."""

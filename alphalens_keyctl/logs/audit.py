@@ -1,0 +1,244 @@
+"""The hash-chained log: append, read, verify, head.
+
+An event's hash is SHA-256 over `canonical(...)`, which holds the hash before it. What an event says, where it
+stands and what it follows cannot be changed without every later hash changing too; a log that was cut off or
+rewritten whole is found against a head kept elsewhere (promise 7).
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from json.encoder import encode_basestring_ascii
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, and_, func, select
+
+from alphalens_keyctl.database import Writing
+from alphalens_keyctl.database.instants import microsecond_text
+from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.models import Action, Event, event_table
+from alphalens_keyctl.moments import rfc3339_exact
+from alphalens_keyctl.provenance import Act
+
+GENESIS: Final = bytes(32)
+_ROWS_AT_ONCE: Final = 2000
+
+
+class Head(NamedTuple):
+    """The last event's place and hash. Of an empty log: 0, 32 zero bytes, None."""
+
+    seq: int
+    hash: bytes
+    at: datetime | None
+
+
+class BreakKind(StrEnum):
+    """How a chain is broken."""
+
+    MISSING = "missing"
+    ALTERED = "altered"
+    UNLINKED = "unlinked"
+    TRUNCATED = "truncated"
+    REWRITTEN = "rewritten"
+
+
+class Break(NamedTuple):
+    """The first place where the log is not what it was."""
+
+    seq: int
+    kind: BreakKind
+
+
+class Verdict(NamedTuple):
+    """What `verify` found: the events that hold together from the start, the head, the first break if any."""
+
+    events: int
+    head: Head
+    broken: Break | None
+
+
+class LogFilter(NamedTuple):
+    """Which events to read. None and () mean: any. `since` is included, `until` is not; both aware."""
+
+    key_ids: tuple[str, ...] | None = None
+    actor: str | None = None
+    action: Action | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+_COLUMNS: Final = ", ".join(event_table.c.keys())
+# Past SQLAlchemy, which would take as long for each row as the database.
+_APPEND: Final = {
+    dialect: f"INSERT INTO audit_event ({_COLUMNS}) VALUES ({', '.join([mark] * len(event_table.c))})"  # noqa: S608  # the columns of our own table
+    for dialect, mark in (("sqlite", "?"), ("postgresql", "%s"))
+}
+
+
+def canonical(
+    seq: int,
+    at: str,
+    actor: str,
+    action: str,
+    key_id: str | None,
+    key_name: str | None,
+    detail: str,
+    previous_hash: bytes,
+) -> bytes:
+    """What is hashed: a compact ASCII JSON array of the values in this order.
+
+    `at` is RFC 3339 in UTC with six digits of a second, `detail` the stored JSON text as a string,
+    `previous_hash` in hex. JSON marks where each value ends, so no two events share a form.
+    """
+    quote = encode_basestring_ascii
+    return (
+        f"[{seq},{quote(at)},{quote(actor)},{quote(action)},"
+        f"{'null' if key_id is None else quote(key_id)},{'null' if key_name is None else quote(key_name)},"
+        f'{quote(detail)},"{previous_hash.hex()}"]'
+    ).encode("ascii")
+
+
+def append(
+    tx: Writing, act: Act, action: Action, *, key_id: str | None, key_name: str | None, **detail: object
+) -> None:
+    """Write one event at the end of the chain, inside the caller's transaction (promise 6).
+
+    `detail` is any JSON; None values are left out. Never hand it a raw key.
+    """
+    append_each(tx, act, action, [(key_id, key_name, detail)])
+
+
+def append_each(
+    tx: Writing, act: Act, action: Action, about: Iterable[tuple[str | None, str | None, Mapping[str, object]]]
+) -> None:
+    """Write an event for each key at the end of the chain: id, name, and detail as in `append`."""
+    last = head(tx)
+    seq, previous = last.seq, last.hash
+    where = {**act.origin._asdict(), "database_user": tx.info.get("database_user")}
+    origin = {name: value for name, value in where.items() if value is not None}
+    at = act.at.astimezone(UTC)
+    written = rfc3339_exact(at)
+    stored = at if tx.dialect.name == "postgresql" else at.strftime("%Y-%m-%d %H:%M:%S.%f")
+    rows = []
+    last_detail, text = None, ""
+    for key_id, key_name, detail in about:
+        # Of a million revocations most say the same.
+        if detail != last_detail:
+            said = {name: value for name, value in detail.items() if value is not None} | {"origin": origin}
+            last_detail, text = detail, json.dumps(said, sort_keys=True, separators=(",", ":"))
+        seq += 1
+        form = canonical(seq, written, act.actor, action.value, key_id, key_name, text, previous)
+        digest = hashlib.sha256(form).digest()
+        rows.append((seq, stored, act.actor, action.value, key_id, key_name, text, previous, digest))
+        previous = digest
+    if rows:
+        tx.exec_driver_sql(_APPEND[tx.dialect.name], rows)
+    if head(tx).hash != previous:
+        # A trigger or rule that is not ours can swallow an insert without an error.
+        raise KeyctlError(
+            Code.DATABASE_UNUSABLE,
+            "the database did not take the audit event, so the change was not made",
+            "Check the database for triggers and rules that are not ours.",
+        )
+
+
+def head(connection: Connection) -> Head:
+    """The chain's last event, or `Head(0, GENESIS, None)`."""
+    query = select(event_table.c.seq, event_table.c.hash, event_table.c.at).order_by(event_table.c.seq.desc()).limit(1)
+    row = connection.execute(query).first()
+    return Head(row[0], bytes(row[1]), row[2]) if row else Head(0, GENESIS, None)
+
+
+def read(connection: Connection, wanted: LogFilter, *, limit: int | None = None) -> Iterator[Event]:
+    """The events that match, oldest first, streamed; with `limit` the newest that many."""
+    columns = [event_table.c[name] for name in Event._fields]
+    query = select(*columns).where(_where(wanted))
+    if limit is not None:
+        newest = query.order_by(event_table.c.seq.desc()).limit(limit).subquery()
+        query = select(*(newest.c[name] for name in Event._fields)).order_by(newest.c.seq)
+    else:
+        query = query.order_by(event_table.c.seq)
+    for row in connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query):
+        seq, at, *texts, detail, stored = row
+        yield Event._make((seq, at, *map(_text, texts), _parsed(_text(detail)), _bytes(stored)))
+
+
+def count(connection: Connection, wanted: LogFilter) -> int:
+    """How many events match."""
+    return connection.scalar(select(func.count()).select_from(event_table).where(_where(wanted))) or 0
+
+
+def verify(connection: Connection, saved: Head | None = None) -> Verdict:
+    """Walk the whole chain in constant memory and stop at the first break.
+
+    With `saved`, a head that was kept elsewhere, also prove that this log is an extension of that one.
+    """
+    query = select(
+        event_table.c.seq,
+        microsecond_text(event_table.c.at),
+        event_table.c.actor,
+        event_table.c.action,
+        event_table.c.key_id,
+        event_table.c.key_name,
+        event_table.c.detail,
+        event_table.c.previous_hash,
+        event_table.c.hash,
+    ).order_by(event_table.c.seq)
+    last_seq, last_hash, last_at = 0, GENESIS, None
+    sha256 = hashlib.sha256
+    for rows in connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query).partitions():
+        for row in rows:
+            seq, at, actor, action, key_id, key_name, detail, previous_hash, stored = row
+            if seq != last_seq + 1:
+                return _verdict(last_seq, last_hash, last_at, Break(last_seq + 1, BreakKind.MISSING))
+            if previous_hash != last_hash:
+                return _verdict(last_seq, last_hash, last_at, Break(seq, BreakKind.UNLINKED))
+            try:
+                form = canonical(seq, at, actor, action, key_id, key_name, detail, last_hash)
+            except TypeError:  # SQLite keeps a value of any type in any column
+                return _verdict(last_seq, last_hash, last_at, Break(seq, BreakKind.ALTERED))
+            if sha256(form).digest() != stored:
+                return _verdict(last_seq, last_hash, last_at, Break(seq, BreakKind.ALTERED))
+            last_seq, last_hash, last_at = seq, stored, at
+            if saved is not None and seq == saved.seq and last_hash != saved.hash:
+                return _verdict(last_seq, last_hash, last_at, Break(seq, BreakKind.REWRITTEN))
+    broken = Break(last_seq + 1, BreakKind.TRUNCATED) if saved is not None and saved.seq > last_seq else None
+    return _verdict(last_seq, last_hash, last_at, broken)
+
+
+def _verdict(seq: int, last_hash: bytes, at: str | None, broken: Break | None) -> Verdict:
+    return Verdict(seq, Head(seq, last_hash, datetime.fromisoformat(at) if at else None), broken)
+
+
+def _where(wanted: LogFilter) -> ColumnElement[bool]:
+    column = event_table.c
+    conditions = [
+        column.key_id.in_(wanted.key_ids) if wanted.key_ids is not None else None,
+        column.actor == wanted.actor if wanted.actor is not None else None,
+        column.action == wanted.action.value if wanted.action is not None else None,
+        column.at >= wanted.since if wanted.since is not None else None,
+        column.at < wanted.until if wanted.until is not None else None,
+    ]
+    return and_(True, *(condition for condition in conditions if condition is not None))
+
+
+def _text(value: object) -> str | None:
+    """What stands in a text column: SQLite lets anything stand there, and a log must be readable to judge it."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    return value if value is None else str(value)
+
+
+def _bytes(value: object) -> bytes:
+    return bytes(value) if isinstance(value, bytes | memoryview) else str(value).encode("utf-8", "surrogateescape")
+
+
+def _parsed(detail: str | None) -> Mapping[str, Any]:
+    """The detail as an object; text that somebody made unreadable is shown rather than lost."""
+    try:
+        parsed = json.loads(detail or "")
+    except (ValueError, RecursionError):
+        return {"unreadable": detail}
+    return parsed if isinstance(parsed, dict) else {"unreadable": detail}

@@ -1,0 +1,64 @@
+"""From the old key to the new one: who still uses a key that was rotated out."""
+
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from sqlalchemy import Connection, select
+
+from alphalens_keyctl.logs import usage
+from alphalens_keyctl.logs.usage import AddressUse, UsageFilter
+from alphalens_keyctl.models import Key, Status, key_table
+
+
+class OldKey(NamedTuple):
+    """A key in its grace, how often it was used since the rotation, and from where.
+
+    `awaits` is how long after its successor's first use it retires, while that is still to come.
+    """
+
+    key: Key
+    uses: int
+    addresses: list[AddressUse]
+    awaits: timedelta | None
+
+
+class Transition(NamedTuple):
+    """A rotation whose old keys still open: the key that is current, and since when."""
+
+    key: Key
+    since: datetime
+    old: list[OldKey]
+
+
+def read(connection: Connection, lineage: list[Key]) -> Transition | None:
+    """The rotation that a line of successors is in, if it is in one."""
+    current = next((key for key in reversed(lineage) if _is_current(key)), None)
+    retiring = [key for key in lineage if key.status == Status.RETIRING]
+    if current is None or not retiring:
+        return None
+    since = current.activated_at or current.created_at  # the first, always: for the types
+    return Transition(current, since, [_old_key(connection, key, since) for key in retiring])
+
+
+def _is_current(key: Key) -> bool:
+    return key.activated_at is not None and key.retires_at is None and key.revoked_at is None
+
+
+def _old_key(connection: Connection, key: Key, since: datetime) -> OldKey:
+    wanted = UsageFilter(key_ids=(key.id,), since=since)
+    return OldKey(
+        key,
+        usage.accepted(connection, wanted),
+        usage.addresses(connection, wanted)[0],
+        _awaits(connection, key),
+    )
+
+
+def _awaits(connection: Connection, key: Key) -> timedelta | None:
+    successor = key_table.alias()
+    seconds = connection.scalar(
+        select(key_table.c.grace_after_use)
+        .join(successor, successor.c.id == key_table.c.awaits_use_of)
+        .where(key_table.c.id == key.id, successor.c.first_used_at.is_(None))
+    )
+    return None if seconds is None else timedelta(seconds=seconds)

@@ -1,0 +1,338 @@
+"""The usage log: which uses and refused attempts there were, row by row for machines and summed up for people.
+
+Sums are made by the database: a summary of a million rows reads a few hundred.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import BigInteger, ColumnElement, Connection, Text, and_, case, cast, func, select, text
+
+from alphalens_keyctl.database.instants import epoch_second, microsecond_text
+from alphalens_keyctl.models import REFUSED_SQL, Reason, Use, key_table, usage_table
+
+MOST_BUCKETS: Final = 24
+PROFILE_DAYS: Final = 30
+LONGEST_RANKING: Final = 10
+_ROWS_AT_ONCE: Final = 2000
+_DAY: Final = timedelta(days=1)
+# Steps that a reader of a clock or a calendar thinks in.
+_STEPS: Final = (
+    *(timedelta(minutes=minutes) for minutes in (1, 2, 3, 5, 10, 15, 30, 60, 120, 180, 240, 360, 480, 720)),
+    *(timedelta(days=days) for days in (1, 2, 7, 14, 28, 91, 182, 365)),
+)
+
+
+class UsageFilter(NamedTuple):
+    """Which rows to read. None means: any. `since` is included, `until` is not; both aware."""
+
+    key_ids: tuple[str, ...] | None = None
+    outcome: Reason | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+class UseDocument(NamedTuple):
+    """U on its way to a machine format: fields as in `Use`, `at` as text in the form of `moments.rfc3339_exact`,
+    or None where somebody wrote what is no time."""
+
+    id: int
+    at: str | None
+    key_id: str | None
+    key_name: str | None
+    outcome: str
+    client_ip: str | None
+    method: str | None
+    path: str | None
+    user_agent: str | None
+    count: int  # type: ignore[assignment]  # as in `Use`
+
+
+class Buckets(NamedTuple):
+    """A span in equal steps, the last one cut off at `until`. Instants are aware; `since` and `step` are whole
+    seconds, and a fraction of a second that `until` leaves over belongs to the last step."""
+
+    since: datetime
+    until: datetime
+    step: timedelta
+
+    @property
+    def number(self) -> int:
+        """How many steps there are, at least 1."""
+        return max(1, -((self.since - self.until.replace(microsecond=0)) // self.step))
+
+    def starts(self) -> list[datetime]:
+        """When each step begins."""
+        return [self.since + self.step * position for position in range(self.number)]
+
+
+class KeyUse(NamedTuple):
+    """How much one key was used. `over_time` has a number for each bucket: accepted uses, or the attempts of
+    the outcome that was asked for. `last_at` is the last accepted use in the span."""
+
+    key_id: str
+    key_name: str | None
+    uses: int
+    refused: int
+    last_at: datetime | None
+    over_time: tuple[int, ...]
+
+
+class AddressUse(NamedTuple):
+    """Accepted uses from one address."""
+
+    client_ip: str
+    uses: int
+    last_at: datetime
+
+
+class Refusal(NamedTuple):
+    """Attempts that were refused for one reason, with one key if any, from one address if it is known."""
+
+    outcome: str
+    key_id: str | None
+    key_name: str | None
+    client_ip: str | None
+    times: int
+    last_at: datetime
+
+
+class Summary(NamedTuple):
+    """The usage log over a span, the most first. A list may be cut; its total says how many there were."""
+
+    buckets: Buckets
+    uses: int
+    refused: int
+    keys: list[KeyUse]
+    keys_total: int
+    addresses: list[AddressUse]
+    addresses_total: int
+    refusals: list[Refusal]
+    refusals_total: int
+
+
+class Day(NamedTuple):
+    """One day of a key, from midnight UTC."""
+
+    at: datetime
+    uses: int
+    refused: int
+
+
+class Profile(NamedTuple):
+    """One key over its last `PROFILE_DAYS` days, this one included. `refusals` are by reason alone."""
+
+    since: datetime
+    until: datetime
+    over_time: list[Day]
+    addresses: list[AddressUse]
+    refusals: list[Refusal]
+
+    @property
+    def uses(self) -> int:
+        return sum(day.uses for day in self.over_time)
+
+    @property
+    def refused(self) -> int:
+        return sum(day.refused for day in self.over_time)
+
+
+class _Totals(NamedTuple):
+    uses: int
+    refused: int
+    keys: int
+
+
+# SQLite lets a column hold any type; what was written by hand is read as the text it would be shown as.
+_TEXTS: Final = {name: cast(column, Text) for name, column in usage_table.c.items() if isinstance(column.type, Text)}
+_ACCEPTED: Final = usage_table.c.outcome == Reason.OK.value
+# To the letter as in the index that holds refused attempts alone: neither database would use it otherwise.
+_WAS_REFUSED: Final = text(REFUSED_SQL)
+_ATTEMPTS: Final = cast(func.sum(usage_table.c.count), BigInteger)
+_USES: Final = cast(func.sum(case((_ACCEPTED, usage_table.c.count), else_=0)), BigInteger)
+_REFUSED: Final = cast(func.sum(case((_ACCEPTED, 0), else_=usage_table.c.count)), BigInteger)
+
+
+def documents(connection: Connection, wanted: UsageFilter, *, limit: int | None = None) -> Iterator[UseDocument]:
+    """The rows that match, oldest first, streamed in constant memory; with `limit` the latest that many."""
+    rows = select(usage_table).where(_where(wanted))
+    if limit is not None:
+        rows = rows.order_by(usage_table.c.at.desc(), usage_table.c.id.desc()).limit(limit)
+    chosen = rows.subquery()
+    columns: dict[str, ColumnElement[Any]] = {
+        **{name: cast(chosen.c[name], Text) for name in _TEXTS},
+        "id": chosen.c.id,
+        "at": microsecond_text(chosen.c.at),
+        "key_name": key_table.c.name,
+        "count": chosen.c["count"],
+    }
+    query = (
+        select(*(columns[name] for name in Use._fields))
+        .select_from(chosen.outerjoin(key_table, key_table.c.id == chosen.c.key_id))
+        .order_by(chosen.c.at, chosen.c.id)
+    )
+    for page in connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query).partitions():
+        # A row is a tuple in the order of the fields; naming it again would cost as much as reading it.
+        yield from page  # type: ignore[misc]
+
+
+def divide(since: datetime, until: datetime) -> Buckets:
+    """A span in at most `MOST_BUCKETS` steps that a reader thinks in. A span that ends before it begins is one
+    empty step."""
+    since = since.replace(microsecond=0)
+    length = until.replace(microsecond=0) - since
+    enough = (step for step in _STEPS if step * MOST_BUCKETS >= length)
+    return Buckets(since, until, next(enough, _DAY * (length // _DAY // MOST_BUCKETS + 1)))
+
+
+def summary(connection: Connection, wanted: UsageFilter, buckets: Buckets, *, most_keys: int) -> Summary:
+    """The log over the buckets' span, which takes the place of the filter's own; at most `most_keys` keys."""
+    wanted = wanted._replace(since=buckets.since, until=buckets.until)
+    totals, busiest = _busiest_keys(connection, wanted, buckets, most_keys)
+    from_where, addresses_total = addresses(connection, wanted)
+    refusals, refusals_total = _refusals(connection, wanted)
+    return Summary(
+        buckets,
+        uses=totals.uses,
+        refused=totals.refused,
+        keys=busiest,
+        keys_total=totals.keys,
+        addresses=from_where,
+        addresses_total=addresses_total,
+        refusals=refusals,
+        refusals_total=refusals_total,
+    )
+
+
+def profile(connection: Connection, key_id: str, *, now: datetime) -> Profile:
+    """The use of the key with exactly this id, over the days that end with today (UTC)."""
+    until = now.replace(hour=0, minute=0, second=0, microsecond=0) + _DAY
+    buckets = Buckets(until - PROFILE_DAYS * _DAY, until, _DAY)
+    wanted = UsageFilter(key_ids=(key_id,), since=buckets.since, until=until)
+    position = _bucket(buckets).label("position")
+    query = select(position, _USES, _REFUSED).where(_where(wanted)).group_by(position)
+    found = {row[0]: row[1:] for row in connection.execute(query)}
+    days = [Day(at, *found.get(position, (0, 0))) for position, at in enumerate(buckets.starts())]
+    last = func.max(usage_table.c.at)
+    by_reason = (
+        select(_TEXTS["outcome"], _ATTEMPTS.label("attempts"), last)
+        .where(_where(wanted), _WAS_REFUSED)
+        .group_by(_TEXTS["outcome"])
+        .order_by(_ATTEMPTS.desc(), _TEXTS["outcome"])
+    )
+    refusals = [Refusal(outcome, key_id, None, None, count, at) for outcome, count, at in connection.execute(by_reason)]
+    return Profile(buckets.since, until, days, addresses(connection, wanted)[0], refusals)
+
+
+def _busiest_keys(
+    connection: Connection, wanted: UsageFilter, buckets: Buckets, most: int
+) -> tuple[_Totals, list[KeyUse]]:
+    """The keys with the most uses; and, out of the same walk through the rows, what there was in all."""
+    key_id = _TEXTS["key_id"]
+    last = func.max(case((_ACCEPTED, usage_table.c.at)))
+    ranking = (
+        select(key_id.label("key_id"), _USES.label("used"), _REFUSED.label("refused"), last.label("last"),
+               cast(func.sum(_USES).over(), BigInteger).label("all_used"),
+               cast(func.sum(_REFUSED).over(), BigInteger).label("all_refused"),
+               func.count(key_id).over().label("all_keys"))
+        .where(_where(wanted))
+        .group_by(key_id)
+        # What was tried without a key is in the totals; as a line of its own it comes last.
+        .order_by(key_id.is_(None), _USES.desc(), _REFUSED.desc(), key_id)
+        .limit(max(1, most))
+        .subquery()
+    )  # fmt: skip
+    c = ranking.c
+    query = (
+        select(ranking, key_table.c.name)
+        .select_from(ranking.outerjoin(key_table, key_table.c.id == c.key_id))
+        .order_by(c.used.desc(), c.refused.desc(), c.key_id)
+    )
+    rows = connection.execute(query).all()
+    totals = _Totals(rows[0].all_used, rows[0].all_refused, rows[0].all_keys) if rows else _Totals(0, 0, 0)
+    shown = [row for row in rows if row.key_id is not None][:most]
+    lines = _over_time(connection, wanted, buckets, [row.key_id for row in shown])
+    return totals, [KeyUse(row.key_id, row.name, row.used, row.refused, row.last, lines[row.key_id]) for row in shown]
+
+
+def _over_time(
+    connection: Connection, wanted: UsageFilter, buckets: Buckets, key_ids: Sequence[str]
+) -> dict[str, tuple[int, ...]]:
+    """For each of the keys a number a bucket."""
+    counted = wanted._replace(key_ids=tuple(key_ids), outcome=wanted.outcome or Reason.OK)
+    position = _bucket(buckets).label("position")
+    query = select(_TEXTS["key_id"], position, _ATTEMPTS).where(_where(counted)).group_by(_TEXTS["key_id"], position)
+    lines = {key_id: [0] * buckets.number for key_id in key_ids}
+    for key_id, at, attempts in connection.execute(query):
+        lines[key_id][min(at, buckets.number - 1)] += attempts
+    return {key_id: tuple(line) for key_id, line in lines.items()}
+
+
+def lately(connection: Connection, key_ids: Sequence[str], *, since: datetime) -> dict[str, tuple[int, int]]:
+    """How often each key was used since then, and from how many addresses; by id, those that were used."""
+    wanted = UsageFilter(key_ids=tuple(key_ids), since=since, outcome=Reason.OK)
+    key_id = _TEXTS["key_id"]
+    query = (
+        select(key_id, _ATTEMPTS, func.count(func.distinct(_TEXTS["client_ip"]))).where(_where(wanted)).group_by(key_id)
+    )
+    return {row[0]: (row[1], row[2]) for row in connection.execute(query)}
+
+
+def accepted(connection: Connection, wanted: UsageFilter) -> int:
+    """How many uses there were."""
+    return connection.scalar(select(_USES).where(_where(wanted), _ACCEPTED)) or 0
+
+
+def addresses(connection: Connection, wanted: UsageFilter) -> tuple[list[AddressUse], int]:
+    """The addresses with the most accepted uses, and how many addresses there were. One that the service did
+    not tell is none."""
+    address = _TEXTS["client_ip"]
+    query = (
+        select(address, _USES, func.max(usage_table.c.at), func.count().over())
+        .where(_where(wanted), _ACCEPTED, usage_table.c.client_ip.is_not(None))
+        .group_by(address)
+        .order_by(_USES.desc(), address)
+        .limit(LONGEST_RANKING)
+    )
+    rows = connection.execute(query).all()
+    return [AddressUse._make(row[:3]) for row in rows], rows[0][3] if rows else 0
+
+
+def _refusals(connection: Connection, wanted: UsageFilter) -> tuple[list[Refusal], int]:
+    """What was refused most, and how many kinds of refused attempts there were."""
+    kind = [_TEXTS[name] for name in ("outcome", "key_id", "client_ip")]
+    ranking = (
+        select(*(column.label(name) for column, name in zip(kind, ("outcome", "key_id", "client_ip"), strict=True)),
+               _ATTEMPTS.label("attempts"), func.max(usage_table.c.at).label("last"),
+               func.count().over().label("total"))
+        .where(_where(wanted), _WAS_REFUSED)
+        .group_by(*kind)
+        .order_by(_ATTEMPTS.desc(), *kind)
+        .limit(LONGEST_RANKING)
+        .subquery()
+    )  # fmt: skip
+    c = ranking.c
+    query = (
+        select(c.outcome, c.key_id, key_table.c.name, c.client_ip, c.attempts, c.last, c.total)
+        .select_from(ranking.outerjoin(key_table, key_table.c.id == c.key_id))
+        .order_by(c.attempts.desc(), c.outcome, c.key_id, c.client_ip)
+    )
+    rows = connection.execute(query).all()
+    return [Refusal._make(row[:6]) for row in rows], rows[0].total if rows else 0
+
+
+def _bucket(buckets: Buckets) -> ColumnElement[int]:
+    """The place of a row's bucket, for rows inside the span."""
+    return (epoch_second(usage_table.c.at) - int(buckets.since.timestamp())) // int(buckets.step.total_seconds())
+
+
+def _where(wanted: UsageFilter) -> ColumnElement[bool]:
+    column = usage_table.c
+    conditions = [
+        column.key_id.in_(wanted.key_ids) if wanted.key_ids is not None else None,
+        column.outcome == wanted.outcome.value if wanted.outcome is not None else None,
+        column.at >= wanted.since if wanted.since is not None else None,
+        column.at < wanted.until if wanted.until is not None else None,
+    ]
+    return and_(True, *(condition for condition in conditions if condition is not None))

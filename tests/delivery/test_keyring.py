@@ -1,0 +1,404 @@
+"""`--keyring`: against a real Secret Service, and against what looks like a keyring and is none."""
+
+import os
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alphalens_keyctl import keyformat
+from tests.services.secret_service import SecretService, secret_service
+from tests.support.commands import LIMIT, Keyctl, Process, Result
+
+# Backends that fail in the ways that matter; one class is chosen by PYTHON_KEYRING_BACKEND.
+BACKENDS = '''
+import json, os, time
+from pathlib import Path
+from keyring.backend import KeyringBackend
+
+class Honest(KeyringBackend):
+    """Stores in a file, for a test that looks at what comes after."""
+    priority = 1
+    file = Path(os.environ["BACKEND_FILE"])
+    def _all(self):
+        return json.loads(self.file.read_text()) if self.file.exists() else {}
+    def get_password(self, service, user):
+        return self._all().get(f"{service} {user}")
+    def set_password(self, service, user, secret):
+        self.file.write_text(json.dumps(self._all() | {f"{service} {user}": secret}))
+    def delete_password(self, service, user):
+        self.file.write_text(json.dumps({k: v for k, v in self._all().items() if k != f"{service} {user}"}))
+
+class StoresNothing(Honest):
+    def set_password(self, service, user, secret):
+        pass
+
+class StoresSomethingElse(Honest):
+    def set_password(self, service, user, secret):
+        super().set_password(service, user, secret[:-1])
+
+class HangsWhileStoring(Honest):
+    def set_password(self, service, user, secret):
+        (self.file.parent / "storing").touch()
+        time.sleep(60)
+
+class EndsItsProcess(Honest):
+    def set_password(self, service, user, secret):
+        os._exit(0)
+
+class EchoesIt(Honest):
+    def set_password(self, service, user, secret):
+        raise RuntimeError(f"cannot take {secret}")
+
+class Talks(Honest):
+    def get_password(self, service, user):
+        print("looking")
+        os.system("echo really")
+        return super().get_password(service, user)
+
+class NeverForgets(Honest):
+    def delete_password(self, service, user):
+        pass
+'''
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[SecretService]:
+    with secret_service(tmp_path / "service") as service:
+        yield service
+
+
+@pytest.fixture
+def ring(keyctl: Keyctl, service: SecretService) -> Keyctl:
+    """The program, where there is an unlocked Secret Service."""
+    keyctl.environment.update(service.environment)
+    return keyctl
+
+
+@pytest.fixture
+def backend(keyctl: Keyctl, tmp_path: Path) -> Callable[[str], Keyctl]:
+    """The program with one of `BACKENDS`."""
+    modules = tmp_path / "modules"
+    modules.mkdir()
+    (modules / "odd_backends.py").write_text(BACKENDS)
+    keyctl.environment["PYTHONPATH"] += f"{os.pathsep}{modules}"
+    keyctl.environment["BACKEND_FILE"] = str(tmp_path / "stored.json")
+
+    def choose(name: str) -> Keyctl:
+        keyctl.environment["PYTHON_KEYRING_BACKEND"] = f"odd_backends.{name}"
+        return keyctl
+
+    return choose
+
+
+def assert_refused(keyctl: Keyctl, result: Result) -> None:
+    """Exit 7, a way out, and neither a raw key nor a live key."""
+    assert result.status == 7, result
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: keyring: ")
+    assert "--key-file" in result.stderr
+    assert "alk_" not in result.stderr
+    assert {key["status"] for key in listed(keyctl)} <= {"revoked"}
+
+
+def listed(keyctl: Keyctl) -> list[dict[str, Any]]:
+    return keyctl.keys()
+
+
+def children(process: Process) -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def wait_until(happened: Callable[[], object]) -> None:
+    deadline = time.monotonic() + LIMIT
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_what_create_and_rotate_store_another_program_reads(ring: Keyctl, service: SecretService) -> None:
+    """Issue 4, 2: service `alphalens-keyctl`, user name the key's name; odd names too."""
+    created = ring.ok("create", "Été ci", "--keyring", "--json").json
+    assert created["delivered_to"] == ["keyring", "stdout"]
+    assert service.read("Été ci") == created["raw_key"]
+    rotated = ring.ok("rotate", "été CI", "--keyring", "--no-print")
+    assert rotated.stdout == ""
+    stored = service.read("Été ci")
+    assert stored is not None
+    assert stored != created["raw_key"]
+    assert ring.opens(stored)
+    assert ring.opens(created["raw_key"])
+    assert stored not in rotated.stderr
+    assert ring.ok("show", "été ci", "--json").json["id"] == stored.split("_")[1]
+
+
+def shown(ring: Keyctl) -> tuple[object, str]:
+    """What `show --keyring` says, in JSON and in words."""
+    words = ring.ok("show", "ci", "--keyring")
+    document = ring.ok("show", "ci", "--keyring", "--json")
+    for result in (words, document):
+        assert not re.search("alk_[0-9A-Za-z]{12}_", result.stdout + result.stderr)
+    line = next(line for line in words.stdout.splitlines() if line.lstrip(" │").startswith("keyring"))
+    return document.json["keyring"], " ".join(line.strip("│ ").split()).removeprefix("keyring ")
+
+
+def test_show_says_which_key_is_there_and_never_the_key(ring: Keyctl) -> None:
+    """Promise 1."""
+    ring.create("ci")
+    assert shown(ring) == ({"present": False, "key_id": None, "status": None}, "no entry")
+    second = ring.ok("rotate", "ci", "--keyring", "--json").json["key"]["id"]
+    assert shown(ring) == (
+        {"present": True, "key_id": second, "status": "active"},
+        f"has the current key, {second}",
+    )
+    ring.ok("rotate", "ci")
+    assert shown(ring) == (
+        {"present": True, "key_id": second, "status": "retiring"},
+        f"has a key that is retiring, {second}",
+    )
+    assert "keyring" not in ring.ok("show", "ci", "--json").json
+
+
+def test_show_takes_no_stranger_for_a_key(ring: Keyctl, service: SecretService) -> None:
+    """Neither any text, nor the right id with another secret and a right checksum."""
+    _, key_id = ring.create("ci")
+    body = f"alk_{key_id}_{'A' * 43}"
+    for stranger in ("hunter2", body + keyformat.checksum(body)):
+        service.write("ci", stranger)
+        assert shown(ring) == (
+            {"present": True, "key_id": None, "status": None},
+            "an entry that is no key of this line",
+        )
+
+
+def test_revoke_removes_its_own_entry_and_no_other(ring: Keyctl, service: SecretService) -> None:
+    """Issue 4, 2."""
+    _, first = ring.create("ci", "--keyring")
+    ring.ok("rotate", "ci", "--keyring", "--no-print")
+    newer = service.read("ci")
+    assert newer is not None
+    ring.ok("revoke", first, "--keyring")
+    assert service.read("ci") == newer
+    ring.ok("revoke", "ci", "--keyring", "--dry-run")
+    assert service.read("ci") == newer
+    ring.ok("revoke", "ci", "--keyring", "--json")
+    assert service.read("ci") is None
+
+
+@pytest.mark.parametrize("command", ["create", "rotate"])
+def test_where_a_later_destination_fails_the_entry_is_as_it_was(
+    ring: Keyctl, service: SecretService, command: str
+) -> None:
+    """Promise 3. The keyring is handed the key before stdout, which is full here."""
+    old = ring.create("ci", "--keyring")[0] if command == "rotate" else None
+    full = os.open("/dev/full", os.O_WRONLY)
+    assert ring(command, "ci", "--keyring", stdout=full).status == 7
+    os.close(full)
+    assert service.read("ci") == old
+    assert old is None or ring.opens(old)
+
+
+@pytest.mark.parametrize("how", ["locked by hand", "never unlocked"])
+def test_a_locked_keyring_is_refused_and_nothing_changes(keyctl: Keyctl, tmp_path: Path, how: str) -> None:
+    """Promises 2, 3 and 11."""
+    folder = tmp_path / "service"
+    with secret_service(folder) as service:
+        keyctl.environment.update(service.environment)
+        old, _ = keyctl.create("ci", "--keyring")
+        if how == "locked by hand":
+            service.lock()
+            _assert_locked(keyctl, old, "rotate", "ci")
+            assert keyctl("show", "ci", "--keyring").status == 7
+    if how == "never unlocked":
+        with secret_service(folder, unlocked=False) as service:
+            keyctl.environment.update(service.environment)
+            _assert_locked(keyctl, old, "create", "other")
+    with secret_service(folder) as service:
+        assert service.read("ci") == old
+        assert service.read("other") is None
+
+
+def _assert_locked(keyctl: Keyctl, old: str, *command: str) -> None:
+    result = keyctl(*command, "--keyring", "--json")
+    assert (result.status, result.stdout) == (7, "")
+    assert result.error["code"] == "delivery_failed"
+    assert "--key-file" in result.error["hint"]
+    open_keys = [key for key in listed(keyctl) if key["status"] != "revoked"]
+    assert [(key["name"], key["status"], key["replaced_by"]) for key in open_keys] == [("ci", "active", None)]
+    assert keyctl.opens(old)
+
+
+def test_revoke_says_when_the_entry_could_not_be_removed(keyctl: Keyctl, tmp_path: Path) -> None:
+    """Promise 5: the key is revoked all the same."""
+    with secret_service(tmp_path / "service") as service:
+        keyctl.environment.update(service.environment)
+        raw, _ = keyctl.create("ci", "--keyring")
+        service.lock()
+        result = keyctl("revoke", "ci", "--keyring")
+        assert result.status == 7
+        assert result.stdout.startswith("Revoked key 'ci'")
+        assert "revoked all the same" in result.stderr
+        assert not keyctl.opens(raw)
+
+
+def test_a_bus_that_never_answers_is_given_up(keyctl: Keyctl, tmp_path: Path) -> None:
+    """Promise 11. Python's keyring gives such a bus up itself, and takes what is left: nothing that is good enough."""
+    with silent_bus(keyctl, tmp_path):
+        assert_refused(keyctl, keyctl("create", "ci", "--keyring"))
+
+
+def test_a_bus_that_greets_and_falls_silent_is_given_up(keyctl: Keyctl, tmp_path: Path) -> None:
+    """Promise 11: 5 s for a request, issue 4. And what asks it inherits nothing but its three streams."""
+    with silent_bus(keyctl, tmp_path) as bus:
+        process = keyctl.start("create", "ci", "--keyring")
+        connection, _ = bus.accept()
+        assert heard(connection).startswith(b"\0AUTH")
+        connection.sendall(b"OK 0123456789abcdef0123456789abcdef\r\n")
+        said = heard(connection)
+        if said.startswith(b"NEGOTIATE"):
+            connection.sendall(b"AGREE_UNIX_FD\r\n")
+            said = heard(connection)
+        assert said.startswith(b"BEGIN")
+        (child,) = children(process)
+        assert "keyring_process" in Path(f"/proc/{child}/cmdline").read_text()
+        held = [os.readlink(link) for link in Path(f"/proc/{child}/fd").iterdir()]
+        assert all(one.startswith(("pipe:", "socket:", "/dev/null", "anon_inode:")) for one in held), held
+        assert os.getsid(child) == child
+        result = process.wait()
+        connection.close()
+    assert_refused(keyctl, result)
+    assert "did not answer within 5 seconds" in result.stderr
+    assert not Path(f"/proc/{child}").exists()
+
+
+def heard(connection: socket.socket) -> bytes:
+    """What the client says, to the end of a line."""
+    said = b""
+    while b"\r\n" not in said:
+        said += connection.recv(1 << 10)
+    return said
+
+
+@contextmanager
+def silent_bus(keyctl: Keyctl, folder: Path) -> Iterator[socket.socket]:
+    path = folder / "silent"
+    with socket.socket(socket.AF_UNIX) as bus:
+        bus.bind(str(path))
+        bus.listen(8)
+        bus.settimeout(LIMIT)
+        keyctl.environment["DBUS_SESSION_BUS_ADDRESS"] = f"unix:path={path}"
+        yield bus
+
+
+@pytest.mark.parametrize("address", [None, "unix:path=/nonexistent/bus", "nonsense"])
+def test_without_a_bus_it_is_refused(keyctl: Keyctl, address: str | None) -> None:
+    """Promises 2 and 11."""
+    if address is not None:
+        keyctl.environment["DBUS_SESSION_BUS_ADDRESS"] = address
+    assert_refused(keyctl, keyctl("create", "ci", "--keyring"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "keyring.backends.null.Keyring",
+        "keyring.backends.fail.Keyring",
+        "keyring.backends.chainer.ChainerBackend",
+        "keyrings.alt.file.PlaintextKeyring",
+    ],
+)
+def test_a_backend_that_keeps_nothing_or_in_the_open_is_refused_by_name(keyctl: Keyctl, name: str) -> None:
+    """Promise 1; issue 4, 2. The chainer is empty: no bus, and of keyrings.alt none but what is refused."""
+    keyctl.environment["PYTHON_KEYRING_BACKEND"] = name
+    result = keyctl("create", "ci", "--keyring")
+    assert_refused(keyctl, result)
+    named = ("keyrings.alt", "has no keyring") if "chainer" in name else (name,)
+    assert any(one in result.stderr for one in named), result
+    assert not list(keyctl.home.rglob("*.cfg"))
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("StoresNothing", "what was stored is not what it holds now"),
+        ("StoresSomethingElse", "what was stored is not what it holds now"),
+        ("EndsItsProcess", "it ended without an answer"),
+        ("EchoesIt", "RuntimeError: cannot take alk_"),
+    ],
+)
+def test_a_backend_that_does_not_store_is_noticed(backend: Callable[[str], Keyctl], name: str, why: str) -> None:
+    """Promises 2 and 3: what was stored is read back and compared; what was there before is there again."""
+    keyctl = backend("Honest")
+    old, _ = keyctl.create("ci", "--keyring")
+    stored = Path(keyctl.environment["BACKEND_FILE"])
+    before = stored.read_text()
+    keyctl = backend(name)
+    result = keyctl("rotate", "ci", "--keyring", "--no-print")
+    assert result.status == 7
+    assert f"error: keyring: {why}" in result.stderr
+    assert "--key-file" in result.stderr
+    assert keyctl.opens(old)
+    backend("Honest")
+    document = keyctl.ok("show", "ci", "--json", "--keyring").json
+    if name != "StoresSomethingElse":  # which cannot be put right by the same backend either
+        assert stored.read_text() == before
+        assert document["keyring"] == {"present": True, "key_id": document["id"], "status": "active"}
+    assert document["status"] == "active"
+
+
+def test_what_a_backend_prints_is_no_answer(backend: Callable[[str], Keyctl]) -> None:
+    keyctl = backend("Talks")
+    keyctl.create("ci", "--keyring")
+    result = keyctl.ok("rotate", "ci", "--keyring", "--no-print", "--json")
+    assert result.stderr == ""
+    assert keyctl.ok("show", "ci", "--keyring", "--json").json["keyring"]["status"] == "active"
+
+
+def test_a_backend_s_own_words_are_shown_without_the_key(backend: Callable[[str], Keyctl]) -> None:
+    """Promise 1."""
+    result = backend("EchoesIt")("create", "ci", "--keyring", "--json")
+    assert result.status == 7
+    assert "[redacted]" in result.error["message"]
+
+
+def test_a_child_that_hangs_while_storing_shows_the_key_to_nobody_and_is_ended(
+    backend: Callable[[str], Keyctl], tmp_path: Path
+) -> None:
+    """Promises 1, 2 and 11: the secret goes through a pipe; no argument and no environment has it."""
+    keyctl = backend("HangsWhileStoring")
+    process = keyctl.start("create", "ci", "--keyring", "--no-print")
+    wait_until((tmp_path / "storing").exists)
+    (child,) = children(process)
+    for pid in (process.pid, child):
+        for what in ("cmdline", "environ"):
+            assert b"alk_" not in Path(f"/proc/{pid}/{what}").read_bytes()
+    files = {os.readlink(link) for link in Path(f"/proc/{child}/fd").iterdir()}
+    assert all(one.startswith(("pipe:", "/dev/null")) for one in files), files
+    result = process.wait()
+    assert_refused(keyctl, result)
+    assert not Path(f"/proc/{child}").exists()
+
+
+def test_an_entry_that_cannot_be_removed_is_said(backend: Callable[[str], Keyctl]) -> None:
+    keyctl = backend("NeverForgets")
+    keyctl.create("ci", "--keyring")
+    result = keyctl("revoke", "ci", "--keyring")
+    assert result.status == 7
+    assert "still there" in result.stderr
+    assert [key["status"] for key in listed(keyctl)] == ["revoked"]
+
+
+@pytest.mark.parametrize("module", ["keyring", "json", "encodings", "alphalens_keyctl", "sitecustomize"])
+def test_a_module_planted_in_the_current_folder_is_not_imported(
+    backend: Callable[[str], Keyctl], tmp_path: Path, module: str
+) -> None:
+    """Promise 1: it would be given the key."""
+    keyctl = backend("Honest")
+    (keyctl.home / f"{module}.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w')\n")
+    keyctl.create("ci", "--keyring")
+    assert not (tmp_path / "imported").exists()

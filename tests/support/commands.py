@@ -1,0 +1,178 @@
+"""Run the program as its users do: a process, its exit status, its two streams."""
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from tests.support.fork_server import CLOSED
+
+LIMIT = 60.0  # seconds after which a command counts as hanging
+
+Before = Sequence[tuple[str, str, Sequence[Any]]]
+ROOT = Path(__file__).parents[2]
+
+
+class Result(NamedTuple):
+    """How a command ended. `status` is negative for a signal."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.stdout)
+
+    @property
+    def error(self) -> dict[str, str]:
+        """The error document, which must be all that stands on stderr."""
+        document: dict[str, dict[str, str]] = json.loads(self.stderr)
+        return document["error"]
+
+
+class Process:
+    """A running command."""
+
+    def __init__(self, report: int, stdout: IO[bytes], stderr: IO[bytes]) -> None:
+        self._report = os.fdopen(report, "r")
+        self._stdout = stdout
+        self._stderr = stderr
+        self.pid = int(self._report.readline())
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        os.kill(self.pid, number)
+
+    def wait(self) -> Result:
+        """Wait for its end. A command that does not end is killed and fails the test."""
+        ready, _, _ = select.select([self._report], [], [], LIMIT)
+        if not ready:
+            self.kill()
+            raise AssertionError(f"the command did not end within {LIMIT} s; stderr: {self._read(self._stderr)}")
+        status = int(self._report.readline())
+        self._report.close()
+        result = Result(status, self._read(self._stdout), self._read(self._stderr))
+        self._stdout.close()
+        self._stderr.close()
+        return result
+
+    @staticmethod
+    def _read(stream: IO[bytes]) -> str:
+        stream.seek(0)
+        return stream.read().decode("utf-8", "surrogateescape")
+
+
+class Zygote:
+    """The process that forks commands; see `tests.support.fork_server`."""
+
+    def __init__(self) -> None:
+        self._socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.fork_server", str(other.fileno())],
+            pass_fds=[other.fileno()],
+            cwd=ROOT,
+        )
+        other.close()
+
+    def start(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        folder: Path,
+        *,
+        stdin: bytes | int | str = b"",
+        stdout: int | str | None = None,
+        stderr: int | str | None = None,
+        before: Before = (),
+        user: int | None = None,
+    ) -> Process:
+        """Start a command. A stream is a descriptor, CLOSED, or by default a file that the result is read from."""
+        files = [tempfile.TemporaryFile() for _ in range(3)]  # noqa: SIM115  # two of them are read by the Process
+        if isinstance(stdin, bytes):
+            files[0].write(stdin)
+            files[0].seek(0)
+            stdin = files[0].fileno()
+        streams = [
+            stdin,
+            *(
+                file.fileno() if given is None else given
+                for file, given in zip(files[1:], (stdout, stderr), strict=True)
+            ),
+        ]
+        request = {
+            "arguments": list(arguments), "environment": dict(environment), "folder": str(folder),
+            "streams": [CLOSED if stream == CLOSED else "open" for stream in streams], "before": list(before),
+            "user": user,
+        }  # fmt: skip
+        report, report_end = os.pipe()
+        passed = [stream for stream in streams if isinstance(stream, int)]
+        socket.send_fds(self._socket, [json.dumps(request).encode()], [*passed, report_end])
+        os.close(report_end)
+        files[0].close()
+        return Process(report, files[1], files[2])
+
+    def close(self) -> None:
+        self._socket.close()
+        self._process.wait(10)
+
+
+class Keyctl:
+    """The program in a home of its own, on one database."""
+
+    def __init__(self, zygote: Zygote, home: Path, database_url: str | None) -> None:
+        self._zygote = zygote
+        self.home = home
+        self.database_url = database_url
+        self.environment = {
+            "HOME": str(home), "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "TERM": "xterm-256color",
+            "COLUMNS": "80", "PYTHONPATH": str(ROOT),
+        }  # fmt: skip
+        if database_url is not None:
+            self.environment["ALPHALENS_KEYCTL_DATABASE_URL"] = database_url
+
+    def start(self, *arguments: str, environment: Mapping[str, str] | None = None, **options: Any) -> Process:
+        """Start a command and do not wait for it. Options as in `Zygote.start`."""
+        return self._zygote.start(arguments, self.environment | dict(environment or {}), self.home, **options)
+
+    def __call__(self, *arguments: str, **options: Any) -> Result:
+        """Run a command to its end."""
+        return self.start(*arguments, **options).wait()
+
+    def spawn(self, *arguments: str, environment: Mapping[str, str] | None = None, stdin: bytes = b"") -> Result:
+        """The same in an interpreter of its own, for what happens at its start: imports, locale, streams."""
+        done = subprocess.run(
+            [sys.executable, "-m", "alphalens_keyctl", *arguments],
+            env=self.environment | dict(environment or {}), input=stdin, capture_output=True, timeout=LIMIT,
+            cwd=self.home, check=False,
+        )  # fmt: skip
+        return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def ok(self, *arguments: str, **options: Any) -> Result:
+        """Run a command that must succeed."""
+        result = self(*arguments, **options)
+        assert result.status == 0, result
+        return result
+
+    def create(self, name: str, *options: str) -> tuple[str, str]:
+        """Create a key; returns its raw key and its id."""
+        document = self.ok("create", name, "--json", *options).json
+        return document["raw_key"], document["key"]["id"]
+
+    def keys(self) -> list[dict[str, Any]]:
+        """Every key there is."""
+        keys: list[dict[str, Any]] = self.ok("list", "--all", "--json").json
+        return keys
+
+    def opens(self, raw_key: str) -> bool:
+        """Whether a raw key opens."""
+        result = self("verify", "--json", stdin=raw_key.encode())
+        assert result.status in (0, 4), result
+        allowed: bool = result.json["allowed"]
+        return allowed

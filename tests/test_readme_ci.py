@@ -1,0 +1,142 @@
+"""The README's jobs for CI: parsed, and their commands run, with stand-ins for what they call.
+
+Promises 2 and 3: a job that was killed anywhere is run again and ends where one run would have.
+"""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.support.commands import ROOT, Keyctl
+
+README = (ROOT / "README.md").read_text()
+# Stores what it is given, whole or not at all, and can be told to hang before and after.
+STAND_IN = """#!/bin/sh
+printf '%s\n' "$0 $*" >> "$STORE.calls"
+if [ -e "$STORE.hang-before" ]; then touch "$STORE.hangs"; sleep 60; fi
+cat > "$STORE.new" && mv "$STORE.new" "$STORE"
+if [ -e "$STORE.hang-after" ]; then touch "$STORE.hangs"; sleep 60; fi
+"""
+
+
+def block(marker: str, language: str) -> str:
+    match = re.search(rf"<!-- {marker} -->\n```{language}\n(.*?)```", README, re.S)
+    assert match is not None
+    return match[1]
+
+
+def github_command() -> str:
+    workflow = yaml.safe_load(block("github-actions", "yaml"))
+    assert workflow[True]["schedule"]  # YAML 1.1 reads "on" as true
+    install, rotate = workflow["jobs"]["rotate"]["steps"]
+    assert install["run"].startswith("pip install")
+    assert set(rotate["env"]) == {"ALPHALENS_KEYCTL_DATABASE_URL", "GH_TOKEN"}
+    return str(rotate["run"])
+
+
+def gitlab_command() -> str:
+    job = yaml.safe_load(block("gitlab-ci", "yaml"))["rotate-api-key"]
+    assert job["resource_group"]
+    install, rotate = job["script"]
+    assert install.startswith("pip install")
+    return str(rotate)
+
+
+class Job:
+    """A job in CI: a shell, the database by environment, a store that outlives it."""
+
+    def __init__(self, keyctl: Keyctl, folder: Path) -> None:
+        self.store = folder / "store"
+        programs = folder / "programs"
+        programs.mkdir()
+        for name in ("gh", "glab", "kubectl"):
+            (programs / name).write_text(STAND_IN)
+            (programs / name).chmod(0o755)
+        path = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        self.environment = keyctl.environment | {"PATH": path, "STORE": str(self.store)}
+
+    def run(self, command: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            ["sh", "-ec", command], env=self.environment, capture_output=True, text=True, check=False, timeout=60
+        )
+
+    def kill_where(self, command: str, hang: str) -> None:
+        """Run until the store hangs, and kill the program, as a runner that goes away does."""
+        (self.store.parent / f"{self.store.name}.{hang}").touch()
+        words = shlex.split(command)
+        process = subprocess.Popen(words, env=self.environment, stderr=subprocess.DEVNULL)
+        hangs = self.store.parent / f"{self.store.name}.hangs"
+        deadline = time.monotonic() + 30
+        while not hangs.exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        for left in self.store.parent.glob(f"{self.store.name}.hang*"):
+            left.unlink()
+
+
+@pytest.fixture
+def job(keyctl: Keyctl, tmp_path: Path) -> Job:
+    return Job(keyctl, tmp_path)
+
+
+@pytest.mark.parametrize("command", [github_command(), gitlab_command()], ids=["github", "gitlab"])
+def test_the_examples_for_ci_store_a_key_that_opens_and_do_nothing_the_next_time(
+    keyctl: Keyctl, job: Job, command: str
+) -> None:
+    keyctl.create("ci")
+    command = command.replace("--if-older-than 30d", "--if-older-than 1m")
+    assert job.run(command).returncode == 0
+    assert not job.store.exists()  # not due yet
+    due = command.replace("--if-older-than 1m", "")
+    done = job.run(due)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert keyctl.opens(job.store.read_text().strip())
+    before = job.store.read_text()
+    assert job.run(command).returncode == 0
+    assert job.store.read_text() == before
+
+
+@pytest.mark.parametrize("hang", ["hang-before", "hang-after"])
+@pytest.mark.parametrize("command", [github_command(), gitlab_command()], ids=["github", "gitlab"])
+def test_a_job_that_was_killed_and_run_again_ends_as_one_run_does(
+    keyctl: Keyctl, job: Job, command: str, hang: str
+) -> None:
+    old, _ = keyctl.create("ci")
+    job.store.write_text(old)
+    job.kill_where(command.replace("--if-older-than 30d", ""), hang)
+    assert keyctl.opens(job.store.read_text().strip())
+    # Not due by its age, but unfinished.
+    assert job.run(command).returncode == 0
+    raw = job.store.read_text().strip()
+    assert raw != old
+    assert keyctl.opens(raw)
+    assert keyctl.opens(old)
+    listed = keyctl.keys()
+    assert sorted(key["status"] for key in listed) == ["active", "retiring", "retiring"]
+
+
+def test_the_examples_of_delivery_run(keyctl: Keyctl, job: Job, tmp_path: Path) -> None:
+    keyctl.create("billing")
+    section = README.partition("## Delivery\n")[2].partition("### ")[0]
+    commands = re.findall(r"^alphalens-keyctl rotate .*$", section, re.M)
+    assert len(commands) == 4
+    for command in commands:
+        here = command.replace("/etc/billing", str(tmp_path)).replace(" .env", f" {tmp_path}/.env")
+        done = job.run(here)
+        assert done.returncode == 0, done.stderr
+    assert keyctl.opens((tmp_path / "api-key").read_text().strip())
+    assert "BILLING_KEY=alk_" in (tmp_path / ".env").read_text()
+    calls = (tmp_path / "store.calls").read_text()
+    assert "secret set ALPHALENS_API_KEY" in calls
+    assert "create secret generic" in calls

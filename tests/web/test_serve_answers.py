@@ -1,0 +1,209 @@
+"""What `serve` answers, as a process of its own: yes, no, and to those who ask after its health.
+
+Promises 1, 8 and 9.
+"""
+
+import signal
+import threading
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from alphalens_keyctl.web import challenge
+from tests.support.commands import Keyctl
+from tests.support.web import Address, Headers, ask, send, serving, uses, wait_for, with_key
+
+ODD_NAME = "Ключ “1” ;,= é😀%0d%0aX"
+ODD_OWNER = 'Ünit <b> "q" 100%'
+
+
+def test_a_good_key_is_204_with_who_it_is_and_no_name_can_break_a_header(keyctl: Keyctl) -> None:
+    raw_key, key_id = keyctl.create(ODD_NAME, "--owner", ODD_OWNER)
+    plain, plain_id = keyctl.create("plain")
+    with serving(keyctl) as served:
+        answer = served.ask("/any/path?at=all", with_key(raw_key))
+        assert (answer.status, answer.body) == (204, b"")
+        assert answer.headers["x-key-id"] == [key_id]
+        for header, text in (("x-key-name", ODD_NAME), ("x-key-owner", ODD_OWNER)):
+            (value,) = answer.headers[header]
+            assert unquote(value, errors="strict") == text
+            assert value.isascii()
+            assert not set(value) & set(' ",;<>\r\n')
+        ownerless = served.ask("/", with_key(plain))
+        assert ownerless.headers["x-key-id"] == [plain_id]
+        assert "x-key-owner" not in ownerless.headers
+        for method in ("HEAD", "POST", "DELETE", "OPTIONS", "PATCH"):
+            assert served.ask("/", with_key(plain), method=method).status == 204
+
+
+def test_every_refusal_is_the_same_to_the_byte_and_no_raw_key_is_ever_logged(keyctl: Keyctl) -> None:
+    """Promises 1 and 9."""
+    from alphalens_keyctl.keyformat import generate
+
+    good, key_id = keyctl.create("good")
+    revoked, _ = keyctl.create("revoked")
+    keyctl.ok("revoke", "revoked", "--yes")
+    unknown = generate().reveal()
+    asked: list[Headers] = [
+        (), with_key(""), with_key(revoked), with_key(unknown), with_key(good[:-1]), with_key(good, ("API-Key", good)),
+        with_key("\xff\xfe"), with_key("a" * 30_000),
+    ]  # fmt: skip
+    with serving(keyctl, "--access-log") as served:
+        assert served.ask("/", with_key(good)).status == 204
+        answers = [served.ask("/x", headers) for headers in asked]
+        # Where a key does not belong it may still stand.
+        served.ask(f"/{good}?key={good}", with_key(good, ("User-Agent", good)))
+        assert served.stop().status == 0
+        log = served.log_text()
+    assert {(answer.status, answer.body, str(answer.headers)) for answer in answers} == {
+        (401, challenge.BODY, str(answers[0].headers))
+    }
+    assert "server" not in answers[0].headers
+    for raw_key in (good, revoked, unknown):
+        assert raw_key[-49:] not in log
+    requests = [line for line in served.log() if line["event"] == "request"]
+    assert len(requests) == len(asked) + 2
+    assert [line["reason"] for line in requests[:5]] == ["ok", "malformed", "malformed", "revoked", "unknown"]
+    assert requests[0]["key_id"] == key_id
+    rows = uses(keyctl)
+    assert good[-49:] not in str(rows)
+    assert {row["outcome"] for row in rows} == {"ok", "malformed", "revoked", "unknown"}
+
+
+def test_nothing_is_logged_of_a_request_unless_asked_and_nothing_ever_goes_to_stdout(keyctl: Keyctl) -> None:
+    """Promise 10."""
+    raw_key, _ = keyctl.create("good")
+    with serving(keyctl) as served:
+        for _ in range(5):
+            served.ask("/", with_key(raw_key))
+            served.ask("/")
+        result = served.stop()
+        assert [line["event"] for line in served.log()] == ["listening", "stopped"]
+    assert (result.status, result.stdout) == (0, "")
+
+
+def test_with_quiet_it_says_nothing_at_all(keyctl: Keyctl, tmp_path: Path) -> None:
+    place = tmp_path / "s"
+    process = keyctl.start("--quiet", "serve", "--unix-socket", str(place))
+
+    def answers() -> bool:
+        try:
+            return ask(Address(unix_socket=place), "/healthz").status == 204
+        except OSError:
+            return False
+
+    wait_for(answers)
+    process.kill(signal.SIGTERM)
+    assert process.wait() == (0, "", "")
+
+
+def test_health_is_never_200_and_never_an_answer_about_another_request(keyctl: Keyctl) -> None:
+    """An Envoy without its prefix takes 200 alone; the others say what they ask about."""
+    raw_key, _ = keyctl.create("good")
+    with serving(keyctl) as served:
+        for path in ("/healthz", "/readyz", "/healthz?verbose"):
+            assert served.ask(path).status == 204, path
+            for name in ("X-Original-URI", "X-Original-Method", "X-Forwarded-Uri", "X-Forwarded-Method"):
+                assert served.ask(path, [(name, "/healthz")]).status == 401, (path, name)
+                assert served.ask(path, with_key(raw_key, (name, "/healthz"))).status == 204
+        for path in ("/healthz/", "/health", "//healthz", "/ext_authz/healthz", "/ext_authz/readyz", "/Healthz"):
+            assert served.ask(path).status == 401, path
+        assert served.ask("/ext_authz/healthz", with_key(raw_key)).status == 200
+    assert not uses(keyctl, "unknown")
+
+
+def test_what_a_proxy_says_is_believed_only_of_one_that_is_trusted(keyctl: Keyctl) -> None:
+    """Promise 8."""
+    raw_key, _ = keyctl.create("good")
+    said = (
+        ("X-Forwarded-For", "6.6.6.6, 203.0.113.9"), ("X-Forwarded-Method", "PUT"),
+        ("X-Forwarded-Uri", "/orders/1?secret=2"),
+    )  # fmt: skip
+    with serving(keyctl) as served:
+        served.ask("/own", with_key(raw_key, *said))
+    with serving(keyctl, "--trusted-proxy", "10.0.0.0/8", "--trusted-proxy", "127.0.0.1") as served:
+        served.ask("/own", with_key(raw_key, *said))
+        served.ask("/own", with_key(raw_key))
+    assert [(row["client_ip"], row["method"], row["path"]) for row in uses(keyctl)] == [
+        ("127.0.0.1", "GET", "/own"),
+        ("203.0.113.9", "PUT", "/orders/1"),
+        ("127.0.0.1", "GET", "/own"),
+    ]
+
+
+def test_a_revocation_holds_for_the_next_requests_of_an_open_connection(keyctl: Keyctl) -> None:
+    """Promise 5."""
+    raw_key, _ = keyctl.create("good")
+    with serving(keyctl) as served:
+        connection = served.address.connect()
+        assert [send(connection, headers=with_key(raw_key)).status for _ in range(5)] == [204] * 5
+        keyctl.ok("revoke", "good", "--yes")
+        wait_for(lambda: send(connection, headers=with_key(raw_key)).status == 401, 2.0)
+        connection.close()
+
+
+def test_many_clients_at_once_each_get_their_own_keys_name(keyctl: Keyctl) -> None:
+    made = [keyctl.create(f"key-{number}") for number in range(4)]
+    wrong: list[str] = []
+    with serving(keyctl, "--usage", "best-effort", "--max-staleness", "0.5") as served:
+
+        def client(raw_key: str, key_id: str) -> None:
+            connection = served.address.connect()
+            for _ in range(50):
+                answer = send(connection, headers=with_key(raw_key))
+                if answer.headers.get("x-key-id") != [key_id]:
+                    wrong.append(str(answer))
+            connection.close()
+
+        threads = [threading.Thread(target=client, args=each) for each in made]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert wrong == []
+    assert len(uses(keyctl, "ok")) == 200
+
+
+@pytest.mark.parametrize("shape", ["traefik", "caddy", "envoy"])
+def test_the_question_of_each_proxy_in_its_own_shape_is_answered_as_that_proxy_expects(
+    shape: str, keyctl: Keyctl
+) -> None:
+    """As their sources send it; nginx is asked itself, in a test of its own."""
+    raw_key, key_id = keyctl.create("good")
+    forwarded = (("X-Forwarded-For", "203.0.113.9"), ("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "a.example"))
+    # Traefik and Caddy ask by GET, whatever the client's method, at the configured address, without a body.
+    about = (("X-Forwarded-Method", "POST"), ("X-Forwarded-Uri", "/orders?x=1"))
+    with serving(keyctl, "--trusted-proxy", "127.0.0.1") as served:
+        if shape == "envoy":
+            # The client's method and path behind the prefix; the address of Envoy itself last.
+            hops = ("X-Forwarded-For", "203.0.113.9,127.0.0.1")
+            extra = (hops, ("Content-Length", "0"), ("x-envoy-internal", "true"))
+            path, method = "/ext_authz/orders?x=1", "POST"
+        else:
+            path, method, extra = "/verify", "GET", (*forwarded, *about)  # type: ignore[assignment]  # other headers
+        good = served.ask(path, with_key(raw_key, *extra), method=method)
+        bad = served.ask(path, extra, method=method)
+    assert good.status == (200 if shape == "envoy" else 204)
+    assert good.body == b""
+    assert good.headers["x-key-id"] == [key_id]
+    assert good.headers.get("x-envoy-auth-headers-to-remove") == (["api-key,x-key-owner"] if shape == "envoy" else None)
+    assert (bad.status, bad.body) == (401, challenge.BODY)
+    (row,) = uses(keyctl, "ok")
+    assert (row["client_ip"], row["method"], row["path"]) == ("203.0.113.9", "POST", "/orders")
+
+
+def test_a_websockets_handshake_and_a_body_are_questions_like_any_other(keyctl: Keyctl) -> None:
+    """Proxies pass on what the client sent, Upgrade too."""
+    raw_key, _ = keyctl.create("good")
+    upgrade = (("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"))
+    with serving(keyctl) as served:
+        assert served.ask("/", with_key(raw_key, *upgrade)).status == 204
+        assert served.ask("/", upgrade).status == 401
+        connection = served.address.connect()
+        for _ in range(3):
+            connection.request("POST", "/", body=b"x" * 100_000, headers={"API-Key": raw_key})
+            response = connection.getresponse()
+            assert (response.status, response.read()) == (204, b"")
+        connection.close()
+        assert [line["event"] for line in served.log()] == ["listening"]
