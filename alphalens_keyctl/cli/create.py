@@ -86,7 +86,7 @@ def create(
         expires_at=parse_expiry(expires, now=run.act.at),
     )
 
-    places = destinations.handover(run)
+    handover = destinations.handover(run)
 
     def show(created: issuance.Created, raw: RawKey) -> list[str]:
         def panel() -> str:
@@ -102,7 +102,7 @@ def create(
 
     with run.database() as database:
         result = issuance.create(
-            database, draft, run.act, places, show, prefix=run.settings.key_prefix, if_missing=if_missing
+            database, draft, run.act, handover, show, prefix=run.settings.key_prefix, if_missing=if_missing
         )
     if json and (result.raw is None or destinations.no_print):
         runs.report(documents.json_document(documents.created_object(result, shown=None)))
@@ -110,4 +110,4 @@ def create(
         done = "Created key" if result.raw else "Nothing to do: there is a key"
         ended = ", but it has expired: rotate it" if result.key.status == "expired" else ""
         run.note(f"{done} '{result.key.name}' with id {result.key.id}{ended}.")
-        run.note_delivery(places.names if result.raw else ())
+        run.note_delivery(handover.names if result.raw else ())

@@ -52,7 +52,7 @@ def _handout(run: Run, line: str, timeout: float) -> bulk_issuance.Handout:
     def pipe(key: Key, raw: RawKey) -> None:
         command.run(raw, about(key))
 
-    return bulk_issuance.Handout(pipe=pipe, places=(command.name,), limit=timeout)
+    return bulk_issuance.Handout(pipe=pipe, destinations=(command.name,), limit=timeout)
 
 
 def _show(run: Run) -> Callable[[Sequence[Created]], Sequence[str]]:

@@ -13,7 +13,7 @@ from alphalens_keyctl.errors import KeyctlError
 
 if TYPE_CHECKING:
     from alphalens_keyctl.cli.run import Run
-    from alphalens_keyctl.keys.revocation import Switched
+    from alphalens_keyctl.keys.revocation import Changed
 
 
 @with_groups(filters=Filters, guards=Guards)
@@ -34,12 +34,12 @@ def revoke(
     request = asked(keys, filters, guards, json=json)
     from alphalens_keyctl.cli import revoke_keys
 
-    done = revoke_keys.switch_keys(run, revoke_keys.REVOKE, request)
+    done = revoke_keys.change_keys(run, revoke_keys.REVOKE, request)
     if keyring and not guards.dry_run:
         _forget(run, done)
 
 
-def _forget(run: "Run", done: "Switched") -> None:
+def _forget(run: "Run", done: "Changed") -> None:
     """Remove revoked keys from the keyring. One that holds another key by now keeps it."""
     from alphalens_keyctl.delivery import keyring
     from alphalens_keyctl.keys import selection

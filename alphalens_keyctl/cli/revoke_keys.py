@@ -1,4 +1,4 @@
-"""What `revoke`, `suspend` and `resume` do: choose keys, guard, ask, switch, report."""
+"""What `revoke`, `suspend` and `resume` do: choose keys, guard, ask, change, report."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -12,7 +12,7 @@ from alphalens_keyctl.cli.run import Run
 from alphalens_keyctl.database import Database
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keys import lookup, revocation, selection
-from alphalens_keyctl.keys.revocation import Switch, Switched
+from alphalens_keyctl.keys.revocation import Changed, Revocation
 from alphalens_keyctl.keys.selection import Selection
 from alphalens_keyctl.logs import usage
 from alphalens_keyctl.models import Key, Status
@@ -28,7 +28,7 @@ class Verb(NamedTuple):
     """How a command speaks of what it does; which keys its filters mean when they say nothing of a status; and
     whether it could stop somebody."""
 
-    switch: Switch
+    revocation: Revocation
     verb: str
     done: str
     already: str
@@ -36,10 +36,10 @@ class Verb(NamedTuple):
     statuses: tuple[Status, ...] = ()
 
 
-REVOKE: Final = Verb(Switch.REVOKE, "Revoke", "Revoked", "was revoked already", stops=True)
-SUSPEND: Final = Verb(Switch.SUSPEND, "Suspend", "Suspended", "is {status}: left as it is", stops=True)
+REVOKE: Final = Verb(Revocation.REVOKE, "Revoke", "Revoked", "was revoked already", stops=True)
+SUSPEND: Final = Verb(Revocation.SUSPEND, "Suspend", "Suspended", "is {status}: left as it is", stops=True)
 RESUME: Final = Verb(
-    Switch.RESUME, "Resume", "Resumed", "is {status}: left as it is", stops=False, statuses=(Status.SUSPENDED,)
+    Revocation.RESUME, "Resume", "Resumed", "is {status}: left as it is", stops=False, statuses=(Status.SUSPENDED,)
 )
 
 
@@ -50,22 +50,22 @@ class Chosen(NamedTuple):
     rest: list[str]
 
 
-def switch_keys(run: Run, verb: Verb, asked: Asked) -> Switched:
+def change_keys(run: Run, verb: Verb, asked: Asked) -> Changed:
     """Do what was asked, and report it. Returns the ids."""
     wanted = _wanted(verb, asked)
     with run.database() as database:
         if asked.yes and not asked.dry_run:
-            done = _switch(run, database, verb, asked, wanted, None)
+            done = _change(run, database, verb, asked, wanted, None)
         else:
             with database.reading() as connection:
                 chosen = _choose(connection, verb, asked, wanted, run.act.at)
             confirmed = bool(chosen.changing) and _confirm(run, database, verb, asked, wanted, chosen)
             if asked.dry_run:
-                done = Switched(chosen.changing, chosen.rest)
+                done = Changed(chosen.changing, chosen.rest)
             else:
                 # Where filters found nothing nobody was asked, so what they find a moment later must stay.
                 shown = chosen if confirmed or (wanted is not None and not chosen.changing) else None
-                done = _switch(run, database, verb, asked, wanted, shown)
+                done = _change(run, database, verb, asked, wanted, shown)
         try:
             _report(run, database, verb, asked, done)
         except KeyctlError as error:
@@ -79,7 +79,7 @@ def _wanted(verb: Verb, asked: Asked) -> Selection | None:
     if not asked.references and not asked.filters.given:
         raise KeyctlError(
             Code.USAGE,
-            f"{verb.switch} needs to know which keys",
+            f"{verb.revocation} needs to know which keys",
             "Name a KEY, or filter as 'alphalens-keyctl list' does.",
         )
     if not asked.filters.given:
@@ -93,7 +93,7 @@ def _wanted(verb: Verb, asked: Asked) -> Selection | None:
 
 def _choose(connection: Connection, verb: Verb, asked: Asked, wanted: Selection | None, now: datetime) -> Chosen:
     """The keys that were named, or those that the filters select, or of the named those that fit the filters."""
-    applies = revocation.applies_to(verb.switch, now=now)
+    applies = revocation.applies_to(verb.revocation, now=now)
     if not asked.references:
         assert wanted is not None  # noqa: S101  # one of the two was given
         return _filtered(connection, verb, asked, wanted, now)
@@ -108,7 +108,7 @@ def _choose(connection: Connection, verb: Verb, asked: Asked, wanted: Selection 
 
 
 def _filtered(connection: Connection, verb: Verb, asked: Asked, wanted: Selection, now: datetime) -> Chosen:
-    applies = revocation.applies_to(verb.switch, now=now)
+    applies = revocation.applies_to(verb.revocation, now=now)
     most = asked.most or MOST_BY_FILTER
     changing = selection.ids(connection, wanted, also=applies, limit=most + 1, now=now)
     if len(changing) > most:
@@ -153,7 +153,7 @@ def _confirm(run: Run, database: Database, verb: Verb, asked: Asked, wanted: Sel
             return False
         raise KeyctlError(
             Code.USAGE,
-            f"{verb.switch} by filter asks first, and nobody is there to answer",
+            f"{verb.revocation} by filter asks first, and nobody is there to answer",
             "Add --yes; --dry-run shows what it would do.",
         )
     number = len(chosen.changing)
@@ -166,14 +166,14 @@ def _confirm(run: Run, database: Database, verb: Verb, asked: Asked, wanted: Sel
         channel.note(f"  {key.name} ({key.id}, {key.status}): {words.used_lately(key, lately.get(key.id), run.act.at)}")
     if number > len(shown):
         channel.note(f"  and {number - len(shown):,} more")
-    for_good = " for good" if verb.switch is Switch.REVOKE else ""
+    for_good = " for good" if verb.revocation is Revocation.REVOKE else ""
     runs.confirm(f"{verb.verb} {'this key' if number == 1 else f'these {number:,} keys'}{for_good}?")
     return True
 
 
-def _switch(
+def _change(
     run: Run, database: Database, verb: Verb, asked: Asked, wanted: Selection | None, shown: Chosen | None
-) -> Switched:
+) -> Changed:
     with database.writing() as tx:
         act = run.act.now()
         chosen = _choose(tx, verb, asked, wanted, act.at)
@@ -185,16 +185,16 @@ def _switch(
                 "Look at them again, then repeat the command.",
             )
         with run.progress(f"{verb.verb} keys", len(chosen.changing)) as tell:
-            done = revocation.apply(tx, verb.switch, chosen.changing, act, reason=asked.reason, tell=tell)
+            done = revocation.apply(tx, verb.revocation, chosen.changing, act, reason=asked.reason, tell=tell)
     unchanged = set(done.unchanged)
     # In the order in which they were named, as a dry run has them.
-    return Switched(
+    return Changed(
         [each for each in chosen.changing if each not in unchanged],
         [*(each for each in chosen.changing if each in unchanged), *chosen.rest],
     )
 
 
-def _report(run: Run, database: Database, verb: Verb, asked: Asked, done: Switched) -> None:
+def _report(run: Run, database: Database, verb: Verb, asked: Asked, done: Changed) -> None:
     with database.reading() as connection:
         if asked.json:
             changed, unchanged = (

@@ -100,7 +100,7 @@ def rotate(
         return
     plan = _plan(run, grace, until_used, deadline, expires, if_older_than, if_expiring_within)
     if check is not None:
-        plan = plan._replace(check=_check(run, check, destinations.pipe_timeout))
+        plan = plan._replace(trial=_trial(run, check, destinations.pipe_timeout))
     output = rotate_keys.Output(json=json, jsonl=jsonl, no_print=destinations.no_print)
 
     if len(references) == 1 and not filters.given and not jsonl:
@@ -143,7 +143,7 @@ def _plan(
     )
 
 
-def _check(run: "Run", line: str, timeout: float) -> "Callable[[Key, RawKey], None]":
+def _trial(run: "Run", line: str, timeout: float) -> "Callable[[Key, RawKey], None]":
     """The last step of a careful rotation: a command that tries the new key."""
     from alphalens_keyctl.delivery.destination import about
 

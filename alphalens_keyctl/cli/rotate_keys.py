@@ -34,19 +34,19 @@ class Output(NamedTuple):
     no_print: bool = False
 
 
-def rotate_one(run: Run, reference: str | RawKey, plan: RotationPlan, places: Handover, output: Output) -> None:
+def rotate_one(run: Run, reference: str | RawKey, plan: RotationPlan, destinations: Handover, output: Output) -> None:
     """Rotate one key and say what came of it."""
     with run.database() as database:
         with database.reading() as connection:
             found = lookup.find(connection, reference, now=run.act.at)
-        result = _rotate(run, database, found, plan, places, output)
+        result = _rotate(run, database, found, plan, destinations, output)
     if output.json:
         if result.raw is None or output.no_print:
             runs.report(documents.json_document(documents.rotated_object(result, shown=None)))
     elif result.previous is None:
         run.note(f"Nothing to do: key '{result.key.name}' ({result.key.id}) needs no rotation yet.")
     elif output.no_print or stdout.name() != "terminal":
-        _note(run, result, places.names)
+        _note(run, result, destinations.names)
 
 
 def rotate_each(
@@ -54,7 +54,7 @@ def rotate_each(
     references: Sequence[str | RawKey],
     filters: Filters,
     plan: RotationPlan,
-    places: Callable[[], Handover],
+    destinations: Callable[[], Handover],
     output: Output,
 ) -> None:
     """Rotate several keys, each for itself: one that fails keeps none of the others from its successor.
@@ -65,11 +65,11 @@ def rotate_each(
         raise KeyctlError(Code.USAGE, "rotate needs to know which keys", "Name a KEY, or filter as 'list' does.")
     if output.json:
         raise KeyctlError(Code.USAGE, "several keys make more than one document", "Use --jsonl.")
-    names = places().names  # raises for options that are wrong for every key, before the first is touched
+    names = destinations().names  # raises for options that are wrong for every key, before the first is touched
     if not output.jsonl and not names:
         raise KeyctlError(
             Code.USAGE,
-            "the raw keys of several rotations need a place to go",
+            "the raw keys of several rotations need a destination",
             "Add --pipe-to 'CMD', which is run for each, or --jsonl.",
         )
     if not output.jsonl:
@@ -79,7 +79,7 @@ def rotate_each(
         found = _chosen(run, database, references, filters)
         for number, key in enumerate(found, 1):
             try:
-                result = _rotate(run, database, key, plan, places(), output)
+                result = _rotate(run, database, key, plan, destinations(), output)
             except KeyctlError as error:
                 if error.code is Code.DATABASE_UNREACHABLE:
                     raise
@@ -108,19 +108,19 @@ def abort(run: Run, references: Sequence[str | RawKey], *, json: bool) -> None:
             found = lookup.find(tx, references[0], now=act.at)
             done = rotation.abort(tx, database.attempts, found.id, act)
         with database.reading() as connection:
-            places = _delivered_to(connection, done.successors)
+            destinations = _delivered_to(connection, done.successors)
     if json:
         runs.report(documents.json_document(documents.aborted_object(done)))
         return
     for successor in done.successors:
         run.note(f"Discarded key {successor.id}, which nobody had used.")
     run.note(f"Key '{done.key.name}' is {done.key.id} again.")
-    if places:
-        run.note(f"Mind: the discarded key had been delivered to {', '.join(places)}; the old one belongs there.")
+    if destinations:
+        run.note(f"Mind: the discarded key had been delivered to {', '.join(destinations)}; the old one belongs there.")
 
 
 def _rotate(
-    run: Run, database: Database, key: Key, plan: RotationPlan, places: Handover, output: Output
+    run: Run, database: Database, key: Key, plan: RotationPlan, destinations: Handover, output: Output
 ) -> issuance.Rotated:
     def show(rotated: issuance.Rotated, raw: RawKey) -> list[str]:
         def panel() -> str:
@@ -138,7 +138,7 @@ def _rotate(
             panel=panel,
         )
 
-    result = issuance.rotate(database, key.id, plan, run.act, places, show, prefix=run.settings.key_prefix)
+    result = issuance.rotate(database, key.id, plan, run.act, destinations, show, prefix=run.settings.key_prefix)
     if output.jsonl and (result.raw is None or output.no_print):
         runs.report(documents.json_document(documents.rotated_object(result, shown=None)))
     return result
@@ -159,9 +159,9 @@ def _chosen(run: Run, database: Database, references: Sequence[str | RawKey], fi
     return [key for key in fitting if key.id in ids]
 
 
-def _note(run: Run, result: issuance.Rotated, places: Sequence[str]) -> None:
+def _note(run: Run, result: issuance.Rotated, destinations: Sequence[str]) -> None:
     run.note(f"Rotated key '{result.key.name}'; the new id is {result.key.id}.")
-    run.note_delivery(places)
+    run.note_delivery(destinations)
     if result.previous is not None:
         run.note(retirement(result.previous, run.act.at, grace_after_use=result.grace_after_use))
 
@@ -169,8 +169,10 @@ def _note(run: Run, result: issuance.Rotated, places: Sequence[str]) -> None:
 def _delivered_to(connection: Connection, keys: Sequence[Key]) -> list[str]:
     """Where keys that are given up had been delivered to, as the log says."""
     wanted = audit.LogFilter(key_ids=tuple(key.id for key in keys), action=Action.ACTIVATE)
-    places = [place for event in audit.read(connection, wanted) for place in event.detail.get("delivered_to", [])]
-    return places + [key.delivering_to for key in keys if key.delivering_to]
+    destinations = [
+        destination for event in audit.read(connection, wanted) for destination in event.detail.get("delivered_to", [])
+    ]
+    return destinations + [key.delivering_to for key in keys if key.delivering_to]
 
 
 def _what_was_done(result: issuance.Rotated) -> str:

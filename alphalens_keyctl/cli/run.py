@@ -84,10 +84,10 @@ class Run:
         if not (self.quiet or self.machine):
             channel.note(text)
 
-    def note_delivery(self, places: Sequence[str]) -> None:
+    def note_delivery(self, destinations: Sequence[str]) -> None:
         """Say where a raw key was delivered to, besides stdout."""
-        if places:
-            self.note(f"Delivered to: {', '.join(places)}.")
+        if destinations:
+            self.note(f"Delivered to: {', '.join(destinations)}.")
 
 
 def start(

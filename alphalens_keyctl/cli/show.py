@@ -39,7 +39,7 @@ def show(
         said = documents.key_object(found) | {
             "lineage": line,
             "usage": documents.usage_object(used),
-            "rotation": documents.transition_object(change),
+            "rotation": documents.rotation_object(change),
         }
         if entry is not None:
             said["keyring"] = documents.entry_object(entry.present, held)

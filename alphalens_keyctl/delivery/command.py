@@ -131,7 +131,7 @@ class Command:
             raise
 
     def put_back(self, earlier: RawKey | None) -> bool:
-        """Run it with the old key, where another place still had that; else it keeps what it was given."""
+        """Run it with the old key, where another destination still had that; else it keeps what it was given."""
         if not self._may_hold or self._parcel is None:
             return True
         if earlier is not None:
@@ -147,7 +147,7 @@ def _holding(content: bytes) -> Iterator[int]:
     """The reading end of a pipe that holds `content`, far less than a pipe takes in, and then ends.
 
     Filled before anybody reads: were we killed between starting a command and writing to it, it would find its
-    standard input empty, and many a command would store that in place of the key it has.
+    standard input empty, and many a command would store that instead of the key it has.
     """
     reader, writer = os.pipe()
     try:

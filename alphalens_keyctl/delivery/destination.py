@@ -12,7 +12,7 @@ _OWNER: Final = "ALPHALENS_KEY_OWNER"
 
 
 class Parcel(NamedTuple):
-    """What is delivered: the raw key, the record about it, and the ids of the keys it takes the place of."""
+    """What is delivered: the raw key, the record about it, and the ids of the keys it replaces."""
 
     key: Key
     raw: RawKey
@@ -20,24 +20,24 @@ class Parcel(NamedTuple):
 
 
 class Destination(Protocol):
-    """A place for a raw key. Called in the order of the methods; `put_back` at any time after `stage` began."""
+    """A destination for a raw key. Called in the order of the methods; `put_back` at any time after `stage` began."""
 
     name: str
     limit: float  # seconds that `stage`, `hand_over` and `put_back` may take together
 
     def stage(self, parcel: Parcel) -> None:
-        """Prepare without the place holding the new key. Raises `KeyctlError` (delivery_failed)."""
+        """Prepare without the destination holding the new key. Raises `KeyctlError` (delivery_failed)."""
 
     def held(self) -> RawKey | None:
-        """The raw key that the place holds besides the new one, where it can tell."""
+        """The raw key that the destination holds besides the new one, where it can tell."""
 
     def hand_over(self) -> None:
-        """Have the place hold the new key, for certain. Raises `KeyctlError` (delivery_failed)."""
+        """Have the destination hold the new key, for certain. Raises `KeyctlError` (delivery_failed)."""
 
     def put_back(self, earlier: RawKey | None) -> bool:
-        """Have the place hold what it held before. False where it may still hold the new key.
+        """Have the destination hold what it held before. False where it may still hold the new key.
 
-        `earlier` is a key of the same line that another place held: for one that cannot remember itself.
+        `earlier` is a key of the same line that another destination held: for one that cannot remember itself.
         """
 
 

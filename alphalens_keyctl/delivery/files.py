@@ -107,7 +107,7 @@ class KeyFile:
         self._spot = Spot(self.path, self.name)
         self._before: Found | None = None
         self._content = b""
-        self._staged = self._switched = False
+        self._staged = self._moved_in = False
 
     def stage(self, parcel: Parcel) -> None:
         """Write the new content beside the file, synced."""
@@ -125,8 +125,8 @@ class KeyFile:
 
     def hand_over(self) -> None:
         """Move the new content into its place, and read it back."""
-        self._switched = True
-        self._spot.switch()
+        self._moved_in = True
+        self._spot.move_in()
         found = self._spot.read()
         if found is None or found.content != self._content:
             raise failed(self.name, "what was written is not what stands there")
@@ -137,7 +137,7 @@ class KeyFile:
             # What cannot be removed will hold a dead key, and the next attempt overwrites it.
             with suppress(KeyctlError):
                 self._spot.clear()
-        if not self._switched:
+        if not self._moved_in:
             return True
         try:
             found = self._spot.read()
@@ -147,7 +147,7 @@ class KeyFile:
                 self._spot.remove()
             else:
                 self._spot.stage(self._before.content, self._before, exactly=True)
-                self._spot.switch()
+                self._spot.move_in()
         except KeyctlError:
             with suppress(KeyctlError):
                 self._spot.clear()

@@ -71,7 +71,7 @@ class Spot:
                 file.flush()
                 os.fsync(file.fileno())
 
-    def switch(self) -> None:
+    def move_in(self) -> None:
         """Move what was staged into its place, in one step, and see that it lasts."""
         with self._folder() as folder:
             os.rename(self._aside, self._path.name, src_dir_fd=folder, dst_dir_fd=folder)

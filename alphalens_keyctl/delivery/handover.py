@@ -13,7 +13,7 @@ class Handover:
     """Destinations, given in the order in which they are handed the key: commands, keyring, files.
 
     What can least be undone comes first, and what is done in one step, the renaming of a file, comes last.
-    Satisfies `issuance.Places`.
+    Satisfies `issuance.Destinations`.
     """
 
     def __init__(self, destinations: Sequence[Destination]) -> None:
@@ -50,7 +50,7 @@ class Handover:
         return all(restored)
 
     def _earlier(self) -> RawKey | None:
-        """The predecessor's raw key, where a place still has it: the database does not."""
+        """The predecessor's raw key, where a destination still has it: the database does not."""
         for destination in self._staged:
             with suppress(KeyctlError):
                 held = destination.held()

@@ -1,7 +1,7 @@
 """Taking a fleet in: many keys created in one piece, all or none.
 
 As in `issuance`, the delivery stands between two transactions, which this owns. What cannot be held for each of
-thousands of keys is a lock that dies with the process; a lease takes its place, renewed while commands run.
+thousands of keys is a lock that dies with the process; a lease stands in for it, renewed while commands run.
 """
 
 import time
@@ -36,11 +36,11 @@ _RENEWAL: Final = 20.0
 
 class Handout(NamedTuple):
     """How the raw keys leave. `show` is given all of them at once; `pipe` each by itself, which takes `limit`
-    seconds at most and leaves it where `places` says. One of the two is None."""
+    seconds at most and leaves it where `destinations` says. One of the two is None."""
 
     show: Callable[[Sequence[Created]], Sequence[str]] | None = None
     pipe: Callable[[Key, RawKey], None] | None = None
-    places: tuple[str, ...] = ()
+    destinations: tuple[str, ...] = ()
     limit: float = 0.0
 
 
@@ -65,11 +65,13 @@ def take_in(
             act = act.now()
             lifecycle.discard_abandoned(tx, database.attempts, act)
             left_behind = _refuse_taken(tx, database, lines, act)
-            _write_pending(tx, lines, raws, act, lease=lease, places=handout.places, left_behind=left_behind)
+            _write_pending(
+                tx, lines, raws, act, lease=lease, destinations=handout.destinations, left_behind=left_behind
+            )
         pending = _read(database, raws)
         at = utc_now()
         promised = [
-            Created(key._replace(status=Status.ACTIVE, activated_at=at, delivering_to=None), raw, handout.places)
+            Created(key._replace(status=Status.ACTIVE, activated_at=at, delivering_to=None), raw, handout.destinations)
             for key, raw in zip(pending, raws, strict=True)
         ]
         delivered_to = _hand_out(database, promised, handout, tell, lease=lease)
@@ -129,7 +131,7 @@ def _write_pending(
     act: Act,
     *,
     lease: float,
-    places: Sequence[str],
+    destinations: Sequence[str],
     left_behind: Mapping[str, str],
 ) -> None:
     rows = [
@@ -157,12 +159,12 @@ def _write_pending(
     ]
     for start in range(0, len(rows), _AT_ONCE):
         tx.execute(insert(key_table), rows[start : start + _AT_ONCE])
-    # What a place may hold before all of it is done has to open.
-    marks = {"lease_until": lifecycle.lease_end(tx, lease), "delivering_to": ", ".join(places) or None}
+    # What a destination may hold before all of it is done has to open.
+    marks = {"lease_until": lifecycle.lease_end(tx, lease), "delivering_to": ", ".join(destinations) or None}
     lifecycle.change_each(tx, [raw.id for raw in raws], **marks)
     audit.append_each(tx, act, Action.CREATE, created)
-    if places:
-        audit.append_each(tx, act, Action.DELIVER, [(row[0], row[1], {"to": list(places)}) for row in created])
+    if destinations:
+        audit.append_each(tx, act, Action.DELIVER, [(row[0], row[1], {"to": list(destinations)}) for row in created])
 
 
 def _hand_out(
@@ -181,7 +183,7 @@ def _hand_out(
                 ids = [each.key.id for each in promised]
                 lifecycle.change_each(tx, ids, lease_until=lifecycle.lease_end(tx, lease))
                 renewed = time.monotonic()
-    return list(handout.places)
+    return list(handout.destinations)
 
 
 def _activate(tx: Writing, pending: Sequence[Key], act: Act, *, at: datetime, delivered_to: Sequence[str]) -> None:
@@ -190,7 +192,7 @@ def _activate(tx: Writing, pending: Sequence[Key], act: Act, *, at: datetime, de
             lifecycle.require_unfinished(tx, key.id, act.at)
         if key.replaces is not None:
             end = rotation.Retirement(GRACE)
-            rotation.switch(tx, key.id, act, at=at, retirement=end, delivered_to=list(delivered_to))
+            rotation.hand_over_name(tx, key.id, act, at=at, retirement=end, delivered_to=list(delivered_to))
     new = [key for key in pending if key.replaces is None]
     lifecycle.change_each(tx, [key.id for key in new], activated_at=at, delivering_to=None, lease_until=None)
     detail = {"delivered_to": list(delivered_to)}

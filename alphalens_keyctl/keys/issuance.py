@@ -1,7 +1,7 @@
 """Issuing a key: written pending, delivered, and only then usable (promises 2, 3 and 4).
 
 The one path that `create` and `rotate` take. It owns its transactions, since the delivery stands between
-them. At whatever instant the process dies, every place holds a key that opens: one that outlives the process
+them. At whatever instant the process dies, every destination holds a key that opens: one that outlives the process
 gets the new key only once that opens beside the old one, which is current until all have it.
 """
 
@@ -24,7 +24,7 @@ from alphalens_keyctl.provenance import Act
 GRACE: Final = timedelta(hours=24)
 _UNDONE: Final = {
     lifecycle.DELIVERY_FAILED: "The new key was not activated and opens nothing; all else is as it was.",
-    rotation.CHECK_FAILED: "The rotation was taken back: the old key is current again, the new one opens nothing.",
+    rotation.TRIAL_FAILED: "The rotation was taken back: the old key is current again, the new one opens nothing.",
 }
 
 
@@ -55,7 +55,7 @@ class RotationPlan(NamedTuple):
 
     `expires_at` is what the successor gets, unless `same_lifetime`: then it lives as long as the old key was
     meant to. `due` says whether a key needs rotating at all. `asked_at` is when the caller began: a key that
-    became current after that is the work of another rotation. `check` is handed the successor once it is
+    became current after that is the work of another rotation. `trial` is handed the successor once it is
     current; when it raises, the rotation is taken back.
     """
 
@@ -64,10 +64,10 @@ class RotationPlan(NamedTuple):
     expires_at: datetime | None = None
     same_lifetime: bool = True
     due: Callable[[Key], bool] = lambda _key: True
-    check: Callable[[Key, RawKey], None] | None = None
+    trial: Callable[[Key, RawKey], None] | None = None
 
 
-class Places(Protocol):
+class Destinations(Protocol):
     """The destinations that outlive this process. None of its methods takes longer than `limit` in all."""
 
     @property
@@ -79,14 +79,14 @@ class Places(Protocol):
         """How long a delivery to all of them may take, in seconds."""
 
     def stage(self, key: Key, raw: RawKey, replaced: frozenset[str]) -> None:
-        """Prepare everything that can be without any place holding the new key. `replaced` are the ids of the
-        keys that places may hold now. Raises `KeyctlError`."""
+        """Prepare everything that can be without any destination holding the new key. `replaced` are the ids of the
+        keys that destinations may hold now. Raises `KeyctlError`."""
 
     def hand_over(self) -> None:
-        """Give the raw key to each place. Raises `KeyctlError` when one does not have it for certain."""
+        """Give the raw key to each destination. Raises `KeyctlError` when one does not have it for certain."""
 
     def put_back(self) -> bool:
-        """Give each place what it held before. False where one may still hold the new key."""
+        """Give each destination what it held before. False where one may still hold the new key."""
 
 
 # Shows the raw key, given what will be true once the key is active; returns where, or raises.
@@ -98,20 +98,20 @@ def create(
     database: Database,
     draft: lifecycle.Draft,
     act: Act,
-    places: Places,
+    destinations: Destinations,
     show: Show,
     *,
     prefix: str,
     if_missing: bool,
 ) -> Created:
-    """Create a key, hand it to `places` and `show` it.
+    """Create a key, hand it to `destinations` and `show` it.
 
     What `show` gets is the key as it will be, `active`; that comes true only when this function returns. With
     `if_missing` an existing key of the name is returned and nothing is delivered. A key of the name whose
     delivery died is replaced, and retires. Raises `KeyctlError`.
     """
     raw = keyformat.generate(prefix)
-    with database.attempts.hold(raw.id) as lease, _undone_on_failure(database, raw.id, act, places):
+    with database.attempts.hold(raw.id) as lease, _undone_on_failure(database, raw.id, act, destinations):
         with database.writing() as tx:
             act = act.now()
             lifecycle.discard_abandoned(tx, database.attempts, act)
@@ -122,14 +122,14 @@ def create(
                 return Created(holder, None)
             replaces = left[-1].id if left else None
             pending = lifecycle.create_pending(tx, draft, raw, act, replaces=replaces, lease=lease)
-        _hand_over(database, pending, raw, act, places, frozenset(key.id for key in left), lease)
+        _hand_over(database, pending, raw, act, destinations, frozenset(key.id for key in left), lease)
         at = utc_now()
-        delivered_to = list(places.names)
+        delivered_to = list(destinations.names)
         promised = Created(pending._replace(status=Status.ACTIVE, activated_at=at), raw, tuple(delivered_to))
         delivered_to += show(promised, raw)
         with database.writing() as tx:
             end = Retirement(GRACE)
-            rotation.switch(tx, raw.id, act.now(), at=at, retirement=end, delivered_to=delivered_to)
+            rotation.hand_over_name(tx, raw.id, act.now(), at=at, retirement=end, delivered_to=delivered_to)
     return promised._replace(delivered_to=tuple(delivered_to))
 
 
@@ -138,43 +138,43 @@ def rotate(
     key_id: str,
     plan: RotationPlan,
     act: Act,
-    places: Places,
+    destinations: Destinations,
     show: ShowSuccessor,
     *,
     prefix: str,
 ) -> Rotated:
-    """Give a key a successor, hand it to `places`, `show` it, and only then let the old key retire.
+    """Give a key a successor, hand it to `destinations`, `show` it, and only then let the old key retire.
 
     Whatever fails before the end leaves the old key as it was. Raises `KeyctlError` (lost_race) when another
     rotation of the same key was first.
     """
     raw = keyformat.generate(prefix)
     with database.attempts.hold(raw.id) as lease:
-        with _undone_on_failure(database, raw.id, act, places):
+        with _undone_on_failure(database, raw.id, act, destinations):
             with database.writing() as tx:
                 act = act.now()
                 lifecycle.discard_abandoned(tx, database.attempts, act)
-                line = rotation.rotatable(tx, database.attempts, key_id, act)
-                _refuse_if_just_rotated(line.key, plan.asked_at)
-                # A successor that places may hold and that is not current is a job half done: it is due.
-                if not plan.due(line.key) and not line.unfinished:
-                    return Rotated(line.key, None, None)
-                expires_at = _expiry(line.key, plan, act.at)
-                pending = rotation.succeed_pending(tx, line, raw, expires_at, act, lease=lease)
-            _hand_over(database, pending, raw, act, places, line.ids, lease)
+                predecessors = rotation.rotatable(tx, database.attempts, key_id, act)
+                _refuse_if_just_rotated(predecessors.key, plan.asked_at)
+                # A successor that destinations may hold and that is not current is a job half done: it is due.
+                if not plan.due(predecessors.key) and not predecessors.unfinished:
+                    return Rotated(predecessors.key, None, None)
+                expires_at = _expiry(predecessors.key, plan, act.at)
+                pending = rotation.succeed_pending(tx, predecessors, raw, expires_at, act, lease=lease)
+            _hand_over(database, pending, raw, act, destinations, predecessors.ids, lease)
             at = utc_now()
-            delivered_to = list(places.names)
+            delivered_to = list(destinations.names)
             new = pending._replace(status=Status.ACTIVE, activated_at=at)
-            old = _retiring(line, raw.id, at, plan.retirement)
+            old = _retiring(predecessors, raw.id, at, plan.retirement)
             after_use = None if plan.retirement.deadline is None else plan.retirement.grace
             promised = Rotated(new, old, raw, tuple(delivered_to), after_use)
             delivered_to += show(promised, raw)
             with database.writing() as tx:
                 now = act.now()
-                rotation.switch(tx, raw.id, now, at=at, retirement=plan.retirement, delivered_to=delivered_to)
-        if plan.check is not None:
-            with _taken_back_on_failure(database, raw.id, act, places):
-                plan.check(new, raw)
+                rotation.hand_over_name(tx, raw.id, now, at=at, retirement=plan.retirement, delivered_to=delivered_to)
+        if plan.trial is not None:
+            with _taken_back_on_failure(database, raw.id, act, destinations):
+                plan.trial(new, raw)
     return promised._replace(delivered_to=tuple(delivered_to))
 
 
@@ -183,24 +183,24 @@ def _hand_over(
     pending: Key,
     raw: RawKey,
     act: Act,
-    places: Places,
+    destinations: Destinations,
     replaced: frozenset[str],
     lease: float | None,
 ) -> None:
-    if not places.names:
+    if not destinations.names:
         return
-    places.stage(pending, raw, replaced)
-    # From here until the end the places' own limits count; a lease that ended earlier would let another
+    destinations.stage(pending, raw, replaced)
+    # From here until the end the destinations' own limits count; a lease that ended earlier would let another
     # attempt take this one for dead.
-    lease = None if lease is None else lease + places.limit
+    lease = None if lease is None else lease + destinations.limit
     with database.writing() as tx:
-        lifecycle.begin_delivering(tx, raw.id, act.now(), places=places.names, lease=lease)
-    places.hand_over()
+        lifecycle.begin_delivering(tx, raw.id, act.now(), destinations=destinations.names, lease=lease)
+    destinations.hand_over()
 
 
 @contextmanager
-def _undone_on_failure(database: Database, key_id: str, act: Act, places: Places) -> Iterator[None]:
-    """When the block fails give the places back what they held and discard the key, and never say "failed" of
+def _undone_on_failure(database: Database, key_id: str, act: Act, destinations: Destinations) -> Iterator[None]:
+    """When the block fails give the destinations back what they held and discard the key, and never say "failed" of
     a key that became current.
 
     A connection can break, or Ctrl-C arrive, after the server has committed and before we hear of it. The
@@ -210,7 +210,7 @@ def _undone_on_failure(database: Database, key_id: str, act: Act, places: Places
         yield
     except BaseException as failure:
         try:
-            done = _settle(database, key_id, act, places, failure)
+            done = _settle(database, key_id, act, destinations, failure)
         except (KeyctlError, KeyboardInterrupt):
             # It stays pending and opens nothing; or it was activated and nobody here can know. Say so.
             failure.add_note(f"Key {key_id} could not be discarded; the next command looks after it.")
@@ -219,15 +219,15 @@ def _undone_on_failure(database: Database, key_id: str, act: Act, places: Places
             raise
 
 
-def _settle(database: Database, key_id: str, act: Act, places: Places, failure: BaseException) -> bool:
+def _settle(database: Database, key_id: str, act: Act, destinations: Destinations, failure: BaseException) -> bool:
     """Undo what was done for the key, unless it is current: then True."""
     with database.reading() as connection:
         key = selection.get(connection, key_id, now=utc_now())
     # One that was replaced was taken for dead, and another run has the name.
     if key is not None and key.activated_at is not None and key.revoked_at is None and key.replaced_by is None:
         return True
-    # Only now: had the key become current, the places would have to keep it.
-    _give_up(database, key, act, places, failure, reason=lifecycle.DELIVERY_FAILED)
+    # Only now: had the key become current, the destinations would have to keep it.
+    _give_up(database, key, act, destinations, failure, reason=lifecycle.DELIVERY_FAILED)
     return False
 
 
@@ -235,20 +235,20 @@ def _give_up(
     database: Database,
     key: Key | None,
     act: Act,
-    places: Places,
+    destinations: Destinations,
     failure: BaseException,
     *,
     reason: str,
 ) -> None:
-    """Give the places back what they held, and only then discard the key: at no instant may one hold a key
+    """Give the destinations back what they held, and only then discard the key: at no instant may one hold a key
     that opens nothing."""
-    restored = places.put_back()
+    restored = destinations.put_back()
     if key is None or not lifecycle.is_unfinished(key):
         return
     if key.replaces is not None and not restored:
-        # A place that worked before would hold a dead key; of a first key there is no such place.
+        # A destination that worked before would hold a dead key; of a first key there is no such destination.
         failure.add_note(
-            f"The old key is untouched. A place may hold the new key {key.id}, so it still opens and is listed as"
+            f"The old key is untouched. A destination may hold the new key {key.id}, so it still opens and is listed as"
             f" delivering: run the command again, or revoke the key by its id."
         )
         return
@@ -259,10 +259,10 @@ def _give_up(
 
 
 @contextmanager
-def _taken_back_on_failure(database: Database, key_id: str, act: Act, places: Places) -> Iterator[None]:
-    """When the block fails, undo the switch to the key, and then all the rest.
+def _taken_back_on_failure(database: Database, key_id: str, act: Act, destinations: Destinations) -> Iterator[None]:
+    """When the block fails, undo the handover of the name to the key, and then all the rest.
 
-    In that order: the new key goes on opening until each place has the old one back, which opens again.
+    In that order: the new key goes on opening until each destination has the old one back, which opens again.
     """
     try:
         yield
@@ -271,10 +271,10 @@ def _taken_back_on_failure(database: Database, key_id: str, act: Act, places: Pl
             with database.writing() as tx:
                 now = act._replace(at=utc_now())
                 new = lifecycle.require(tx, key_id, now.at)
-                held = ", ".join(places.names) or None
-                rotation.take_back(tx, new, now, places=held, reason=rotation.CHECK_FAILED)
+                held = ", ".join(destinations.names) or None
+                rotation.take_back(tx, new, now, destinations=held, reason=rotation.TRIAL_FAILED)
                 key = lifecycle.require(tx, key_id, now.at)
-            _give_up(database, key, act, places, failure, reason=rotation.CHECK_FAILED)
+            _give_up(database, key, act, destinations, failure, reason=rotation.TRIAL_FAILED)
         except (KeyctlError, KeyboardInterrupt) as trouble:
             why = f": {trouble.message}" if isinstance(trouble, KeyctlError) else ""
             failure.add_note(f"The rotation could not be taken back{why}; look at key {key_id}.")
@@ -298,12 +298,12 @@ def _expiry(old: Key, plan: RotationPlan, now: datetime) -> datetime | None:
     return now + (old.expires_at - (old.activated_at or old.created_at))
 
 
-def _retiring(line: rotation.Line, successor: str, at: datetime, retirement: Retirement) -> Key:
-    old = line.key
+def _retiring(predecessors: rotation.Predecessors, successor: str, at: datetime, retirement: Retirement) -> Key:
+    old = predecessors.key
     retires_at = at + (retirement.grace if retirement.deadline is None else retirement.deadline)
     over = retires_at <= at or old.status == Status.EXPIRED
     status = Status.RETIRED if over else Status.RETIRING
-    follower = line.unfinished[0].id if line.unfinished else successor
+    follower = predecessors.unfinished[0].id if predecessors.unfinished else successor
     return old._replace(status=status, retires_at=retires_at, replaced_by=follower)
 
 

@@ -1,5 +1,5 @@
 """A key's life: created, delivered, activated, discarded. Each step with its audit event. How one key
-follows another stands in `succession`, how keys are switched off and on in `switching`.
+follows another stands in `rotation`, how keys are revoked, suspended and resumed in `revocation`.
 
 Every function here works inside the caller's writing transaction, never commits, and takes the decision on
 what it reads in that transaction: nothing can change between the look and the step.
@@ -78,15 +78,15 @@ def is_unfinished(key: Key) -> bool:
     return key.activated_at is None and key.revoked_at is None
 
 
-def begin_delivering(tx: Writing, key_id: str, act: Act, *, places: Sequence[str], lease: float | None) -> Key:
-    """From here on the key opens: places that outlive this process are about to hold it.
+def begin_delivering(tx: Writing, key_id: str, act: Act, *, destinations: Sequence[str], lease: float | None) -> Key:
+    """From here on the key opens: destinations that outlive this process are about to hold it.
 
     `lease` as in `create_pending`, counted anew. Raises `KeyctlError` (conflict) when the key is not pending
     any more.
     """
     key = require_unfinished(tx, key_id, act.at)
-    key = change(tx, key_id, act.at, delivering_to=", ".join(places), lease_until=lease_end(tx, lease))
-    record(tx, act, Action.DELIVER, key, to=list(places))
+    key = change(tx, key_id, act.at, delivering_to=", ".join(destinations), lease_until=lease_end(tx, lease))
+    record(tx, act, Action.DELIVER, key, to=list(destinations))
     return key
 
 

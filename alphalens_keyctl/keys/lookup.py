@@ -54,7 +54,7 @@ def begins_id(connection: Connection, name: str) -> str | None:
 
 def lineage(connection: Connection, key: Key, *, now: datetime) -> list[Key]:
     """The line of successors that `key` stands in, oldest first, itself included; at its end those that have not
-    become current, where a place may hold them."""
+    become current, where a destination may hold them."""
     line = [key]
     seen = {key.id}
     while (older := line[0].replaces) is not None and older not in seen:

@@ -1,4 +1,4 @@
-"""Switching keys off and on: revoke, suspend, resume; one key or a million, each with its audit event.
+"""Revocation: revoke, suspend and resume; one key or a million, each with its audit event.
 
 Works inside the caller's writing transaction and never commits, as `lifecycle` does.
 """
@@ -21,7 +21,7 @@ _AT_ONCE: Final = 5000
 _Item = TypeVar("_Item")
 
 
-class Switch(StrEnum):
+class Revocation(StrEnum):
     """What is done to keys. A word of the command line."""
 
     REVOKE = "revoke"
@@ -29,7 +29,7 @@ class Switch(StrEnum):
     RESUME = "resume"
 
 
-class Switched(NamedTuple):
+class Changed(NamedTuple):
     """The ids of the keys that were changed, and of those that were so already or cannot be."""
 
     changed: list[str]
@@ -43,7 +43,7 @@ class _Rule(NamedTuple):
 
 
 _RULES: Final = {
-    Switch.REVOKE: _Rule(
+    Revocation.REVOKE: _Rule(
         Action.REVOKE,
         lambda _now: key_table.c.revoked_at.is_(None),
         lambda act, reason: {
@@ -51,7 +51,7 @@ _RULES: Final = {
         },
     ),
     # A pending key opens nothing yet, and one that is over nothing more.
-    Switch.SUSPEND: _Rule(
+    Revocation.SUSPEND: _Rule(
         Action.SUSPEND,
         lambda now: and_(
             key_table.c.suspended_at.is_(None),
@@ -59,7 +59,7 @@ _RULES: Final = {
         ),
         lambda act, _reason: {"suspended_at": act.at},
     ),
-    Switch.RESUME: _Rule(
+    Revocation.RESUME: _Rule(
         Action.RESUME,
         lambda _now: and_(key_table.c.suspended_at.is_not(None), key_table.c.revoked_at.is_(None)),
         lambda _act, _reason: {"suspended_at": None},
@@ -67,46 +67,46 @@ _RULES: Final = {
 }  # fmt: skip
 
 
-def applies_to(switch: Switch, *, now: datetime) -> ColumnElement[bool]:
+def applies_to(revocation: Revocation, *, now: datetime) -> ColumnElement[bool]:
     """Which keys it changes."""
-    return _RULES[switch].applies(now)
+    return _RULES[revocation].applies(now)
 
 
 def apply(
     tx: Writing,
-    switch: Switch,
+    revocation: Revocation,
     key_ids: Iterable[str],
     act: Act,
     *,
     reason: str | None,
     tell: Callable[[int], None] = lambda _done: None,
-) -> Switched:
-    """Do it to keys that exist. One that was switched so before keeps its first time and reason.
+) -> Changed:
+    """Do it to keys that exist. One that was changed so before keeps its first time and reason.
 
     `tell` is called with how many are done: each key is passed twice, and is half done after the first time.
     Raises `KeyctlError` (database_unusable) when the database does not take it.
     """
-    rule = _RULES[switch]
+    rule = _RULES[revocation]
     # In one order, as those who record use lock them: two who wait for each other would both be stopped.
     wanted = sorted(set(key_ids))
-    done = Switched([], [])
-    places: list[int | str] = []
+    done = Changed([], [])
+    row_keys: list[int | str] = []
     for some in _some_at_once(wanted):
         rows = _locked(tx, rule, some, act.at)
         changed = {row.id for row in rows}
         done.changed.extend(key_id for key_id in some if key_id in changed)
         done.unchanged.extend(key_id for key_id in some if key_id not in changed)
-        places.extend(row.place for row in rows)
+        row_keys.extend(row.row_key for row in rows)
         said = ((row.id, row.name, {"reason": reason, "was": row.status}) for row in rows)
         audit.append_each(tx, act, rule.action, said)
         tell(len(done.changed) // 2 + len(done.unchanged))
-    written = len(wanted) - len(places) // 2
+    written = len(wanted) - len(row_keys) // 2
     # Once more from the start, as the table stands: in the order of ids SQLite would read and write every page of
     # a large one again for each few of them.
-    for some_places in _some_at_once(sorted(places)):
-        these = _place(tx).in_(_unfolded(tx, some_places))
-        lifecycle.change_where(tx, these, len(some_places), **rule.values(act, reason))
-        tell(written := written + len(some_places) // 2)
+    for some_rows in _some_at_once(sorted(row_keys)):
+        these = _row_key(tx).in_(_unfolded(tx, some_rows))
+        lifecycle.change_where(tx, these, len(some_rows), **rule.values(act, reason))
+        tell(written := written + len(some_rows) // 2)
     return done
 
 
@@ -117,7 +117,7 @@ def _some_at_once(of: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
 def _locked(tx: Writing, rule: _Rule, key_ids: Sequence[str], now: datetime) -> Sequence[Row[Any]]:
     """What is said of the keys to which the rule applies, and where they stand. Nobody else changes them now."""
     query = (
-        select(key_table.c.id, key_table.c.name, status_at(now).label("status"), _place(tx).label("place"))
+        select(key_table.c.id, key_table.c.name, status_at(now).label("status"), _row_key(tx).label("row_key"))
         .where(key_table.c.id.in_(_unfolded(tx, key_ids)), rule.applies(now))
         .order_by(key_table.c.id)
         .with_for_update(key_share=True)
@@ -125,7 +125,7 @@ def _locked(tx: Writing, rule: _Rule, key_ids: Sequence[str], now: datetime) -> 
     return tx.execute(query).all()
 
 
-def _place(tx: Writing) -> ColumnElement[Any]:
+def _row_key(tx: Writing) -> ColumnElement[Any]:
     """What a row is found by soonest while the transaction lasts."""
     return literal_column("api_key.rowid") if tx.dialect.name == "sqlite" else key_table.c.id
 

@@ -1,4 +1,4 @@
-"""How one key follows another: who may be rotated, the switch from the old key to its successor, and the way back.
+"""How one key follows another: who may be rotated, the handover of the name to its successor, and the way back.
 
 As in `lifecycle`, every function works inside the caller's writing transaction and never commits.
 """
@@ -21,19 +21,19 @@ from alphalens_keyctl.provenance import Act
 _PROMPT: Final = timedelta(seconds=1)
 # Why a successor was taken back.
 ABORTED: Final = "aborted"
-CHECK_FAILED: Final = "check_failed"
+TRIAL_FAILED: Final = "check_failed"
 
 
 class Retirement(NamedTuple):
-    """How a key that was rotated out ends: `grace` after the switch; with `deadline`, `grace` after its
-    successor's first use, and `deadline` after the switch whatever happens."""
+    """How a key that was rotated out ends: `grace` after the handover of the name; with `deadline`, `grace` after its
+    successor's first use, and `deadline` after the handover whatever happens."""
 
     grace: timedelta
     deadline: timedelta | None = None
 
 
-class Line(NamedTuple):
-    """A key that can be rotated, and what comes after it: successors whose delivery died, oldest first. Places
+class Predecessors(NamedTuple):
+    """A key that can be rotated, and what comes after it: successors whose delivery died, oldest first. Destinations
     may hold those."""
 
     key: Key
@@ -57,7 +57,7 @@ class Aborted(NamedTuple):
     successors: list[Key]
 
 
-def rotatable(tx: Writing, attempts: Attempts, key_id: str, act: Act) -> Line:
+def rotatable(tx: Writing, attempts: Attempts, key_id: str, act: Act) -> Predecessors:
     """The key, if it can be rotated now: it is active or expired, and nobody else is rotating it.
 
     Raises `KeyctlError`: lost_race when another rotation won, wrong_state for all else.
@@ -79,7 +79,7 @@ def rotatable(tx: Writing, attempts: Attempts, key_id: str, act: Act) -> Line:
             f"key {key.id} is {key.status} and cannot be rotated",
             "Create a new key." if key.status == Status.REVOKED else "Only an active or expired key is rotated.",
         )
-    return Line(key, unfinished_after(tx, attempts, key, act))
+    return Predecessors(key, unfinished_after(tx, attempts, key, act))
 
 
 def unfinished_after(tx: Writing, attempts: Attempts, key: Key, act: Act) -> list[Key]:
@@ -106,20 +106,22 @@ def unfinished_after(tx: Writing, attempts: Attempts, key: Key, act: Act) -> lis
 
 
 def succeed_pending(
-    tx: Writing, line: Line, raw: RawKey, expires_at: datetime | None, act: Act, *, lease: float | None
+    tx: Writing, predecessors: Predecessors, raw: RawKey, expires_at: datetime | None, act: Act, *, lease: float | None
 ) -> Key:
     """Write the successor of a key: same name, owner, purpose and labels. It opens nothing yet.
 
-    Call it with `line` as `rotatable` returned it in this same transaction.
+    Call it with `predecessors` as `rotatable` returned it in this same transaction.
     """
-    key = line.key
+    key = predecessors.key
     draft = Draft(key.name, key.owner, key.purpose, key.labels, expires_at)
-    return lifecycle.write_pending(tx, draft, raw, act, replaces=line.end.id, lease=lease)
+    return lifecycle.write_pending(tx, draft, raw, act, replaces=predecessors.end.id, lease=lease)
 
 
-def switch(tx: Writing, key_id: str, act: Act, *, at: datetime, retirement: Retirement, delivered_to: list[str]) -> Key:
+def hand_over_name(
+    tx: Writing, key_id: str, act: Act, *, at: datetime, retirement: Retirement, delivered_to: list[str]
+) -> Key:
     """Make a delivered successor the current key, and let its predecessor retire, with every key between them
-    whose delivery died: places may hold those.
+    whose delivery died: destinations may hold those.
 
     The grace counts from `at`, or from now where the delivery took its time: waiting does not eat it. Raises
     `KeyctlError` (conflict) when one is no longer what it was: a predecessor that was revoked meanwhile gets
@@ -134,7 +136,7 @@ def switch(tx: Writing, key_id: str, act: Act, *, at: datetime, retirement: Reti
     until_used = retirement.deadline is not None
     follower = key_id
     # The old key gives its name up first: the database allows one current key to a name at every statement.
-    for old in _line_before(tx, new, at):
+    for old in _to_retire_before(tx, new, at):
         if old.activated_at is not None and old.status not in (Status.ACTIVE, Status.EXPIRED):
             raise KeyctlError(
                 Code.CONFLICT, f"key {old.id} became {old.status} while its successor was being delivered"
@@ -163,27 +165,27 @@ def switch(tx: Writing, key_id: str, act: Act, *, at: datetime, retirement: Reti
     return lifecycle.activate(tx, key_id, act, at=at, delivered_to=delivered_to)
 
 
-def take_back(tx: Writing, new: Key, act: Act, *, places: str | None, reason: str) -> Key:
-    """Undo the switch to `new`: its predecessor is the current key again, `new` is on its way once more.
+def take_back(tx: Writing, new: Key, act: Act, *, destinations: str | None, reason: str) -> Key:
+    """Undo the handover of the name to `new`: its predecessor is the current key again, `new` is on its way once more.
 
-    With `places` it keeps opening, as long as those have not been given the old key back; the caller discards
+    With `destinations` it keeps opening, as long as those have not been given the old key back; the caller discards
     it. Returns the key that is current again. Raises `KeyctlError` (wrong_state) where there is no way back.
     """
-    line = _line_switched(tx, new, act.at)
-    if line and line[-1].revoked_at is not None:
-        raise KeyctlError(Code.WRONG_STATE, f"key {line[-1].id} was revoked and cannot be current again")
-    if not line or new.retires_at is not None or new.revoked_at is not None:
+    retired = _retired_by(tx, new, act.at)
+    if retired and retired[-1].revoked_at is not None:
+        raise KeyctlError(Code.WRONG_STATE, f"key {retired[-1].id} was revoked and cannot be current again")
+    if not retired or new.retires_at is not None or new.revoked_at is not None:
         raise KeyctlError(
             Code.WRONG_STATE,
             f"key {new.id} is {new.status}; there is no rotation to take back",
             "Only a rotation whose new key is current can be taken back.",
         )
-    lifecycle.change(tx, new.id, act.at, activated_at=None, delivering_to=places)
+    lifecycle.change(tx, new.id, act.at, activated_at=None, delivering_to=destinations)
     nothing = {"retires_at": None, "replaced_by": None, "awaits_use_of": None, "grace_after_use": None}
-    for old in line[:-1]:
+    for old in retired[:-1]:
         if old.revoked_at is None:
             lifecycle.change(tx, old.id, act.at, activated_at=None, **nothing)
-    current = lifecycle.change(tx, line[-1].id, act.at, **nothing)
+    current = lifecycle.change(tx, retired[-1].id, act.at, **nothing)
     lifecycle.record(tx, act, Action.ABORT, current, successor=new.id, reason=reason)
     return current
 
@@ -205,11 +207,11 @@ def abort(tx: Writing, attempts: Attempts, key_id: str, act: Act) -> Aborted:
                 f"key {successor.id} is in use: {successor.use_count:,} so far, so it is not taken back",
                 "'alphalens-keyctl audit usage --key' says by whom. To cut it off all the same, revoke it.",
             )
-    current = take_back(tx, key, act, places=None, reason=ABORTED) if successors[-1] == key else key
+    current = take_back(tx, key, act, destinations=None, reason=ABORTED) if successors[-1] == key else key
     if key_id not in {current.id, *(successor.id for successor in successors)}:
         raise KeyctlError(
             Code.WRONG_STATE,
-            f"key {key_id} has no part in the latest rotation of its line",
+            f"key {key_id} has no part in the latest rotation of its lineage",
             f"To take that one back, name '{key.name}' or its id, {key.id}.",
         )
     for successor in reversed(successors):
@@ -227,41 +229,41 @@ def _live_successor(tx: Writing, key: Key, now: datetime) -> Key | None:
     return None if successor is None else selection.get(tx, successor, now=now)
 
 
-def _line_before(tx: Writing, new: Key, now: datetime) -> list[Key]:
+def _to_retire_before(tx: Writing, new: Key, now: datetime) -> list[Key]:
     """What retires when `new` becomes current, newest first: keys whose delivery died, then the current one."""
-    line: list[Key] = []
+    retired: list[Key] = []
     key: Key | None = new
     while key is not None and key.replaces is not None:
         key = selection.get(tx, key.replaces, now=now)
         if key is not None and (key.revoked_at is None or key.activated_at is not None):
-            line.append(key)
+            retired.append(key)
         if key is not None and key.activated_at is not None:
             break
-    return line
+    return retired
 
 
-def _line_switched(tx: Writing, new: Key, now: datetime) -> list[Key]:
+def _retired_by(tx: Writing, new: Key, now: datetime) -> list[Key]:
     """What retired when `new` became current, newest first. Those that never were current are still marked
     with where they were going."""
-    line: list[Key] = []
+    retired: list[Key] = []
     key: Key | None = new
     while key is not None and key.replaces is not None:
         key = selection.get(tx, key.replaces, now=now)
         if key is not None and key.activated_at is not None:
-            line.append(key)
+            retired.append(key)
             if key.delivering_to is None:
-                return line
+                return retired
     return []
 
 
 def _unused_between(tx: Writing, new: Key, now: datetime) -> list[Key]:
     """Of what retired when `new` became current, those that never were current and were not used, oldest first:
     once `new` is given up nobody would look after them."""
-    return [key for key in _line_switched(tx, new, now)[-2::-1] if not key.use_count and key.revoked_at is None]
+    return [key for key in _retired_by(tx, new, now)[-2::-1] if not key.use_count and key.revoked_at is None]
 
 
 def _current_of(tx: Writing, key: Key, now: datetime) -> Key:
-    """The key that is current in the line that `key` stands in; `key` itself where there is none."""
+    """The key that is current in the lineage of `key`; `key` itself where there is none."""
     for member in lookup.lineage(tx, key, now=now):
         if member.activated_at is not None and member.retires_at is None and member.revoked_at is None:
             return member

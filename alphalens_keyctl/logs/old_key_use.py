@@ -22,7 +22,7 @@ class OldKey(NamedTuple):
     awaits: timedelta | None
 
 
-class Transition(NamedTuple):
+class OldKeyUse(NamedTuple):
     """A rotation whose old keys still open: the key that is current, and since when."""
 
     key: Key
@@ -30,14 +30,14 @@ class Transition(NamedTuple):
     old: list[OldKey]
 
 
-def read(connection: Connection, lineage: list[Key]) -> Transition | None:
+def read(connection: Connection, lineage: list[Key]) -> OldKeyUse | None:
     """The rotation that a line of successors is in, if it is in one."""
     current = next((key for key in reversed(lineage) if _is_current(key)), None)
     retiring = [key for key in lineage if key.status == Status.RETIRING]
     if current is None or not retiring:
         return None
     since = current.activated_at or current.created_at  # the first, always: for the types
-    return Transition(current, since, [_old_key(connection, key, since) for key in retiring])
+    return OldKeyUse(current, since, [_old_key(connection, key, since) for key in retiring])
 
 
 def _is_current(key: Key) -> bool:

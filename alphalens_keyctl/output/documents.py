@@ -14,7 +14,7 @@ from alphalens_keyctl.keys.issuance import Created, Rotated
 from alphalens_keyctl.keys.rotation import Aborted
 from alphalens_keyctl.keys.selection import TIMES, KeyDocument
 from alphalens_keyctl.logs.audit import Head, Verdict
-from alphalens_keyctl.logs.old_key_use import Transition
+from alphalens_keyctl.logs.old_key_use import OldKeyUse
 from alphalens_keyctl.logs.usage import AddressUse, Profile, UseDocument
 from alphalens_keyctl.models import Event, Key, Use
 from alphalens_keyctl.moments import rfc3339, rfc3339_exact
@@ -110,13 +110,13 @@ def usage_object(profile: Profile) -> dict[str, Any]:
     }
 
 
-def transition_object(transition: Transition | None) -> dict[str, Any] | None:
+def rotation_object(old_use: OldKeyUse | None) -> dict[str, Any] | None:
     """What `show` says of a rotation whose old keys still open; null where there is none."""
-    if transition is None:
+    if old_use is None:
         return None
     return {
-        "current": transition.key.id,
-        "since": rfc3339(transition.since),
+        "current": old_use.key.id,
+        "since": rfc3339(old_use.since),
         "old": [
             {
                 "id": old.key.id,
@@ -126,7 +126,7 @@ def transition_object(transition: Transition | None) -> dict[str, Any] | None:
                 "uses_since": old.uses,
                 "addresses": _addresses(old.addresses),
             }
-            for old in transition.old
+            for old in old_use.old
         ],
     }
 

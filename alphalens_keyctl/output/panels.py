@@ -10,7 +10,7 @@ from rich.text import Text
 
 from alphalens_keyctl.keyformat import RawKey
 from alphalens_keyctl.keys.issuance import Created, Rotated
-from alphalens_keyctl.logs.old_key_use import OldKey, Transition
+from alphalens_keyctl.logs.old_key_use import OldKey, OldKeyUse
 from alphalens_keyctl.logs.usage import Profile
 from alphalens_keyctl.models import Key
 from alphalens_keyctl.moments import rfc3339
@@ -38,7 +38,7 @@ def details(
     key: Key,
     lineage: Sequence[Key],
     used: Profile,
-    transition: Transition | None,
+    old_use: OldKeyUse | None,
     *,
     keyring: str | None,
     now: datetime,
@@ -71,8 +71,8 @@ def details(
         for position, member in enumerate(lineage):
             line.append(" -> " if position else "")
             line.append(for_terminal(f"{member.id} ({member.status})"), style="bold" if member.id == key.id else "")
-        rows.append(("line", line))
-    rows += [("old key", cell(_still_used(old, now))) for old in (transition.old if transition else ())]
+        rows.append(("lineage", line))
+    rows += [("old key", cell(_still_used(old, now))) for old in (old_use.old if old_use else ())]
     if keyring is not None:
         rows.append(("keyring", cell(keyring)))
     labels = max(len(label) for label, _ in rows) + _GAP
@@ -84,7 +84,7 @@ def _shown_once(
     title: str,
     key: Key,
     raw: RawKey,
-    places: Sequence[str],
+    destinations: Sequence[str],
     remarks: Iterable[str],
     now: datetime,
     screen: Screen,
@@ -96,7 +96,7 @@ def _shown_once(
     line = Rule(style="green", characters="─" if screen.unicode else "-")
     head = screen.draw(Rule(Text(title, style="bold green"), style="green", characters=line.characters), _grid(rows))
     foot = screen.draw(
-        Text(for_terminal(f"Copy it now: it is shown this once and {_kept(places)}."), style="bold"),
+        Text(for_terminal(f"Copy it now: it is shown this once and {_kept(destinations)}."), style="bold"),
         *(Text(f"\n{for_terminal(remark)}") for remark in remarks),
         line,
     )
@@ -105,8 +105,8 @@ def _shown_once(
     return f"{head}\n{raw.reveal()}\n\n{foot}"
 
 
-def _kept(places: Sequence[str]) -> str:
-    return f"kept in {', '.join(places)}" if places else "kept nowhere"
+def _kept(destinations: Sequence[str]) -> str:
+    return f"kept in {', '.join(destinations)}" if destinations else "kept nowhere"
 
 
 def _still_used(old: OldKey, now: datetime) -> str:

@@ -98,7 +98,7 @@ def keyring_entry(present: bool, held: Key | None) -> str:
     if not present:
         return "no entry"
     if held is None:
-        return "an entry that is no key of this line"
+        return "an entry that is no key of this lineage"
     current = held.status in (Status.ACTIVE, Status.SUSPENDED, Status.EXPIRED)
     return f"has {'the current key' if current else f'a key that is {held.status}'}, {held.id}"
 

@@ -17,7 +17,7 @@ from alphalens_keyctl.database import Database, Limits, parse_address
 from alphalens_keyctl.database.address import PostgreSQLAddress
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keys import lifecycle, revocation, rotation
-from alphalens_keyctl.keys.revocation import Switch
+from alphalens_keyctl.keys.revocation import Revocation
 from alphalens_keyctl.provenance import Act, Origin
 from tests.cli.test_list import put
 from tests.cli.test_rotate import change
@@ -140,7 +140,7 @@ def test_text_written_into_the_database_by_hand_cannot_act_on_a_terminal(keyctl:
         assert not set("\x1b\x07\u202e") & set(said.stdout + said.stderr), arguments
     with database.writing() as tx:
         act = Act(datetime.now(UTC), "tester", Origin(None, None, None, None))
-        revocation.apply(tx, Switch.REVOKE, [key_id], act, reason=None)
+        revocation.apply(tx, Revocation.REVOKE, [key_id], act, reason=None)
     for arguments in (["audit"], ["list", "--all"]):
         assert "\x1b" not in keyctl.ok(*arguments).stdout
 
@@ -175,7 +175,7 @@ def test_a_slow_delivery_does_not_eat_the_grace_of_the_old_key(keyctl: Keyctl, d
     with database.writing() as tx:
         later = act._replace(at=done_at)
         end = rotation.Retirement(timedelta(minutes=1))
-        rotation.switch(tx, raw.id, later, at=shown_at, retirement=end, delivered_to=["test"])
+        rotation.hand_over_name(tx, raw.id, later, at=shown_at, retirement=end, delivered_to=["test"])
         old = lifecycle.require(tx, old_id, done_at)
     assert old.retires_at == done_at + timedelta(minutes=1)
 

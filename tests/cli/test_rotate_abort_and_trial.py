@@ -12,7 +12,7 @@ import pytest
 from alphalens_keyctl import KeyVerifier
 from alphalens_keyctl.database import Database
 from alphalens_keyctl.models import Reason
-from tests.cli.test_destinations import Places, assert_failed
+from tests.cli.test_destinations import Destinations, assert_failed
 from tests.cli.test_rotate import change, reason
 from tests.cli.test_rotate_until_used import use
 from tests.keys.test_unfinished_delivery import Delivery, events, statuses
@@ -23,8 +23,8 @@ from tests.verification.test_freshness import NEVER, until, wait_until_told
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return Places(tmp_path / "places")
+def destinations(tmp_path: Path) -> Destinations:
+    return Destinations(tmp_path / "destinations")
 
 
 def shell(script: str, *arguments: object) -> str:
@@ -61,16 +61,18 @@ def test_abort_makes_the_old_key_current_again(keyctl: Keyctl, grace: str, named
     assert keyctl.ok("rotate", "ci", "--json").json["previous"]["id"] == old_id
 
 
-def test_people_are_told_what_abort_did_and_which_places_hold_the_wrong_key(keyctl: Keyctl, places: Places) -> None:
+def test_people_are_told_what_abort_did_and_which_destinations_hold_the_wrong_key(
+    keyctl: Keyctl, destinations: Destinations
+) -> None:
     _, old_id = keyctl.create("ci")
-    keyctl.ok("rotate", "ci", *places.options, "--no-print")
-    new_id = places.held()["key"].split("_")[1]
+    keyctl.ok("rotate", "ci", *destinations.options, "--no-print")
+    new_id = destinations.held()["key"].split("_")[1]
     aborted = keyctl.ok("rotate", "ci", "--abort")
     assert aborted.stdout == ""
     assert aborted.stderr.splitlines() == [
         f"Discarded key {new_id}, which nobody had used.",
         f"Key 'ci' is {old_id} again.",
-        f"Mind: the discarded key had been delivered to {', '.join(places.names)}; the old one belongs there.",
+        f"Mind: the discarded key had been delivered to {', '.join(destinations.names)}; the old one belongs there.",
     ]
 
 
@@ -213,34 +215,36 @@ def _python() -> str:
 
 
 @pytest.mark.parametrize("grace", [("--grace", "0"), ("--until-used",)])
-def test_a_check_that_fails_takes_the_rotation_back_and_restores_every_place(
-    keyctl: Keyctl, places: Places, grace: tuple[str, ...]
+def test_a_check_that_fails_takes_the_rotation_back_and_restores_every_destination(
+    keyctl: Keyctl, destinations: Destinations, grace: tuple[str, ...]
 ) -> None:
     """Promises 2, 3 and 6."""
-    old = keyctl.ok("create", "ci", *places.options).stdout.strip()
-    places.env_file.write_text(f"# mine\nTOKEN={old}\nOTHER=1\n")
-    held, before = places.held(), keyctl.keys()
-    check = shell('cat >"$0"; echo refused by the service; exit 4', places.key_file.parent.with_name("tried"))
+    old = keyctl.ok("create", "ci", *destinations.options).stdout.strip()
+    destinations.env_file.write_text(f"# mine\nTOKEN={old}\nOTHER=1\n")
+    held, before = destinations.held(), keyctl.keys()
+    check = shell('cat >"$0"; echo refused by the service; exit 4', destinations.key_file.parent.with_name("tried"))
     said = assert_failed(
-        keyctl("rotate", "ci", *grace, *places.options, "--no-print", "--check", check, "--json"), 7, "delivery_failed"
+        keyctl("rotate", "ci", *grace, *destinations.options, "--no-print", "--check", check, "--json"),
+        7,
+        "delivery_failed",
     )
     assert said["message"] == "check sh: ended with 4: refused by the service"
     assert "The rotation was taken back: the old key is current again, the new one opens nothing." in said["hint"]
-    tried = places.key_file.parent.with_name("tried").read_text().strip()
-    assert places.held() == held
+    tried = destinations.key_file.parent.with_name("tried").read_text().strip()
+    assert destinations.held() == held
     assert (reason(keyctl, old), reason(keyctl, tried)) == ("ok", "revoked")
     new, *rest = keyctl.keys()
     assert rest == before
     assert (new["id"], new["revoke_reason"]) == (tried.split("_")[1], "check_failed")
     assert events(keyctl, before[0]["id"]) == ["create", "deliver", "activate", "rotate", "abort"]
     assert events(keyctl, new["id"]) == ["create", "deliver", "activate", "discard"]
-    keyctl.ok("rotate", "ci", *places.options, "--check", "cat")
+    keyctl.ok("rotate", "ci", *destinations.options, "--check", "cat")
 
 
 def test_a_failed_check_leaves_the_new_key_open_where_a_command_may_hold_it_and_the_old_one_is_unknown(
     keyctl: Keyctl, tmp_path: Path
 ) -> None:
-    """Promise 3: the place that the command wrote to must not be left with a key that opens nothing."""
+    """Promise 3: the destination that the command wrote to must not be left with a key that opens nothing."""
     old, old_id = keyctl.create("ci")
     held = tmp_path / "held"
     failed = keyctl(
@@ -248,7 +252,7 @@ def test_a_failed_check_leaves_the_new_key_open_where_a_command_may_hold_it_and_
     )  # fmt: skip
     said = assert_failed(failed, 7, "delivery_failed")
     new_id = held.read_text().split("_")[1]
-    assert f"A place may hold the new key {new_id}, so it still opens" in said["hint"]
+    assert f"A destination may hold the new key {new_id}, so it still opens" in said["hint"]
     assert statuses(keyctl) == {new_id: "delivering", old_id: "active"}
     assert keyctl.opens(old)
     assert keyctl.opens(held.read_text())
@@ -281,7 +285,7 @@ def test_a_terminal_that_showed_the_key_is_told_that_it_opens_nothing(keyctl: Ke
 class Checking:
     """A rotation whose check has the new key and waits."""
 
-    def __init__(self, keyctl: Keyctl, places: Places, folder: Path) -> None:
+    def __init__(self, keyctl: Keyctl, destinations: Destinations, folder: Path) -> None:
         folder.mkdir()
         self._folder = folder
         waiting = (
@@ -289,7 +293,15 @@ class Checking:
             f'while [ ! -e "$0/go" ] && [ $i -lt {int(WAIT * 50)} ]; do sleep 0.02; i=$((i+1)); done'
         )
         self.process: Process = keyctl.start(
-            "rotate", "ci", "--no-print", *places.options, "--grace", "0", "--check", shell(waiting, folder), "--json"
+            "rotate",
+            "ci",
+            "--no-print",
+            *destinations.options,
+            "--grace",
+            "0",
+            "--check",
+            shell(waiting, folder),
+            "--json",
         )
         deadline = time.monotonic() + WAIT
         while not (folder / "raw").exists():
@@ -301,14 +313,16 @@ class Checking:
         (self._folder / "go").touch()
 
 
-def test_a_kill_in_mid_check_leaves_a_rotation_that_is_done(keyctl: Keyctl, places: Places, tmp_path: Path) -> None:
+def test_a_kill_in_mid_check_leaves_a_rotation_that_is_done(
+    keyctl: Keyctl, destinations: Destinations, tmp_path: Path
+) -> None:
     """Promise 2: the new key is where it belongs and current; only whether it is any good was not asked."""
-    old = keyctl.ok("create", "ci", *places.options).stdout.strip()
-    checking = Checking(keyctl, places, tmp_path / "check")
+    old = keyctl.ok("create", "ci", *destinations.options).stdout.strip()
+    checking = Checking(keyctl, destinations, tmp_path / "check")
     checking.process.kill()
     assert checking.process.wait().status == -signal.SIGKILL
     checking.go_on()
-    places.assert_hold(checking.raw)
+    destinations.assert_hold(checking.raw)
     assert (reason(keyctl, old), reason(keyctl, checking.raw)) == ("retired", "ok")
     assert list(statuses(keyctl).values()) == ["active", "retired"]
     # The admin decides: it can still be taken back, or be rotated.
@@ -316,23 +330,25 @@ def test_a_kill_in_mid_check_leaves_a_rotation_that_is_done(keyctl: Keyctl, plac
     assert (reason(keyctl, old), reason(keyctl, checking.raw)) == ("ok", "revoked")
 
 
-def test_ctrl_c_in_mid_check_takes_the_rotation_back(keyctl: Keyctl, places: Places, tmp_path: Path) -> None:
-    old = keyctl.ok("create", "ci", *places.options).stdout.strip()
-    held, before = places.held(), keyctl.keys()
-    checking = Checking(keyctl, places, tmp_path / "check")
+def test_ctrl_c_in_mid_check_takes_the_rotation_back(
+    keyctl: Keyctl, destinations: Destinations, tmp_path: Path
+) -> None:
+    old = keyctl.ok("create", "ci", *destinations.options).stdout.strip()
+    held, before = destinations.held(), keyctl.keys()
+    checking = Checking(keyctl, destinations, tmp_path / "check")
     checking.process.kill(signal.SIGINT)
     said = assert_failed(checking.process.wait(), 130, "interrupted")
     assert "The rotation was taken back" in said["hint"]
-    assert places.held() == held
+    assert destinations.held() == held
     assert [key for key in keyctl.keys() if key["status"] != "revoked"] == before  # noqa: SIM118  # no dict
     assert (reason(keyctl, old), reason(keyctl, checking.raw)) == ("ok", "revoked")
 
 
-def test_a_key_revoked_in_mid_check_stays_revoked(keyctl: Keyctl, places: Places, tmp_path: Path) -> None:
+def test_a_key_revoked_in_mid_check_stays_revoked(keyctl: Keyctl, destinations: Destinations, tmp_path: Path) -> None:
     """Promise 5."""
-    keyctl.ok("create", "ci", *places.options)
+    keyctl.ok("create", "ci", *destinations.options)
     old_id = keyctl.keys()[0]["id"]
-    checking = Checking(keyctl, places, tmp_path / "check")
+    checking = Checking(keyctl, destinations, tmp_path / "check")
     keyctl.ok("revoke", old_id, "--yes")
     checking.process.kill(signal.SIGINT)
     failed = checking.process.wait()
@@ -340,7 +356,7 @@ def test_a_key_revoked_in_mid_check_stays_revoked(keyctl: Keyctl, places: Places
     assert "could not be taken back" in failed.error["hint"]
     assert statuses(keyctl)[old_id] == "revoked"
     # There is no old key to go back to: the new one stays, and stays where it is.
-    places.assert_hold(checking.raw)
+    destinations.assert_hold(checking.raw)
     assert keyctl.opens(checking.raw)
 
 

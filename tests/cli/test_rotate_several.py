@@ -1,4 +1,4 @@
-"""`rotate` of several keys: each for itself, by name or filter, with a place that fits more than one. Promises 2,
+"""`rotate` of several keys: each for itself, by name or filter, with a destination that fits more than one. Promises 2,
 3 and 10."""
 
 import json

@@ -156,7 +156,7 @@ def test_an_attempt_that_outlived_its_lease_cannot_bring_a_discarded_key_to_life
     assert judging.opens(raw)
 
 
-def test_a_delivery_to_a_place_keeps_its_lease_for_as_long_as_the_place_may_take(
+def test_a_delivery_to_a_destination_keeps_its_lease_for_as_long_as_the_destination_may_take(
     keyctl: Keyctl, pooled: Keyctl, database_url: str, tmp_path: Path
 ) -> None:
     """Promise 4: while the command runs nobody takes the key over, whichever way they come; after the lease of one

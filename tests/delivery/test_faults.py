@@ -35,7 +35,7 @@ STRIDES = {
 
 
 class StaleKeyError(AssertionError):
-    """A rotation said that all was done, and a place has an older key."""
+    """A rotation said that all was done, and a destination has an older key."""
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def judge(database_url: str) -> Iterator[DeliveryJudge]:
 
 @pytest.mark.parametrize("kinds", SETS)
 @pytest.mark.parametrize("command", ["create", "rotate"])
-def test_a_delivery_that_is_struck_anywhere_leaves_every_place_with_a_key_that_works(
+def test_a_delivery_that_is_struck_anywhere_leaves_every_destination_with_a_key_that_works(
     run: Server, judge: DeliveryJudge, tmp_path: Path, command: str, kinds: str
 ) -> None:
     """Promises 1, 2, 3, 6 and 7; exit 0 if and only if all was done; the same command again finishes the job."""
@@ -67,7 +67,7 @@ def test_a_delivery_that_is_struck_anywhere_leaves_every_place_with_a_key_that_w
 
 def deliver(run: Server, judge: DeliveryJudge, line: Line) -> None:
     ended = run(Command(line.arguments("create")))[0]
-    judge.assert_finished(line.name, line.places, ended.result, printed=False)
+    judge.assert_finished(line.name, line.destinations, ended.result, printed=False)
 
 
 SIGNALS = [
@@ -82,7 +82,7 @@ SIGNALS = [
 
 @pytest.mark.parametrize("command", ["create", "rotate"])
 @pytest.mark.parametrize("kinds", [("key-file", "env-file"), ("pipe-to", "key-file")], ids=" + ".join)
-def test_ctrl_c_puts_both_places_back_unless_all_was_done(
+def test_ctrl_c_puts_both_destinations_back_unless_all_was_done(
     run: Server, judge: DeliveryJudge, tmp_path: Path, command: str, kinds: tuple[str, ...]
 ) -> None:
     """Promises 2 and 3; exit 130 if and only if nothing was done."""
@@ -91,16 +91,16 @@ def test_ctrl_c_puts_both_places_back_unless_all_was_done(
         line.move_on()
         if command == "rotate":
             deliver(run, judge, line)
-        before = judge.look(line.name, line.places)
+        before = judge.look(line.name, line.destinations)
         struck = ("tests.support.strikes", "strike", [step, number, when, "interrupt"])
         result = run(Command(line.arguments(command), [struck]))[0].result
-        outcome = judge.assert_unharmed(line.name, line.places, before, result, printed=False)
+        outcome = judge.assert_unharmed(line.name, line.destinations, before, result, printed=False)
         assert (outcome, result.status) == (expected, 0 if expected == "done" else 130), (step, number, when, result)
         if expected == "nothing" and (command == "rotate" or "pipe-to" not in kinds):
             # A command that nobody can give an older key keeps the new one, which opens nothing.
-            assert judge.look(line.name, line.places) == before
+            assert judge.look(line.name, line.destinations) == before
         again = run(Command(line.arguments(command)))[0].result
-        judge.assert_finished(line.name, line.places, again, printed=False)
+        judge.assert_finished(line.name, line.destinations, again, printed=False)
 
 
 @pytest.mark.parametrize("command", ["create", "rotate"])
@@ -113,15 +113,15 @@ def test_sigterm_is_as_sudden_as_a_kill_and_harms_as_little(
         line.move_on()
         if command == "rotate":
             deliver(run, judge, line)
-        before = judge.look(line.name, line.places)
+        before = judge.look(line.name, line.destinations)
         struck = ("tests.support.strikes", "strike", [step, number, when, "terminate"])
         result = run(Command(line.arguments(command), [struck]))[0].result
         assert result.status == -signal.SIGTERM, result
         judge.wait_until_alone()
-        outcome = judge.assert_unharmed(line.name, line.places, before, result, printed=False)
+        outcome = judge.assert_unharmed(line.name, line.destinations, before, result, printed=False)
         assert outcome == ("delivering" if step == "hand_over" else expected), (step, number, when)
         again = run(Command(line.arguments(command)))[0].result
-        judge.assert_finished(line.name, line.places, again, printed=False)
+        judge.assert_finished(line.name, line.destinations, again, printed=False)
 
 
 @pytest.mark.parametrize("command", ["create", "rotate"])
@@ -133,13 +133,13 @@ def test_a_command_whose_starter_is_killed_at_once_still_finds_the_whole_key(
     if command == "rotate":
         deliver(run, judge, line)
     fault = Fault("kill", "hand_over", 1, "during", "program", "kill")
-    before = judge.look(line.name, line.places)
+    before = judge.look(line.name, line.destinations)
     assert strike_and_judge(run, judge, [(line, Case(command, line.kinds, fault, printed=False))]) == ["delivering"]
-    after = judge.look(line.name, line.places)
+    after = judge.look(line.name, line.destinations)
     assert after.working == [True]
     assert after.held != before.held
     again = run(Command(line.arguments(command)))[0].result
-    judge.assert_finished(line.name, line.places, again, printed=False)
+    judge.assert_finished(line.name, line.destinations, again, printed=False)
 
 
 @pytest.mark.xfail(
@@ -151,19 +151,19 @@ def test_a_command_that_outlives_its_killed_rotation_cannot_undo_the_next_one(ke
     """Issue 4: exit 0 if and only if all was done. The stale key opens, but only until its grace is over."""
     assert keyctl.database_url is not None
     line = Line("rotate", ("pipe-to",), [], tmp_path)
-    folder = line.places[0].folder
+    folder = line.destinations[0].folder
     keyctl.ok(*line.arguments("create"))
     (folder / "fault").write_text("linger before\n")
     assert keyctl(*line.arguments("rotate")).status == -signal.SIGKILL
     judge = DeliveryJudge(keyctl.database_url)
     judge.wait_until_alone()
     again = keyctl(*line.arguments("rotate"))
-    held = line.places[0].held()
+    held = line.destinations[0].held()
     (folder / "go").touch()
     deadline = time.monotonic() + 5
-    while line.places[0].held() == held and time.monotonic() < deadline:
+    while line.destinations[0].held() == held and time.monotonic() < deadline:
         time.sleep(0.05)
-    found = judge.look(line.name, line.places)
+    found = judge.look(line.name, line.destinations)
     judge.database.close()
     if again.status == 0 and key_id(found.held[0] or "__") != found.current:
         raise StaleKeyError
@@ -171,7 +171,7 @@ def test_a_command_that_outlives_its_killed_rotation_cannot_undo_the_next_one(ke
 
 @pytest.mark.parametrize("kinds", [("key-file", "env-file"), ("pipe-to", "key-file")], ids=" + ".join)
 @pytest.mark.parametrize("command", ["create", "rotate"])
-def test_a_kill_while_places_are_put_back_leaves_each_with_a_key_that_works(
+def test_a_kill_while_destinations_are_put_back_leaves_each_with_a_key_that_works(
     run: Server, judge: DeliveryJudge, tmp_path: Path, command: str, kinds: tuple[str, ...]
 ) -> None:
     """Promises 2 and 3: a failure that is being undone, and then the process dies as well."""
@@ -180,16 +180,16 @@ def test_a_kill_while_places_are_put_back_leaves_each_with_a_key_that_works(
         line.move_on()
         if command == "rotate":
             deliver(run, judge, line)
-        before = judge.look(line.name, line.places)
+        before = judge.look(line.name, line.destinations)
         strikes = [["hand_over", 2, "during", "refuse"], ["put_back", number, when, "kill"]]
         struck = [("tests.support.strikes", "strike", one) for one in strikes]
         result = run(Command(line.arguments(command), struck))[0].result
         if (command, number, when) != ("create", 1, "during"):  # there a file is removed, and nothing staged
             assert result.status == -signal.SIGKILL, (number, when, result)
         judge.wait_until_alone()
-        judge.assert_unharmed(line.name, line.places, before, result, printed=False)
+        judge.assert_unharmed(line.name, line.destinations, before, result, printed=False)
         again = run(Command(line.arguments(command)))[0].result
-        judge.assert_finished(line.name, line.places, again, printed=False)
+        judge.assert_finished(line.name, line.destinations, again, printed=False)
 
 
 def test_a_create_that_takes_over_from_a_killed_one_and_fails_leaves_its_command_with_a_key_that_works(
@@ -202,14 +202,14 @@ def test_a_create_that_takes_over_from_a_killed_one_and_fails_leaves_its_command
     for fault in (kill, refusal):
         outcome = strike_and_judge(run, judge, [(line, Case("create", line.kinds, fault, printed=False))])
         assert outcome == ["delivering"]
-        assert judge.look(line.name, line.places).working == [True, True]
+        assert judge.look(line.name, line.destinations).working == [True, True]
     again = run(Command(line.arguments("create")))[0].result
-    judge.assert_finished(line.name, line.places, again, printed=False)
+    judge.assert_finished(line.name, line.destinations, again, printed=False)
 
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("command", ["create", "rotate"])
-def test_faults_one_after_another_leave_every_place_with_a_key_that_works(
+def test_faults_one_after_another_leave_every_destination_with_a_key_that_works(
     run: Server, judge: DeliveryJudge, tmp_path: Path, command: str, seed: int
 ) -> None:
     """Promises 2 and 3: nothing is finished or cleaned up by hand between one fault and the next."""
@@ -224,7 +224,7 @@ def test_faults_one_after_another_leave_every_place_with_a_key_that_works(
         if any(key.status == "active" for key in judge.every_key(line.name)):
             line.command = command = "rotate"
     again = run(Command(line.arguments(command)))[0].result
-    judge.assert_finished(line.name, line.places, again, printed=False)
+    judge.assert_finished(line.name, line.destinations, again, printed=False)
 
 
 def fill(path: Path) -> None:
@@ -236,25 +236,25 @@ def fill(path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["create", "rotate"])
 @pytest.mark.parametrize("kind", ["key-file", "env-file"])
-def test_a_full_disk_under_a_file_keeps_the_key_out_of_all_places(
+def test_a_full_disk_under_a_file_keeps_the_key_out_of_all_destinations(
     run: Server, judge: DeliveryJudge, tmp_path: Path, command: str, kind: str
 ) -> None:
     """Promises 2 and 3, with a file system that really has no block left, under the second of two files."""
     with small_disk(tmp_path / "disk", 64) as disk:
         line = Line(command, ("key-file", kind), [], tmp_path)
-        line.places[1] = File(kind, disk / "own")
+        line.destinations[1] = File(kind, disk / "own")
         if command == "rotate":
             deliver(run, judge, line)
-        before = judge.look(line.name, line.places)
+        before = judge.look(line.name, line.destinations)
         fill(disk / "ballast")
         result = run(Command(line.arguments(command)))[0].result
         assert result.status == 7
         assert "No space left" in result.stderr
-        assert judge.assert_unharmed(line.name, line.places, before, result, printed=False) == "nothing"
-        assert judge.look(line.name, line.places) == before
+        assert judge.assert_unharmed(line.name, line.destinations, before, result, printed=False) == "nothing"
+        assert judge.look(line.name, line.destinations) == before
         os.unlink(disk / "ballast")
         again = run(Command(line.arguments(command)))[0].result
-        judge.assert_finished(line.name, line.places, again, printed=False)
+        judge.assert_finished(line.name, line.destinations, again, printed=False)
 
 
 def test_the_matrix_has_every_destination_alone_and_in_pairs_first_and_second() -> None:

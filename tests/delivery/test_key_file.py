@@ -33,12 +33,12 @@ def key_of(raw: keyformat.RawKey) -> Key:
 def deliver(path: Path) -> str:
     """Hand a new raw key to a file, as `create` does; put all back and raise when that fails."""
     raw = keyformat.generate()
-    places = Handover([KeyFile(path, Alone(), option="key-file")])
+    destinations = Handover([KeyFile(path, Alone(), option="key-file")])
     try:
-        places.stage(key_of(raw), raw, frozenset())
-        places.hand_over()
+        destinations.stage(key_of(raw), raw, frozenset())
+        destinations.hand_over()
     except KeyctlError:
-        assert places.put_back()
+        assert destinations.put_back()
         raise
     return raw.reveal()
 
@@ -291,7 +291,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_is_no_place_for_a_key_is_refused_untouched(tmp_path: Path, what: str) -> None:
+def test_what_is_no_destination_for_a_key_is_refused_untouched(tmp_path: Path, what: str) -> None:
     """Promises 1 and 2."""
     build, why = REFUSED[what]
     path = build(tmp_path)

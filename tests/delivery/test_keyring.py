@@ -172,7 +172,7 @@ def test_show_takes_no_stranger_for_a_key(ring: Keyctl, service: SecretService) 
         service.write("ci", stranger)
         assert shown(ring) == (
             {"present": True, "key_id": None, "status": None},
-            "an entry that is no key of this line",
+            "an entry that is no key of this lineage",
         )
 
 

@@ -12,7 +12,7 @@ from tests.support.kills import WHEN, kill
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_rotation_killed_at_any_instant_harms_no_place_and_can_be_run_again(
+def test_a_rotation_killed_at_any_instant_harms_no_destination_and_can_be_run_again(
     keyctl: Keyctl, tmp_path: Path, seed: int
 ) -> None:
     assert keyctl.database_url is not None

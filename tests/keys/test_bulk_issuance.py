@@ -204,7 +204,7 @@ def test_ctrl_c_before_the_keys_are_shown_leaves_none(keyctl: Keyctl, fleet: str
     assert list(raws_of(keyctl.ok("create", "--from", fleet))) == NAMES
 
 
-def test_killed_while_commands_run_every_place_holds_a_key_that_opens_and_the_next_run_starts_over(
+def test_killed_while_commands_run_every_destination_holds_a_key_that_opens_and_the_next_run_starts_over(
     keyctl: Keyctl, fleet: str, store: Store
 ) -> None:
     """Promise 2: a store that got its key works at every instant, before the next run, during it and after it."""
@@ -299,7 +299,7 @@ def test_the_lease_is_renewed_while_commands_run(database: Database, monkeypatch
             ends.append(set(connection.scalars(sql_select(key_table.c.lease_until)).all()))
 
     act = Act(utc_now(), "jo", Origin(None, None, None, None))
-    handout = bulk_issuance.Handout(pipe=pipe, places=("pipe-to store",), limit=1.0)
+    handout = bulk_issuance.Handout(pipe=pipe, destinations=("pipe-to store",), limit=1.0)
     lines = bulk_file.parse(THREE.encode(), now=act.at)
     bulk_issuance.take_in(database, lines, act, handout, prefix="alk")
     assert [len(each) for each in ends] == [1, 1, 1], "all of the keys have one end"

@@ -23,7 +23,7 @@ from alphalens_keyctl.database.address import PostgreSQLAddress
 from alphalens_keyctl.database.schema import SchemaState
 from alphalens_keyctl.keyformat import ALPHABET, DIGEST_SCHEME
 from alphalens_keyctl.keys import lookup, policy, revocation, selection
-from alphalens_keyctl.keys.revocation import Switch
+from alphalens_keyctl.keys.revocation import Revocation
 from alphalens_keyctl.keys.selection import Selection, Sort
 from alphalens_keyctl.models import Status, key_table
 from alphalens_keyctl.provenance import Act, Origin
@@ -139,7 +139,7 @@ def ways(wanted: Selection) -> Lookup:
 
     def look_up(connection: Connection) -> object:
         assert selection.ids(connection, wanted, limit=101, now=NOW)
-        assert selection.ids(connection, wanted, also=revocation.applies_to(Switch.REVOKE, now=NOW), now=NOW)
+        assert selection.ids(connection, wanted, also=revocation.applies_to(Revocation.REVOKE, now=NOW), now=NOW)
         for limit in (None, 10):
             assert list(selection.documents(connection, wanted, sort=Sort.CREATED, limit=limit, now=NOW))
         return selection.count(connection, wanted, now=NOW)
@@ -231,10 +231,10 @@ def test_a_rule_that_few_keys_break_is_checked_without_reading_the_others(
     assert found == {}
 
 
-@pytest.mark.parametrize("switch", Switch)
-def test_switching_a_few_keys_touches_no_other(large: Database, switch: Switch) -> None:
+@pytest.mark.parametrize("switch", Revocation)
+def test_switching_a_few_keys_touches_no_other(large: Database, switch: Revocation) -> None:
     with large.reading() as connection:
-        status = Status.SUSPENDED if switch is Switch.RESUME else Status.ACTIVE
+        status = Status.SUSPENDED if switch is Revocation.RESUME else Status.ACTIVE
         wanted = Selection((status,))
         few = selection.ids(connection, wanted, limit=5, now=NOW)
     with large.writing() as tx:

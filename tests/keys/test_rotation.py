@@ -199,20 +199,22 @@ def made(database: Database, name: str = "ci") -> Key:
 
 
 def begun(database: Database, key_id: str) -> Key:
-    """A successor that is on its way to a place. No lock is held for it, so that it counts as left behind."""
+    """A successor that is on its way to a destination. No lock is held for it, so that it counts as left behind."""
     act = draft_act()
     raw = generate()
     with database.writing() as tx:
         line = rotation.rotatable(tx, database.attempts, key_id, act)
         rotation.succeed_pending(tx, line, raw, None, act, lease=None)
-        lifecycle.begin_delivering(tx, raw.id, act, places=["a place"], lease=None)
+        lifecycle.begin_delivering(tx, raw.id, act, destinations=["a destination"], lease=None)
         return lifecycle.require(tx, raw.id, act.at)
 
 
 def switched(database: Database, key_id: str, *, at: datetime | None = None, asked: datetime | None = None) -> Key:
     act = draft_act(asked)
     with database.writing() as tx:
-        return rotation.switch(tx, key_id, act, at=at or act.at, retirement=Retirement(HOUR), delivered_to=["a place"])
+        return rotation.hand_over_name(
+            tx, key_id, act, at=at or act.at, retirement=Retirement(HOUR), delivered_to=["a destination"]
+        )
 
 
 def now_is(database: Database, key_id: str) -> Key:
@@ -223,7 +225,7 @@ def now_is(database: Database, key_id: str) -> Key:
 
 
 def test_the_grace_counts_from_what_was_promised_unless_the_delivery_took_its_time(database: Database) -> None:
-    """Promise 3: waiting for a slow place does not eat the grace."""
+    """Promise 3: waiting for a slow destination does not eat the grace."""
     asked = datetime.now(UTC)
     for late, since in ((timedelta(milliseconds=500), asked), (HOUR, asked + HOUR)):
         old = made(database, f"late {late}")
@@ -267,13 +269,13 @@ def test_a_rotation_taken_back_leaves_every_earlier_key_as_it_was(database: Data
     before = [now_is(database, key.id) for key in (old, dead)]
     current = switched(database, new.id)
     with database.writing() as tx:
-        again = rotation.take_back(tx, current, draft_act(), places="a place", reason=rotation.CHECK_FAILED)
+        again = rotation.take_back(tx, current, draft_act(), destinations="a destination", reason=rotation.TRIAL_FAILED)
     assert again == before[0]
     assert [now_is(database, key.id) for key in (old, dead)] == before
     assert now_is(database, new.id).status == "delivering"
     current = now_is(database, old.id)
     with pytest.raises(KeyctlError) as twice, database.writing() as tx:
-        rotation.take_back(tx, current, draft_act(), places=None, reason=rotation.ABORTED)
+        rotation.take_back(tx, current, draft_act(), destinations=None, reason=rotation.ABORTED)
     assert twice.value.code is Code.WRONG_STATE
 
 

@@ -1,5 +1,5 @@
-"""Promise 2 after a kill: a key that a place may hold opens, says where it was going, and is looked after by the
-next attempt. The place is a command that has the key and does not end."""
+"""Promise 2 after a kill: a key that a destination may hold opens, says where it was going, and is looked after by the
+next attempt. The destination is a command that has the key and does not end."""
 
 import shlex
 import time

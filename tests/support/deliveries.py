@@ -94,7 +94,7 @@ ASIDE = ".*.alphalens-keyctl"
 UNFINISHED = ("pending", "delivering")
 
 
-class Place(Protocol):
+class Destination(Protocol):
     """A destination of one key: the options that name it, and what it holds."""
 
     kind: str
@@ -153,7 +153,7 @@ class Stored:
         return None
 
 
-def place(kind: str, folder: Path, name: str, number: int) -> File | Stored:
+def destination(kind: str, folder: Path, name: str, number: int) -> File | Stored:
     """The `number`-th destination of the key called `name`."""
     if kind == "keyring":
         return Stored(kind, folder / "keyring" / name)
@@ -311,8 +311,8 @@ def _become(arguments: Sequence[str], before: Before, streams: Sequence[int]) ->
 
 
 class Found(NamedTuple):
-    """What stood in the places of a name, and which of it opened; which key was current, and which were on their
-    way, before a command. `aside` is what a killed one left beside the places."""
+    """What stood in the destinations of a name, and which of it opened; which key was current, and which were on their
+    way, before a command. `aside` is what a killed one left beside the destinations."""
 
     held: list[str | None]
     working: list[bool]
@@ -322,35 +322,35 @@ class Found(NamedTuple):
 
 
 class DeliveryJudge(Judge):
-    """Judges a name, its places and the command that was to deliver a key to them (promises 1, 2, 3, 6, 7)."""
+    """Judges a name, its destinations and the command that was to deliver a key to them (promises 1, 2, 3, 6, 7)."""
 
-    def look(self, name: str, places: Sequence[Place]) -> Found:
+    def look(self, name: str, destinations: Sequence[Destination]) -> Found:
         key = self._active(name)
         unfinished = frozenset(key.id for key in self.every_key(name) if key.status in UNFINISHED)
-        held = [one.held() for one in places]
+        held = [one.held() for one in destinations]
         opens = self._which_open({raw for raw in held if raw})
         working = [bool(raw) and opens[str(raw)] for raw in held]
-        return Found(held, working, key.id if key else None, unfinished, asides(places))
+        return Found(held, working, key.id if key else None, unfinished, asides(destinations))
 
     def assert_unharmed(
-        self, name: str, places: Sequence[Place], before: Found, result: Result, *, printed: bool,
-        faithless: Place | None = None,
+        self, name: str, destinations: Sequence[Destination], before: Found, result: Result, *, printed: bool,
+        faithless: Destination | None = None,
     ) -> str:  # fmt: skip
         """What holds after every fault; returns what came of it. `faithless` is a command that stored the key and
-        then said that it had not: of that place nothing is asked."""
+        then said that it had not: of that destination nothing is asked."""
         found = self.every_key(name)
         by_status = Counter(key.status for key in found)
         context = (name, result, [(key.id, key.status, key.delivering_to, key.revoke_reason) for key in found])
-        after = [place.held() for place in places]
+        after = [destination.held() for destination in destinations]
         opens = self._which_open({raw for raw in after if raw})
         # Exactly one is current; a name that never had a key may have none.
         assert by_status["active"] == 1 or (before.current is None and by_status["active"] == 0), context
         # What worked works.
-        for place, worked, now in zip(places, before.working, after, strict=True):
-            if worked and place is not faithless:
-                assert now is not None, (place.kind, context)
-                assert opens.get(now), (place.kind, context)
-        # What opens is known: it is current, on its way out, or on its way to places that are named.
+        for destination, worked, now in zip(destinations, before.working, after, strict=True):
+            if worked and destination is not faithless:
+                assert now is not None, (destination.kind, context)
+                assert opens.get(now), (destination.kind, context)
+        # What opens is known: it is current, on its way out, or on its way to destinations that are named.
         for key in found:
             assert key.status in ("active", "retiring", "delivering", "pending", "revoked"), context
             assert key.status != "delivering" or key.delivering_to, context
@@ -358,7 +358,7 @@ class DeliveryJudge(Judge):
         if not killed:
             unfinished = {key.id for key in found if key.status in UNFINISHED} - before.unfinished
             assert all(key_id in result.stderr for key_id in unfinished), context
-            assert not asides(places) - before.aside, context
+            assert not asides(destinations) - before.aside, context
         # 0 if and only if all was done.
         current = self._active(name)
         done = current is not None and current.id != before.current
@@ -371,19 +371,19 @@ class DeliveryJudge(Judge):
         self.assert_sound()
         return "done" if done else "delivering" if by_status["delivering"] else "nothing"
 
-    def assert_finished(self, name: str, places: Sequence[Place], result: Result, *, printed: bool) -> None:
-        """What holds after the same command was run again, unharmed: one key, and every place has it."""
+    def assert_finished(self, name: str, destinations: Sequence[Destination], result: Result, *, printed: bool) -> None:
+        """What holds after the same command was run again, unharmed: one key, and every destination has it."""
         context = (name, result)
         assert result.status == 0, context
         found = self.every_key(name)
         current = self._active(name)
         assert current is not None, context
-        held = [place.held() for place in places]
-        assert [_id(raw) if raw else None for raw in held] == [current.id] * len(places), context
+        held = [destination.held() for destination in destinations]
+        assert [_id(raw) if raw else None for raw in held] == [current.id] * len(destinations), context
         assert all(self._which_open({raw for raw in held if raw}).values()), context
         assert not [key for key in found if key.status in UNFINISHED], context
         assert [key.status for key in found].count("active") == 1, context
-        assert not asides(places), context
+        assert not asides(destinations), context
         self._assert_secret(result, printed=printed, current=current, context=context)
         self.assert_sound()
 
@@ -422,9 +422,11 @@ class DeliveryJudge(Judge):
             assert _id(shown[0]) == current.id, context
 
 
-def asides(places: Sequence[Place]) -> frozenset[Path]:
+def asides(destinations: Sequence[Destination]) -> frozenset[Path]:
     """What was staged beside the files and is still there."""
-    return frozenset(path for place in places if isinstance(place, File) for path in place.folder.glob(ASIDE))
+    return frozenset(
+        path for destination in destinations if isinstance(destination, File) for path in destination.folder.glob(ASIDE)
+    )
 
 
 def _id(raw: str) -> str:

@@ -2,7 +2,7 @@
 
 Every run gets SIGKILL after a random part of the time that an unharmed run takes (with --late N, of what is left
 of it after that part: the beginning of a run is long and writes nothing); one that has ended by then is
-no kill, and another takes its place. Then the same command is run again, unharmed.
+no kill, and another takes its destination. Then the same command is run again, unharmed.
 
     python -m tests.support.kills --number 1000 [--late 0.6] [--seed N] [--database-url URL]
 """
@@ -39,13 +39,13 @@ class Victim:
     def kill(self, chance: random.Random, late: float) -> None:
         """One kill, and the run after it. Raises AssertionError for what may not be."""
         while True:
-            places = self._line.places
-            before = self._judge.look(self._line.name, places)
+            destinations = self._line.destinations
+            before = self._judge.look(self._line.name, destinations)
             # An unharmed run of late: a machine that becomes busy makes all of them longer.
             delay = chance.uniform(late, 1) * statistics.median(self._durations[-UNHARMED:])
             killed = self._run(Command(self._line.arguments("rotate", printed=True), (), delay))[0].result
             self._judge.wait_until_alone()
-            outcome = self._judge.assert_unharmed(self._line.name, places, before, killed, printed=True)
+            outcome = self._judge.assert_unharmed(self._line.name, destinations, before, killed, printed=True)
             self._durations.append(self._finish("rotate"))
             if killed.status == -signal.SIGKILL:
                 self.came[WHEN[outcome]] += 1
@@ -55,7 +55,7 @@ class Victim:
     def _finish(self, command: str) -> float:
         printed = command == "rotate"
         ended = self._run(Command(self._line.arguments(command, printed=printed)))[0]
-        self._judge.assert_finished(self._line.name, self._line.places, ended.result, printed=printed)
+        self._judge.assert_finished(self._line.name, self._line.destinations, ended.result, printed=printed)
         return ended.seconds
 
 

@@ -229,7 +229,7 @@ class Case(NamedTuple):
 
 
 class Line:
-    """One set of destinations, struck again and again: for `rotate` the same key and places, for `create` new
+    """One set of destinations, struck again and again: for `rotate` the same key and destinations, for `create` new
     ones each time."""
 
     def __init__(self, command: str, kinds: tuple[str, ...], cases: Sequence[Case], folder: Path) -> None:
@@ -239,31 +239,31 @@ class Line:
         self._folder = folder
         self._numbers = itertools.count(1)
         self.name = ""
-        self.places: list[deliveries.File | Stored] = []
+        self.destinations: list[deliveries.File | Stored] = []
         self.move_on()
 
     def move_on(self) -> None:
-        """Take new places, and a name that has no key."""
+        """Take new destinations, and a name that has no key."""
         self.name = f"{self.command}-{'-'.join(self.kinds)}-{next(self._numbers)}"
-        self.places = [
-            deliveries.place(kind, self._folder, self.name, number) for number, kind in enumerate(self.kinds)
+        self.destinations = [
+            deliveries.destination(kind, self._folder, self.name, number) for number, kind in enumerate(self.kinds)
         ]
 
     def arguments(self, command: str, *, printed: bool = False) -> list[str]:
-        options = [option for place in self.places for option in place.options()]
+        options = [option for destination in self.destinations for option in destination.options()]
         first = ["--if-missing"] if command == "create" else []
         return [command, self.name, *first, *options, *([] if printed else ["--no-print"])]
 
     def repair(self) -> None:
         """Take away what stood in the way."""
-        for place in self.places:
-            if isinstance(place, Stored):
-                if place.kind == "pipe-to":
-                    (place.folder / "store").chmod(0o700)
+        for destination in self.destinations:
+            if isinstance(destination, Stored):
+                if destination.kind == "pipe-to":
+                    (destination.folder / "store").chmod(0o700)
                 continue
-            place.path.with_name("second-name").unlink(missing_ok=True)
-            if place.path.is_dir():
-                place.path.rmdir()
+            destination.path.with_name("second-name").unlink(missing_ok=True)
+            if destination.path.is_dir():
+                destination.path.rmdir()
 
 
 def lines(
@@ -297,7 +297,7 @@ def run_matrix(run: Server, judge: DeliveryJudge, rows: Sequence[Line]) -> Outco
             for line, ended in zip(
                 group, run(*(deliveries.Command(line.arguments("create")) for line in group)), strict=True
             ):
-                judge.assert_finished(line.name, line.places, ended.result, printed=False)
+                judge.assert_finished(line.name, line.destinations, ended.result, printed=False)
     while struck := [(line, case) for line in rows if (case := next(line.cases, None))]:
         for group in _groups(struck):
             for line, case, outcome in _strike_group(run, judge, group):
@@ -311,7 +311,7 @@ def _strike_group(
     outcomes = strike_and_judge(run, judge, group)
     again = run(*(deliveries.Command(line.arguments(line.command, printed=case.printed)) for line, case in group))
     for (line, case), ended, outcome in zip(group, again, outcomes, strict=True):
-        judge.assert_finished(line.name, line.places, ended.result, printed=case.printed)
+        judge.assert_finished(line.name, line.destinations, ended.result, printed=case.printed)
         if line.command == "create":
             line.move_on()
         yield line, case, outcome
@@ -319,7 +319,7 @@ def _strike_group(
 
 def strike_and_judge(run: Server, judge: DeliveryJudge, group: Sequence[tuple[Line, Case]]) -> list[str]:
     """Run these at once, each struck; returns what came of each, and takes away what stood in the way."""
-    before = [judge.look(line.name, line.places) for line, _ in group]
+    before = [judge.look(line.name, line.destinations) for line, _ in group]
     struck = run(*(_prepared(line, case) for line, case in group))
     judge.wait_until_alone()
     outcomes = [
@@ -337,18 +337,18 @@ def _prepared(line: Line, case: Case) -> deliveries.Command:
     if fault.told is None:
         given = [fault.step, fault.number, fault.when, fault.action]
         return deliveries.Command(arguments, [(MODULE, "strike", given)])
-    place = line.places[fault.number - 1]
-    assert isinstance(place, Stored)
-    (place.folder / "fault").write_text(f"{fault.told}\n" if place.kind == "pipe-to" else fault.told)
+    destination = line.destinations[fault.number - 1]
+    assert isinstance(destination, Stored)
+    (destination.folder / "fault").write_text(f"{fault.told}\n" if destination.kind == "pipe-to" else fault.told)
     if fault.what != "no answer":
         return deliveries.Command(arguments)
-    if place.kind == "pipe-to":
+    if destination.kind == "pipe-to":
         return deliveries.Command([*arguments, "--pipe-timeout", "1"])
     return deliveries.Command(arguments, [(MODULE, "be_impatient", [])])
 
 
 def _judge(judge: DeliveryJudge, line: Line, case: Case, before: Found, result: Result) -> str:
-    faithless = line.places[case.fault.number - 1] if case.faithless else None
+    faithless = line.destinations[case.fault.number - 1] if case.faithless else None
     try:
         # What struck, struck. But where nothing is written any more a disk can be full and nobody notices, and
         # a first transaction that cleans up after another process may fail.
@@ -356,7 +356,9 @@ def _judge(judge: DeliveryJudge, line: Line, case: Case, before: Found, result: 
             assert result.status == -signal.SIGKILL, result
         elif case.fault.what != "no space" and not (case.fault.step == "transaction" and before.unfinished):
             assert result.status == 7, result
-        return judge.assert_unharmed(line.name, line.places, before, result, printed=case.printed, faithless=faithless)
+        return judge.assert_unharmed(
+            line.name, line.destinations, before, result, printed=case.printed, faithless=faithless
+        )
     except AssertionError as error:
         error.add_note(f"{case}")
         raise
