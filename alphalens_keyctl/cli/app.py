@@ -102,7 +102,7 @@ def options(
 
 
 app.command(name="create", short_help="Create a key and show it once.")(create.create)
-app.command(name="list", short_help="List keys.")(list_.list_keys)
+app.command(name="list", short_help="List keys.")(list_.list_)
 app.command(name="show", short_help="Show everything about one key.")(show.show)
 app.command(name="revoke", short_help="Switch keys off for good.")(revoke.revoke)
 app.command(name="suspend", short_help="Switch keys off for now.")(suspend.suspend)

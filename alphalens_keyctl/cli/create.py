@@ -8,10 +8,9 @@ import typer
 from alphalens_keyctl import text
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.options.arguments import JsonOption
-from alphalens_keyctl.cli.options.destinations import Destinations, show_once
+from alphalens_keyctl.cli.options.destinations import Destinations
 from alphalens_keyctl.cli.options.groups import with_groups
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.keyformat import RawKey
 from alphalens_keyctl.moments import parse_expiry
 
 
@@ -73,41 +72,16 @@ def create(
         return
     if name is None or dry_run:
         raise KeyctlError(Code.USAGE, "create needs a NAME" if name is None else "--dry-run is for --from", "Give one.")
-    from alphalens_keyctl.delivery import stdout
-    from alphalens_keyctl.keys import issuance
-    from alphalens_keyctl.keys.lifecycle import Draft
-    from alphalens_keyctl.output import documents
+    from alphalens_keyctl.cli import create_key
 
-    draft = Draft(
+    create_key.create_key(
+        run,
+        destinations,
         name=text.parse_name(name),
         owner=None if owner is None else text.parse_line(owner, what="owner", longest=text.LONGEST_OWNER),
         purpose=None if purpose is None else text.parse_line(purpose, what="purpose", longest=text.LONGEST_PURPOSE),
         labels=text.parse_labels(label or ()),
         expires_at=parse_expiry(expires, now=run.act.at),
+        if_missing=if_missing,
+        json=json,
     )
-
-    handover = destinations.handover(run)
-
-    def show(created: issuance.Created, raw: RawKey) -> list[str]:
-        def panel() -> str:
-            from alphalens_keyctl.output import panels
-
-            return panels.created(created, raw, now=run.act.at, screen=run.screen())
-
-        if destinations.no_print:
-            return []
-        return show_once(
-            run, raw, json=json, document=lambda shown: documents.created_object(created, shown=shown), panel=panel
-        )
-
-    with run.database() as database:
-        result = issuance.create(
-            database, draft, run.act, handover, show, prefix=run.settings.key_prefix, if_missing=if_missing
-        )
-    if json and (result.raw is None or destinations.no_print):
-        runs.report(documents.json_document(documents.created_object(result, shown=None)))
-    elif not json and (result.raw is None or destinations.no_print or stdout.name() != "terminal"):
-        done = "Created key" if result.raw else "Nothing to do: there is a key"
-        ended = ", but it has expired: rotate it" if result.key.status == "expired" else ""
-        run.note(f"{done} '{result.key.name}' with id {result.key.id}{ended}.")
-        run.note_delivery(handover.names if result.raw else ())

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from alphalens_keyctl.cli.options.destinations import Destinations, command_line
+from alphalens_keyctl.cli import deliver_key
+from alphalens_keyctl.cli.options.destinations import Destinations
 from alphalens_keyctl.cli.run import Run
 from alphalens_keyctl.delivery import stdout
 from alphalens_keyctl.delivery.destination import about
@@ -20,7 +21,7 @@ def create_from(run: Run, path: Path, given: Destinations, *, dry_run: bool) -> 
     """Create a key for each line of the file; their raw keys go to stdout as JSON Lines, or to a command each."""
     if given.keyring or given.key_file or given.env_file or len(given.pipe_to or ()) > 1:
         raise KeyctlError(Code.USAGE, "--from hands the keys to one --pipe-to, or to stdout", "Let one command do all.")
-    given.handover(run)  # refuses what is wrong with them before anything is read
+    deliver_key.handover(run, given)  # refuses what is wrong with them before anything is read
     lines = bulk_file.parse(_read(path), now=run.act.at)
     handout = (
         _handout(run, given.pipe_to[0], given.pipe_timeout) if given.pipe_to else bulk_issuance.Handout(show=_show(run))
@@ -46,7 +47,7 @@ def _read(path: Path) -> bytes:
 
 
 def _handout(run: Run, line: str, timeout: float) -> bulk_issuance.Handout:
-    command = command_line(run, line, "--pipe-to", timeout)
+    command = deliver_key.command_line(run, line, "--pipe-to", timeout)
     command.look_up()
 
     def pipe(key: Key, raw: RawKey) -> None:

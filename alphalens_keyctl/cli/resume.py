@@ -26,4 +26,4 @@ def resume(
     request = asked(keys, filters, guards, json=json)
     from alphalens_keyctl.cli import revoke_keys
 
-    revoke_keys.change_keys(run, revoke_keys.RESUME, request)
+    revoke_keys.resume(run, request)

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import ColumnElement, Connection
 
 from alphalens_keyctl.cli import run as runs
+from alphalens_keyctl.cli import select_keys
 from alphalens_keyctl.cli.options.guards import MOST_BY_FILTER, Asked
 from alphalens_keyctl.cli.run import Run
 from alphalens_keyctl.database import Database
@@ -16,8 +17,9 @@ from alphalens_keyctl.keys.revocation import Changed, Revocation
 from alphalens_keyctl.keys.selection import Selection
 from alphalens_keyctl.logs import usage
 from alphalens_keyctl.models import Key, Status
-from alphalens_keyctl.output import channel, documents, words
+from alphalens_keyctl.output import channel, documents, sentences
 from alphalens_keyctl.output.inert import for_terminal
+from alphalens_keyctl.output.words import counted
 
 _IN_USE: Final = timedelta(hours=1)  # issue 5
 _LATELY: Final = timedelta(days=7)
@@ -50,8 +52,24 @@ class Chosen(NamedTuple):
     rest: list[str]
 
 
-def change_keys(run: Run, verb: Verb, asked: Asked) -> Changed:
-    """Do what was asked, and report it. Returns the ids."""
+def revoke(run: Run, asked: Asked, *, keyring: bool) -> None:
+    """Revoke the keys that were asked for, and report it; with `keyring` remove them from the keyring too."""
+    done = _change_keys(run, REVOKE, asked)
+    if keyring and not asked.dry_run:
+        _forget(run, done)
+
+
+def suspend(run: Run, asked: Asked) -> None:
+    """Suspend the keys that were asked for, and report it."""
+    _change_keys(run, SUSPEND, asked)
+
+
+def resume(run: Run, asked: Asked) -> None:
+    """Resume the keys that were asked for, and report it."""
+    _change_keys(run, RESUME, asked)
+
+
+def _change_keys(run: Run, verb: Verb, asked: Asked) -> Changed:
     wanted = _wanted(verb, asked)
     with run.database() as database:
         if asked.yes and not asked.dry_run:
@@ -86,7 +104,7 @@ def _wanted(verb: Verb, asked: Asked) -> Selection | None:
         if asked.most is not None or asked.in_use:
             raise KeyctlError(Code.USAGE, "--max and --in-use are for filters", "Keys that are named need neither.")
         return None
-    wanted = asked.filters.selection()
+    wanted = select_keys.selection(asked.filters)
     # --expired says a status too.
     return wanted if wanted.statuses or wanted.expired else wanted._replace(statuses=verb.statuses)
 
@@ -158,12 +176,14 @@ def _confirm(run: Run, database: Database, verb: Verb, asked: Asked, wanted: Sel
         )
     number = len(chosen.changing)
     if wanted is not None:
-        channel.note(f"{words.counted(number, 'key')} {words.selected(wanted)}:")
+        channel.note(f"{counted(number, 'key')} {sentences.selected(wanted)}:")
     with database.reading() as connection:
         shown = selection.some(connection, chosen.changing[:_MOST_NAMED], now=run.act.at)
         lately = usage.lately(connection, [key.id for key in shown], since=run.act.at - _LATELY)
     for key in shown:
-        channel.note(f"  {key.name} ({key.id}, {key.status}): {words.used_lately(key, lately.get(key.id), run.act.at)}")
+        channel.note(
+            f"  {key.name} ({key.id}, {key.status}): {sentences.used_lately(key, lately.get(key.id), run.act.at)}"
+        )
     if number > len(shown):
         channel.note(f"  and {number - len(shown):,} more")
     for_good = " for good" if verb.revocation is Revocation.REVOKE else ""
@@ -223,3 +243,20 @@ def _report(run: Run, database: Database, verb: Verb, asked: Asked, done: Change
 
 def _still_opening(connection: Connection, changed: Sequence[Key], now: datetime) -> list[Key]:
     return lookup.still_opening(connection, [key.id for key in changed], now=now)
+
+
+def _forget(run: Run, done: Changed) -> None:
+    """Remove revoked keys from the keyring. One that holds another key by now keeps it."""
+    from alphalens_keyctl.delivery import keyring
+
+    with run.database() as database, database.reading() as connection:
+        keys = selection.some(connection, [*done.changed, *done.unchanged], now=run.act.at)
+        digests = selection.digests(connection, keys)
+    try:
+        for key in keys:
+            if keyring.look(key.name, digests).key_id == key.id:
+                keyring.remove(key.name)
+    except KeyctlError as error:
+        raise KeyctlError(
+            error.code, error.message, "The keys are revoked all the same; remove the entry by hand."
+        ) from error

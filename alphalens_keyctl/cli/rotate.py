@@ -1,26 +1,42 @@
 """`rotate KEY…`: a successor for each; the old key works until its grace is over."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
 from alphalens_keyctl.cli import run as runs
-from alphalens_keyctl.cli.options.arguments import JsonLinesOption, JsonOption, complete_key, parse_key
-from alphalens_keyctl.cli.options.destinations import Destinations, command_line
+from alphalens_keyctl.cli.options.arguments import JsonLinesOption, JsonOption, complete_key_id, parse_key
+from alphalens_keyctl.cli.options.destinations import Destinations
 from alphalens_keyctl.cli.options.filters import Filters
 from alphalens_keyctl.cli.options.groups import with_groups
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import RawKey
 from alphalens_keyctl.moments import parse_expiry, parse_span
 
-if TYPE_CHECKING:
-    from alphalens_keyctl.cli.run import Run
-    from alphalens_keyctl.keys.issuance import RotationPlan
-    from alphalens_keyctl.models import Key
-
 DEADLINE = "30d"
+
+
+class Asked(NamedTuple):
+    """What was asked for.
+
+    `deadline` is None without `--until-used`. `expires_at` is the new key's expiry, unless `same_lifetime`: then it
+    lives as long as the old key was meant to. Without `if_older_than` and `if_expiring_within` every key is rotated.
+    """
+
+    references: Sequence[str | RawKey]
+    filters: Filters
+    destinations: Destinations
+    grace: timedelta
+    deadline: timedelta | None
+    expires_at: datetime | None
+    same_lifetime: bool
+    if_older_than: timedelta | None
+    if_expiring_within: timedelta | None
+    check: str | None
+    json: bool
+    jsonl: bool
 
 
 @with_groups(filters=Filters, destinations=Destinations)
@@ -30,7 +46,7 @@ def rotate(
         list[str] | None,
         typer.Argument(
             metavar="KEY",
-            autocompletion=complete_key,
+            autocompletion=complete_key_id,
             show_default=False,
             help="Names, ids, starts of ids of 6 or more characters, or - for a raw key on stdin.",
         ),
@@ -91,84 +107,31 @@ def rotate(
     filters, need --pipe-to or --jsonl.
     """
     run = runs.of(ctx)
-    from alphalens_keyctl.cli import rotate_keys
-
     runs.one_format(json=json, jsonl=jsonl)
     references = [parse_key(key) for key in keys or ()]
+    from alphalens_keyctl.cli import rotate_keys
+
     if abort:
         rotate_keys.abort(run, references, json=json)
         return
-    plan = _plan(run, grace, until_used, deadline, expires, if_older_than, if_expiring_within)
-    if check is not None:
-        plan = plan._replace(trial=_trial(run, check, destinations.pipe_timeout))
-    output = rotate_keys.Output(json=json, jsonl=jsonl, no_print=destinations.no_print)
-
-    if len(references) == 1 and not filters.given and not jsonl:
-        rotate_keys.rotate_one(run, references[0], plan, destinations.handover(run), output)
-        return
-    if destinations.key_file or destinations.env_file:
-        raise KeyctlError(Code.USAGE, "several keys do not fit into one file", "Use --pipe-to, --keyring or --jsonl.")
-    rotate_keys.rotate_each(run, references, filters, plan, lambda: destinations.handover(run), output)
-
-
-def _plan(
-    run: "Run",
-    grace: str,
-    until_used: bool,
-    deadline: str | None,
-    expires: str | None,
-    if_older_than: str | None,
-    if_expiring_within: str | None,
-) -> "RotationPlan":
-    from alphalens_keyctl.keys import issuance
-    from alphalens_keyctl.keys.rotation import Retirement
-
     if deadline is not None and not until_used:
         raise KeyctlError(
             Code.USAGE, "--deadline is for --until-used", "Without it --grace says when the old key ends."
         )
-    return issuance.RotationPlan(
-        asked_at=run.asked_at,
-        retirement=Retirement(
-            parse_span(grace, what="grace", zero=True),
-            parse_span(deadline or DEADLINE, what="deadline") if until_used else None,
-        ),
-        expires_at=parse_expiry(expires, now=run.act.at) if expires is not None else None,
+    asked = Asked(
+        references,
+        filters,
+        destinations,
+        grace=parse_span(grace, what="grace", zero=True),
+        deadline=parse_span(deadline or DEADLINE, what="deadline") if until_used else None,
+        expires_at=None if expires is None else parse_expiry(expires, now=run.act.at),
         same_lifetime=expires is None,
-        due=_Due(
-            None if if_older_than is None else parse_span(if_older_than, what="age"),
-            None if if_expiring_within is None else parse_span(if_expiring_within, what="time to expiry"),
-            run.act.at,
-        ),
+        if_older_than=None if if_older_than is None else parse_span(if_older_than, what="age"),
+        if_expiring_within=None
+        if if_expiring_within is None
+        else parse_span(if_expiring_within, what="time to expiry"),
+        check=check,
+        json=json,
+        jsonl=jsonl,
     )
-
-
-def _trial(run: "Run", line: str, timeout: float) -> "Callable[[Key, RawKey], None]":
-    """The last step of a careful rotation: a command that tries the new key."""
-    from alphalens_keyctl.delivery.destination import about
-
-    command = command_line(run, line, "--check", timeout)
-    command.look_up()
-
-    def check(key: "Key", raw: RawKey) -> None:
-        command.run(raw, about(key))
-
-    return check
-
-
-class _Due:
-    """Whether a key needs rotating: always, unless a condition was given; then when one of them holds."""
-
-    def __init__(self, age: timedelta | None, remaining: timedelta | None, now: datetime) -> None:
-        self._age = age
-        self._remaining = remaining
-        self._now = now
-
-    def __call__(self, key: "Key") -> bool:
-        if self._age is None and self._remaining is None:
-            return True
-        old = self._age is not None and (key.activated_at or key.created_at) <= self._now - self._age
-        ending = (
-            self._remaining is not None and key.expires_at is not None and key.expires_at <= self._now + self._remaining
-        )
-        return old or ending
+    rotate_keys.rotate(run, asked)

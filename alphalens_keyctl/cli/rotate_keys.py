@@ -1,26 +1,30 @@
 """What `rotate` does: one key, several, or taking a rotation back."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from alphalens_keyctl.cli import deliver_key, select_keys
 from alphalens_keyctl.cli import run as runs
-from alphalens_keyctl.cli.options.destinations import show_once
 from alphalens_keyctl.cli.options.filters import Filters
+from alphalens_keyctl.cli.rotate import Asked
 from alphalens_keyctl.cli.run import Run
 from alphalens_keyctl.database import Database
 from alphalens_keyctl.delivery import stdout
+from alphalens_keyctl.delivery.destination import about
 from alphalens_keyctl.delivery.handover import Handover
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import RawKey
 from alphalens_keyctl.keys import issuance, lookup, rotation, selection
 from alphalens_keyctl.keys.issuance import RotationPlan
+from alphalens_keyctl.keys.rotation import Retirement
 from alphalens_keyctl.keys.selection import Sort
 from alphalens_keyctl.logs import audit
 from alphalens_keyctl.models import Action, Key, Status
 from alphalens_keyctl.output import documents
-from alphalens_keyctl.output.words import retirement
+from alphalens_keyctl.output.sentences import retirement
 
 # Names of failed rotations that fit into an error message.
 _MOST_NAMED = 20
@@ -34,7 +38,82 @@ class Output(NamedTuple):
     no_print: bool = False
 
 
-def rotate_one(run: Run, reference: str | RawKey, plan: RotationPlan, destinations: Handover, output: Output) -> None:
+def rotate(run: Run, asked: Asked) -> None:
+    """Rotate what was asked for: the one key that was named, or each of several."""
+    given = asked.destinations
+    plan = _plan(run, asked)
+    output = Output(json=asked.json, jsonl=asked.jsonl, no_print=given.no_print)
+    if len(asked.references) == 1 and not asked.filters.given and not asked.jsonl:
+        _rotate_one(run, asked.references[0], plan, deliver_key.handover(run, given), output)
+        return
+    if given.key_file or given.env_file:
+        raise KeyctlError(Code.USAGE, "several keys do not fit into one file", "Use --pipe-to, --keyring or --jsonl.")
+    _rotate_each(run, asked.references, asked.filters, plan, lambda: deliver_key.handover(run, given), output)
+
+
+def abort(run: Run, references: Sequence[str | RawKey], *, json: bool) -> None:
+    """Take a rotation back and say what came of it."""
+    if len(references) != 1:
+        raise KeyctlError(Code.USAGE, "--abort takes one KEY", "Run it once for each.")
+    with run.database() as database:
+        with database.writing() as tx:
+            act = run.act.now()
+            found = lookup.find(tx, references[0], now=act.at)
+            done = rotation.abort(tx, database.attempts, found.id, act)
+        with database.reading() as connection:
+            destinations = _delivered_to(connection, done.successors)
+    if json:
+        runs.report(documents.json_document(documents.aborted_object(done)))
+        return
+    for successor in done.successors:
+        run.note(f"Discarded key {successor.id}, which nobody had used.")
+    run.note(f"Key '{done.key.name}' is {done.key.id} again.")
+    if destinations:
+        run.note(f"Mind: the discarded key had been delivered to {', '.join(destinations)}; the old one belongs there.")
+
+
+def _plan(run: Run, asked: Asked) -> RotationPlan:
+    trial = None if asked.check is None else _trial(run, asked.check, asked.destinations.pipe_timeout)
+    return RotationPlan(
+        asked_at=run.asked_at,
+        retirement=Retirement(asked.grace, asked.deadline),
+        expires_at=asked.expires_at,
+        same_lifetime=asked.same_lifetime,
+        due=_Due(asked.if_older_than, asked.if_expiring_within, run.act.at),
+        trial=trial,
+    )
+
+
+def _trial(run: Run, line: str, timeout: float) -> Callable[[Key, RawKey], None]:
+    """The last step of a careful rotation: a command that tries the new key."""
+    command = deliver_key.command_line(run, line, "--check", timeout)
+    command.look_up()
+
+    def check(key: Key, raw: RawKey) -> None:
+        command.run(raw, about(key))
+
+    return check
+
+
+class _Due:
+    """Whether a key needs rotating: always, unless a condition was given; then when one of them holds."""
+
+    def __init__(self, age: timedelta | None, remaining: timedelta | None, now: datetime) -> None:
+        self._age = age
+        self._remaining = remaining
+        self._now = now
+
+    def __call__(self, key: Key) -> bool:
+        if self._age is None and self._remaining is None:
+            return True
+        old = self._age is not None and (key.activated_at or key.created_at) <= self._now - self._age
+        ending = (
+            self._remaining is not None and key.expires_at is not None and key.expires_at <= self._now + self._remaining
+        )
+        return old or ending
+
+
+def _rotate_one(run: Run, reference: str | RawKey, plan: RotationPlan, destinations: Handover, output: Output) -> None:
     """Rotate one key and say what came of it."""
     with run.database() as database:
         with database.reading() as connection:
@@ -49,7 +128,7 @@ def rotate_one(run: Run, reference: str | RawKey, plan: RotationPlan, destinatio
         _note(run, result, destinations.names)
 
 
-def rotate_each(
+def _rotate_each(
     run: Run,
     references: Sequence[str | RawKey],
     filters: Filters,
@@ -98,31 +177,13 @@ def rotate_each(
     run.note(f"{len(found)} of {len(found)} done.")
 
 
-def abort(run: Run, references: Sequence[str | RawKey], *, json: bool) -> None:
-    """Take a rotation back and say what came of it."""
-    if len(references) != 1:
-        raise KeyctlError(Code.USAGE, "--abort takes one KEY", "Run it once for each.")
-    with run.database() as database:
-        with database.writing() as tx:
-            act = run.act.now()
-            found = lookup.find(tx, references[0], now=act.at)
-            done = rotation.abort(tx, database.attempts, found.id, act)
-        with database.reading() as connection:
-            destinations = _delivered_to(connection, done.successors)
-    if json:
-        runs.report(documents.json_document(documents.aborted_object(done)))
-        return
-    for successor in done.successors:
-        run.note(f"Discarded key {successor.id}, which nobody had used.")
-    run.note(f"Key '{done.key.name}' is {done.key.id} again.")
-    if destinations:
-        run.note(f"Mind: the discarded key had been delivered to {', '.join(destinations)}; the old one belongs there.")
-
-
 def _rotate(
     run: Run, database: Database, key: Key, plan: RotationPlan, destinations: Handover, output: Output
 ) -> issuance.Rotated:
     def show(rotated: issuance.Rotated, raw: RawKey) -> list[str]:
+        def document(shown: str) -> Mapping[str, object]:
+            return documents.rotated_object(rotated, shown=shown)
+
         def panel() -> str:
             from alphalens_keyctl.output import panels
 
@@ -130,13 +191,8 @@ def _rotate(
 
         if output.no_print:
             return []
-        return show_once(
-            run,
-            raw,
-            json=output.json or output.jsonl,
-            document=lambda shown: documents.rotated_object(rotated, shown=shown),
-            panel=panel,
-        )
+        json = output.json or output.jsonl
+        return deliver_key.show_once(run, raw, json=json, document=document, panel=panel)
 
     result = issuance.rotate(database, key.id, plan, run.act, destinations, show, prefix=run.settings.key_prefix)
     if output.jsonl and (result.raw is None or output.no_print):
@@ -149,7 +205,7 @@ def _chosen(run: Run, database: Database, references: Sequence[str | RawKey], fi
         named = [lookup.find(connection, reference, now=run.act.at) for reference in references]
         if not filters.given:
             return list({key.id: key for key in named}.values())
-        wanted = filters.selection()
+        wanted = select_keys.selection(filters)
         if not (wanted.statuses or wanted.expired):
             wanted = wanted._replace(statuses=(Status.ACTIVE,))
         fitting = selection.read(connection, wanted, sort=Sort.NAME, limit=None, now=run.act.at)

@@ -1,7 +1,12 @@
-"""What every command starts from: the settings, who acts, and the way to the database."""
+"""What every command starts from: the settings, who acts, and the way to the database.
+
+The options files import this file at every start. So what a method needs beyond the standard library and the
+settings (the database, Rich) is imported when the method is called.
+"""
 
 import os
 import platform
+import pwd
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -187,8 +192,6 @@ def _clean_up(database: "Database", act: Act) -> None:
 
 def _os_user() -> str | None:
     """The user who runs this, by the kernel's word: LOGNAME and USER say what anybody wants."""
-    import pwd
-
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:

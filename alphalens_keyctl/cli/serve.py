@@ -1,6 +1,5 @@
 """`serve`: the forward-auth endpoint for a proxy in front of a service."""
 
-import gc
 import math
 from enum import StrEnum
 from pathlib import Path
@@ -74,23 +73,16 @@ def serve(
         raise KeyctlError(
             Code.USAGE, "--max-staleness is out of bounds", f"Write seconds from 0 to {_MOST_STALENESS:.0f}."
         )
-    from alphalens_keyctl.web import server
+    from alphalens_keyctl.cli import serve_proxy
 
-    # Also says what is wrong with the database while somebody may be watching.
-    with run.database(create=False):
-        pass
-    gc.enable()  # the entry switched it off for commands that end soon
-    server.serve(
-        server.Service(
-            database_url=run.settings.database_url,
-            host=HOST if host is None else host,
-            port=PORT if port is None else port,
-            unix_socket=unix_socket,
-            workers=workers,
-            trusted_proxies=tuple(trusted_proxy or ()),
-            usage=usage.value,
-            max_staleness=max_staleness,
-            access_log=access_log,
-            quiet=run.quiet,
-        )
+    serve_proxy.serve_proxy(
+        run,
+        host=HOST if host is None else host,
+        port=PORT if port is None else port,
+        unix_socket=unix_socket,
+        workers=workers,
+        trusted_proxies=tuple(trusted_proxy or ()),
+        usage=usage.value,
+        max_staleness=max_staleness,
+        access_log=access_log,
     )

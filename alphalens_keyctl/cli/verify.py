@@ -1,6 +1,5 @@
 """`verify`: does this raw key open?"""
 
-import json as jsonlib
 from typing import Annotated
 
 import typer
@@ -8,12 +7,6 @@ import typer
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.options import standard_input
 from alphalens_keyctl.cli.options.arguments import JsonOption
-from alphalens_keyctl.errors import KeyctlError
-from alphalens_keyctl.keyformat import redact
-from alphalens_keyctl.moments import utc_now
-from alphalens_keyctl.output import channel
-
-REFUSED = 4
 
 
 def verify(
@@ -26,37 +19,7 @@ def verify(
     It does not count as a use, unless --record says so.
     """
     run = runs.of(ctx)
-    import logging
-
-    from alphalens_keyctl.models import Reason
-    from alphalens_keyctl.output import documents
-    from alphalens_keyctl.verification.recorder import Usage
-    from alphalens_keyctl.verification.verifier import KeyVerifier
-
-    # What a service reads in its log, this command says itself: stderr may hold one document and no more.
-    logging.getLogger("alphalens_keyctl").addHandler(logging.NullHandler())
     presented = standard_input.read_line()
-    settings = run.settings
-    with KeyVerifier(
-        settings.database_url, usage=Usage.REQUIRED if record else Usage.OFF, timeout=settings.lock_timeout
-    ) as verifier:
-        found = verifier.verify(presented)
-        trouble = verifier.trouble
-    if trouble is not None and found.reason is Reason.UNAVAILABLE:
-        _say_why(trouble, as_document=json)
-    if json:
-        said = documents.json_document(documents.verification_object(found))
-    else:
-        from alphalens_keyctl.output.words import verification
+    from alphalens_keyctl.cli import verify_key
 
-        said = verification(found, utc_now()) + "\n"
-    runs.answer(said, status=0 if found.allowed else REFUSED)
-
-
-def _say_why(trouble: KeyctlError, *, as_document: bool) -> None:
-    """The refusal is the result; that nobody could be asked is an error beside it, which --quiet does not silence."""
-    if as_document:
-        error = {"code": trouble.code.value, "message": redact(trouble.message), "hint": redact(trouble.hint)}
-        channel.note(jsonlib.dumps({"error": error}))
-    else:
-        channel.note(f"The database cannot be asked: {trouble.message}. {trouble.hint}".rstrip())
+    verify_key.verify_key(run, presented, record=record, json=json)

@@ -16,9 +16,10 @@ from alphalens_keyctl.models import Key
 from alphalens_keyctl.moments import rfc3339
 from alphalens_keyctl.output.inert import for_terminal
 from alphalens_keyctl.output.screen import Screen, cell
+from alphalens_keyctl.output.sentences import retirement
 from alphalens_keyctl.output.tables import dot
 from alphalens_keyctl.output.usage import rows_of_one_key
-from alphalens_keyctl.output.words import ago, counted, retirement, span
+from alphalens_keyctl.output.words import ago, counted, span
 
 _GAP: Final = 2  # columns between a label and what it stands for
 

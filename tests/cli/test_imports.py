@@ -1,8 +1,12 @@
 """Section 8 without a clock: a command loads what it needs, and nothing heavy beside."""
 
+import ast
 import re
 import subprocess
 import sys
+from collections.abc import Set
+from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -43,3 +47,56 @@ def test_a_command_on_sqlite_loads_neither_alembic_nor_psycopg_nor_rich_once_the
     fresh_keyctl.create("first")
     for arguments in (["list", "--json"], ["create", "second"], ["rotate", "second"], ["revoke", "second"]):
         assert not loaded(fresh_keyctl, *arguments) & {"alembic", "psycopg", "rich", "keyring"}, arguments
+
+
+# What a job file may import inside a function, as only some of its runs need it: drawings, which load Rich, and
+# the destinations of a raw key.
+LATE: Final = {
+    *(f"alphalens_keyctl.output.{name}" for name in ("panels", "tables", "usage")),
+    *(f"alphalens_keyctl.delivery.{name}" for name in ("command", "files", "keyring")),
+}
+# They import late for every command at once, and say why.
+ENTRY: Final = {"alphalens_keyctl.cli.entry", "alphalens_keyctl.cli.run"}
+
+
+def test_an_options_file_imports_its_job_file_when_it_runs_and_a_job_file_imports_on_top() -> None:
+    files, start = command_files(), loaded_at_start()
+    for name, path in files.items():
+        late = late_imports(path, known=files.keys() | LATE)
+        allowed = files.keys() - start if name in start else LATE
+        assert late <= allowed, f"{name} imports {late - allowed} inside a function: move the import to the top"
+
+
+def test_each_command_does_its_job_in_a_file_beside_its_options() -> None:
+    files = command_files()
+    for name in files.keys() & loaded_at_start():
+        if "ctx: typer.Context" in files[name].read_text("utf-8") and not name.endswith(".app"):
+            assert late_imports(files[name], known=files.keys()), f"{name} calls no job file"
+
+
+def command_files() -> dict[str, Path]:
+    """The files of `alphalens_keyctl.cli`, by the names of their modules."""
+    root = Path(__file__).parents[2]
+    files = root.joinpath("alphalens_keyctl", "cli").rglob("*.py")
+    named = {".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): file for file in files}
+    return {name: file for name, file in named.items() if name not in ENTRY}
+
+
+def loaded_at_start() -> set[str]:
+    """The modules that every command loads, `--help` too."""
+    script = "import sys, alphalens_keyctl.cli.app; print(*sys.modules)"
+    return set(subprocess.check_output([sys.executable, "-c", script], text=True).split())
+
+
+def late_imports(path: Path, *, known: Set[str]) -> set[str]:
+    """The modules that a file imports inside a function; `known` tells which names of a package are modules."""
+    found = set()
+    for function in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(function, ast.FunctionDef):
+            for node in ast.walk(function):
+                if isinstance(node, ast.Import):
+                    found |= {alias.name for alias in node.names}
+                elif isinstance(node, ast.ImportFrom):
+                    names = {f"{node.module}.{alias.name}" for alias in node.names}
+                    found |= names if names <= known else {str(node.module)}
+    return found

@@ -18,7 +18,7 @@ from alphalens_keyctl.keyformat import DIGEST_SCHEME, generate
 from alphalens_keyctl.keys import selection
 from alphalens_keyctl.keys.selection import Selection, Sort
 from alphalens_keyctl.models import Status, key_table
-from alphalens_keyctl.output import words
+from alphalens_keyctl.output import sentences
 from alphalens_keyctl.text import fold
 from tests.cli.test_list import put
 from tests.cli.test_rotate import change
@@ -421,12 +421,12 @@ def test_a_selection_says_back_in_words_what_it_selects() -> None:
             "expiring within 3 hours, created more than 4 weeks ago",
         ),
     ):
-        assert words.selected(wanted) == said
+        assert sentences.selected(wanted) == said
     labels = Selection(final=True, labels={"team": "billing", "tier": "gold"}, without=("env",))
-    assert words.selected(labels) == "labelled team=billing, labelled tier=gold, without label env"
+    assert sentences.selected(labels) == "labelled team=billing, labelled tier=gold, without label env"
 
 
 def test_a_span_is_said_back_as_it_is_and_not_rounded_to_another() -> None:
     """Who confirms "not used for 4 weeks" has not confirmed 30 days."""
-    said = {words.selected(Selection(final=True, unused_for=days * DAY)) for days in (28, 29, 30, 31)}
+    said = {sentences.selected(Selection(final=True, unused_for=days * DAY)) for days in (28, 29, 30, 31)}
     assert len(said) == 4

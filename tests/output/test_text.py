@@ -17,7 +17,7 @@ from alphalens_keyctl.keys.selection import KeyDocument
 from alphalens_keyctl.logs.audit import GENESIS, Break, BreakKind, Head, Verdict
 from alphalens_keyctl.models import Event, Key, Reason, Status
 from alphalens_keyctl.moments import rfc3339, rfc3339_exact
-from alphalens_keyctl.output import documents, words
+from alphalens_keyctl.output import documents, sentences, words
 from alphalens_keyctl.output.inert import for_spreadsheet, for_terminal
 from alphalens_keyctl.text import is_inert
 from alphalens_keyctl.verification.judgement import Verification
@@ -361,7 +361,7 @@ def test_a_number_is_said_with_its_noun(number: int, said: str) -> None:
 )
 def test_a_rotation_says_until_when_the_old_key_works_and_when_it_was_used(changes: dict[str, Any], said: str) -> None:
     """Promise 3, in plain words (issue 2, part 8)."""
-    sentence = words.retirement(KEY._replace(**changes), NOW)
+    sentence = sentences.retirement(KEY._replace(**changes), NOW)
     assert said in sentence
     assert "0123456789AB" in sentence
 
@@ -369,7 +369,7 @@ def test_a_rotation_says_until_when_the_old_key_works_and_when_it_was_used(chang
 @pytest.mark.parametrize("reason", list(Reason))
 @given(KEYS)
 def test_a_verification_is_said_for_every_reason_and_every_key(reason: Reason, key: Key) -> None:
-    sentence = words.verification(Verification(reason is Reason.OK, reason, key), NOW)
+    sentence = sentences.verification(Verification(reason is Reason.OK, reason, key), NOW)
     assert sentence.startswith("Opens: " if reason is Reason.OK else "Refused: ")
     assert all(is_inert(character) or character in "\\`" for character in sentence)
 
@@ -377,7 +377,7 @@ def test_a_verification_is_said_for_every_reason_and_every_key(reason: Reason, k
 @pytest.mark.parametrize("kind", list(BreakKind))
 def test_a_broken_log_is_said_with_its_place_and_kind(kind: BreakKind) -> None:
     """Promise 7."""
-    said = words.log_verdict(Verdict(3, Head(3, GENESIS, NOW), Break(4, kind)), extends=False)
+    said = sentences.log_verdict(Verdict(3, Head(3, GENESIS, NOW), Break(4, kind)), extends=False)
     assert said.startswith(f"Broken ({kind.value}): ")
     assert "event 4" in said
     assert "3 events before it" in said
@@ -385,5 +385,5 @@ def test_a_broken_log_is_said_with_its_place_and_kind(kind: BreakKind) -> None:
 
 def test_a_sound_log_is_said_with_what_was_proved() -> None:
     verdict = Verdict(1, Head(1, GENESIS, NOW), None)
-    assert words.log_verdict(verdict, extends=False) == "Sound: 1 event, each following the one before."
-    assert words.log_verdict(verdict, extends=True).endswith("and it extends the saved head.")
+    assert sentences.log_verdict(verdict, extends=False) == "Sound: 1 event, each following the one before."
+    assert sentences.log_verdict(verdict, extends=True).endswith("and it extends the saved head.")

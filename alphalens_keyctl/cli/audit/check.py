@@ -1,20 +1,21 @@
 """`audit check`: keys that are not as they should be."""
 
-from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated
+from enum import StrEnum
+from typing import Annotated
 
 import typer
 
 from alphalens_keyctl.cli import run as runs
-from alphalens_keyctl.cli.options.arguments import JsonOption, one_of
+from alphalens_keyctl.cli.options.arguments import JsonOption
 from alphalens_keyctl.errors import Code, KeyctlError
 
-if TYPE_CHECKING:
-    from alphalens_keyctl.keys.policy import Finding, Severity
 
-FOUND_SOMETHING = 5  # design, section 5
+class Report(StrEnum):
+    """What machines can ask for, each the name of its option."""
+
+    JSON = "json"
+    SARIF = "sarif"
+    JUNIT = "junit"
 
 
 def check(
@@ -35,39 +36,9 @@ def check(
     The table `check` of config.toml says when: rotation_age, unused, never_used, expiring, suspended, owners, ignore.
     """
     run = runs.of(ctx)
-    from alphalens_keyctl.keys import policy
-    from alphalens_keyctl.output import channel, findings
-
-    if sum((json, sarif, junit)) > 1:
+    reports = [Report(name) for name, wanted in (("json", json), ("sarif", sarif), ("junit", junit)) if wanted]
+    if len(reports) > 1:
         raise KeyctlError(Code.USAGE, "--json, --sarif and --junit exclude each other", "Choose one output format.")
-    limits = run.settings.check
-    rules = policy.chosen(rule or (), ignored=limits.ignore)
-    least = one_of(policy.Severity, fail_on, "severity")
-    with run.database() as database, database.reading() as connection:
-        found = _Watched(policy.check(connection, rules, limits, now=run.act.at))
-        if json:
-            pieces: Iterable[str] = findings.as_json(found)
-        elif sarif:
-            pieces = findings.as_sarif(found, rules)
-        elif junit:
-            pieces = findings.as_junit(found, rules)
-        else:
-            pieces = [findings.listed(found, rules, run.screen())]
-        with suppress(channel.ReaderGoneError):
-            channel.write(pieces, utf8=junit)
-        deque(found, maxlen=0)  # the verdict is about all of them, whoever still reads
-    if policy.Severity.ERROR in found.severities or (found.severities and least is policy.Severity.WARNING):
-        raise typer.Exit(FOUND_SOMETHING)
+    from alphalens_keyctl.cli.audit import check_keys
 
-
-class _Watched:
-    """Findings on their way to the renderer, which are read once; and how bad the worst were."""
-
-    def __init__(self, findings: "Iterator[Finding]") -> None:
-        self._findings = findings
-        self.severities: set[Severity] = set()
-
-    def __iter__(self) -> "Iterator[Finding]":
-        for finding in self._findings:
-            self.severities.add(finding.rule.severity)
-            yield finding
+    check_keys.check_keys(run, rules=rule or (), fail_on=fail_on, report=reports[0] if reports else None)

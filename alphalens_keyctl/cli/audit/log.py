@@ -6,11 +6,16 @@ import typer
 
 from alphalens_keyctl import text
 from alphalens_keyctl.cli import run as runs
-from alphalens_keyctl.cli.options.arguments import CsvOption, JsonLinesOption, JsonOption, one_of, parse_key
-from alphalens_keyctl.cli.options.rows import KeyFilter, limit_option, parse_period, since_option, until_option
+from alphalens_keyctl.cli.options.arguments import CsvOption, JsonLinesOption, JsonOption, parse_key
+from alphalens_keyctl.cli.options.rows import (
+    TERMINAL_LIMIT,
+    KeyFilter,
+    limit_option,
+    parse_period,
+    since_option,
+    until_option,
+)
 from alphalens_keyctl.errors import Code, KeyctlError
-
-TERMINAL_LIMIT = 100
 
 
 def audit(
@@ -36,32 +41,21 @@ def audit(
         _refuse_options_before(ctx, ctx.invoked_subcommand)
         return
     run = runs.of(ctx)
-    from alphalens_keyctl.keys import lookup
-    from alphalens_keyctl.logs import audit as log
-    from alphalens_keyctl.models import Action
-    from alphalens_keyctl.output import channel, documents
+    machine = runs.one_format(json=json, jsonl=jsonl, csv=csv)
+    start, end = parse_period(since, until, now=run.act.at)
+    by = None if actor is None else text.parse_line(actor, what="actor", longest=text.LONGEST_ACTOR)
+    from alphalens_keyctl.cli.audit import log_events
 
-    machine, now = runs.one_format(json=json, jsonl=jsonl, csv=csv), run.act.at
-    start, end = parse_period(since, until, now=now)
-    wanted = log.LogFilter(
-        actor=None if actor is None else text.parse_line(actor, what="actor", longest=text.LONGEST_ACTOR),
-        action=None if action is None else one_of(Action, action, "action"),
+    log_events.show_log(
+        run,
+        reference=None if key is None else parse_key(key),
+        actor=by,
+        action=action,
         since=start,
         until=end,
+        limit=limit,
+        machine=machine,
     )
-    reference = None if key is None else parse_key(key)
-    with run.database() as database, database.reading(tolerant=True) as connection:
-        if reference is not None:
-            wanted = wanted._replace(key_ids=lookup.meant_by(connection, reference, now=now))
-        if machine is not None:
-            events = log.read(connection, wanted, limit=limit)
-            channel.write(documents.events_as(machine, events), utf8=True)
-            return
-        shown = list(log.read(connection, wanted, limit=TERMINAL_LIMIT if limit is None else limit))
-        total = log.count(connection, wanted)
-    from alphalens_keyctl.output import tables
-
-    channel.write([tables.event_list(shown, total, now=now, screen=run.screen())])
 
 
 def _refuse_options_before(ctx: typer.Context, subcommand: str) -> None:

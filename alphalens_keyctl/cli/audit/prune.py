@@ -7,7 +7,7 @@ import typer
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.options.arguments import JsonOption
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.moments import parse_span, rfc3339
+from alphalens_keyctl.moments import parse_span
 
 
 def prune(
@@ -25,10 +25,6 @@ def prune(
     When and how often each key was used stays on record with the key.
     """
     run = runs.of(ctx)
-    from alphalens_keyctl.logs import usage_retention
-    from alphalens_keyctl.output import documents
-    from alphalens_keyctl.output.words import counted
-
     if not usage:
         raise KeyctlError(
             Code.USAGE,
@@ -36,19 +32,6 @@ def prune(
             "Say so with --usage. The audit log is never shortened.",
         )
     before = (run.act.at - parse_span(older_than, what="age")).replace(microsecond=0)
-    with run.database() as database:
-        asked = not (yes or dry_run) and runs.can_ask()
-        if asked or dry_run:
-            with database.reading() as connection:
-                pruned = usage_retention.older(connection, before)
-            if asked and pruned:
-                runs.confirm(f"Remove {counted(pruned, 'row')} of the usage log, all before {rfc3339(before)}?")
-        if not dry_run:
-            with database.writing() as tx:
-                pruned = usage_retention.prune(tx, before, run.act.now())
-    if json:
-        document = {"pruned": pruned, "before": rfc3339(before), "dry_run": dry_run}
-        runs.report(documents.json_document(document))
-        return
-    verb = "Would remove" if dry_run else "Removed"
-    runs.report(f"{verb} {counted(pruned, 'row')} of the usage log, all before {rfc3339(before)}.\n")
+    from alphalens_keyctl.cli.audit import prune_usage
+
+    prune_usage.prune_usage(run, before, dry_run=dry_run, ask=not yes, json=json)

@@ -1,12 +1,11 @@
 """`audit usage`: who used which key, when and from where."""
 
-from datetime import timedelta
 from typing import Annotated
 
 import typer
 
 from alphalens_keyctl.cli import run as runs
-from alphalens_keyctl.cli.options.arguments import CsvOption, JsonLinesOption, JsonOption, one_of, parse_key
+from alphalens_keyctl.cli.options.arguments import CsvOption, JsonLinesOption, JsonOption, parse_key
 from alphalens_keyctl.cli.options.rows import KeyFilter, limit_option, parse_period, since_option, until_option
 
 KEYS_SHOWN = 20
@@ -39,26 +38,16 @@ def usage(
     For people summed up; every row, oldest first, for machines.
     """
     run = runs.of(ctx)
-    from alphalens_keyctl.keys import lookup
-    from alphalens_keyctl.logs import usage as log
-    from alphalens_keyctl.models import Reason
-    from alphalens_keyctl.output import channel, documents
+    machine = runs.one_format(json=json, jsonl=jsonl, csv=csv)
+    start, end = parse_period(since, until, now=run.act.at)
+    from alphalens_keyctl.cli.audit import usage_of_keys
 
-    machine, now = runs.one_format(json=json, jsonl=jsonl, csv=csv), run.act.at
-    start, end = parse_period(since, until, now=now)
-    wanted = log.UsageFilter(
-        outcome=None if outcome is None else one_of(Reason, outcome, "outcome"), since=start, until=end
+    usage_of_keys.show_usage(
+        run,
+        reference=None if key is None else parse_key(key),
+        outcome=outcome,
+        since=start,
+        until=end,
+        limit=limit,
+        machine=machine,
     )
-    reference = None if key is None else parse_key(key)
-    with run.database() as database, database.reading(tolerant=True) as connection:
-        if reference is not None:
-            wanted = wanted._replace(key_ids=lookup.meant_by(connection, reference, now=now))
-        if machine is not None:
-            channel.write(documents.uses_as(machine, log.documents(connection, wanted, limit=limit)), utf8=True)
-            return
-        end = end or now
-        buckets = log.divide(start or end - timedelta(days=DEFAULT_DAYS), end)
-        found = log.summary(connection, wanted, buckets, most_keys=KEYS_SHOWN if limit is None else limit)
-    from alphalens_keyctl.output import usage as summaries
-
-    channel.write([summaries.summary(found, now=now, screen=run.screen(), default_span=since is None)])

@@ -1,7 +1,6 @@
 """Arguments and options that several commands share, and what TAB completes."""
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Final, TypeVar
 
 import typer
@@ -9,15 +8,17 @@ import typer
 from alphalens_keyctl import text
 from alphalens_keyctl.cli.options import standard_input
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.keyformat import MalformedKeyError, RawKey, is_id, parse
+from alphalens_keyctl.keyformat import MalformedKeyError, RawKey, parse
 
 _Word = TypeVar("_Word", bound=StrEnum)
 
 
-def complete_key(context: typer.Context, incomplete: str) -> list[str]:
+def complete_key_id(context: typer.Context, incomplete: str) -> list[str]:
     """Ids of keys, for TAB. Ids alone: a name could run as code when zsh completes it. Any trouble, no ids."""
     try:
-        return _ids_starting_with(context, incomplete)
+        from alphalens_keyctl.cli import complete_key
+
+        return complete_key.ids_starting_with(context.find_root().params, incomplete)
     except (KeyctlError, OSError, ImportError):
         return []
 
@@ -27,7 +28,7 @@ KeyArgument = Annotated[
     typer.Argument(
         metavar="KEY",
         help="A name, an id, 6 or more characters an id begins with, or - for a raw key on stdin.",
-        autocompletion=complete_key,
+        autocompletion=complete_key_id,
         show_default=False,
     ),
 ]
@@ -56,27 +57,3 @@ def parse_key(reference: str) -> str | RawKey:
         raise KeyctlError(
             Code.INVALID_INPUT, f"stdin holds no raw key: {error}", "Pipe the raw key in, whole and alone."
         ) from None
-
-
-def _ids_starting_with(context: typer.Context, start: str) -> list[str]:
-    from alphalens_keyctl.cli import run
-    from alphalens_keyctl.database import Database, parse_address
-    from alphalens_keyctl.keys import lookup
-    from alphalens_keyctl.moments import utc_now
-
-    options = context.find_root().params
-    config = options.get("config")
-    now = utc_now()
-    begun = run.start(
-        now,
-        database_url=options.get("database"),
-        actor=None,
-        config_file=Path(config) if config else None,
-        quiet=True,
-        no_color=True,
-    )
-    # TAB never makes a database, and never waits long for one.
-    database = Database.open(parse_address(begun.settings.database_url), begun.limits, create=False)
-    with database.reading() as connection:
-        # A row written by hand can have any id, and zsh runs what it completes.
-        return list(filter(is_id, lookup.ids_starting_with(connection, start, limit=50)))

@@ -4,19 +4,22 @@ Each command words its own help: the same option has another default in each.
 """
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
-from alphalens_keyctl.cli.options.arguments import MOST_ROWS, complete_key
+from alphalens_keyctl.cli.options.arguments import MOST_ROWS, complete_key_id
 from alphalens_keyctl.moments import parse_since
+
+# Rows of a list that people get where they set no limit.
+TERMINAL_LIMIT: Final = 100
 
 KeyFilter = Annotated[
     str | None,
     typer.Option(
         "--key",
         metavar="KEY",
-        autocompletion=complete_key,
+        autocompletion=complete_key_id,
         show_default=False,
         help="Only this key; by name, every key that had it.",
     ),

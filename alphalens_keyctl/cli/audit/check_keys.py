@@ -1,0 +1,57 @@
+"""What `audit check` does: hold every key against the policy, show what was found, and exit with the verdict."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import Final
+
+import typer
+
+from alphalens_keyctl.cli.audit.check import Report
+from alphalens_keyctl.cli.options.arguments import one_of
+from alphalens_keyctl.cli.run import Run
+from alphalens_keyctl.keys import policy
+from alphalens_keyctl.keys.policy import Finding, Rule, Severity
+from alphalens_keyctl.output import channel, findings
+
+FOUND_SOMETHING: Final = 5
+
+
+def check_keys(run: Run, *, rules: Sequence[str], fail_on: str, report: Report | None) -> None:
+    """Show every finding of the rules with these ids, of all rules where there are none.
+
+    Exits 5 when there is a finding of the severity `fail_on` or worse.
+    """
+    limits = run.settings.check
+    chosen = policy.chosen(rules, ignored=limits.ignore)
+    least = one_of(Severity, fail_on, "severity")
+    with run.database() as database, database.reading() as connection:
+        found = _Watched(policy.check(connection, chosen, limits, now=run.act.at))
+        with suppress(channel.ReaderGoneError):
+            channel.write(_rendered(run, found, chosen, report), utf8=report is Report.JUNIT)
+        deque(found, maxlen=0)  # the verdict is about all of them, whoever still reads
+    if Severity.ERROR in found.severities or (found.severities and least is Severity.WARNING):
+        raise typer.Exit(FOUND_SOMETHING)
+
+
+def _rendered(run: Run, found: Iterable[Finding], rules: Sequence[Rule], report: Report | None) -> Iterable[str]:
+    if report is Report.JSON:
+        return findings.as_json(found)
+    if report is Report.SARIF:
+        return findings.as_sarif(found, rules)
+    if report is Report.JUNIT:
+        return findings.as_junit(found, rules)
+    return [findings.listed(found, rules, run.screen())]
+
+
+class _Watched:
+    """Findings on their way to the renderer, which are read once; and how bad the worst were."""
+
+    def __init__(self, findings: Iterator[Finding]) -> None:
+        self._findings = findings
+        self.severities: set[Severity] = set()
+
+    def __iter__(self) -> Iterator[Finding]:
+        for finding in self._findings:
+            self.severities.add(finding.rule.severity)
+            yield finding

@@ -1,0 +1,46 @@
+"""What `audit` alone does: select events of the audit log and show them, to people or to machines."""
+
+from datetime import datetime
+
+from alphalens_keyctl.cli.options.arguments import one_of
+from alphalens_keyctl.cli.options.rows import TERMINAL_LIMIT
+from alphalens_keyctl.cli.run import Run
+from alphalens_keyctl.keyformat import RawKey
+from alphalens_keyctl.keys import lookup
+from alphalens_keyctl.logs import audit
+from alphalens_keyctl.models import Action
+from alphalens_keyctl.output import channel, documents
+from alphalens_keyctl.output.documents import Format
+
+
+def show_log(
+    run: Run,
+    *,
+    reference: str | RawKey | None,
+    actor: str | None,
+    action: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    limit: int | None,
+    machine: Format | None,
+) -> None:
+    """Print the events that fit everything that is not None, oldest first.
+
+    Machines get all of them unless `limit` says less; people get the latest `TERMINAL_LIMIT`, and how many there are.
+    """
+    now = run.act.at
+    wanted = audit.LogFilter(
+        actor=actor, action=None if action is None else one_of(Action, action, "action"), since=since, until=until
+    )
+    with run.database() as database, database.reading(tolerant=True) as connection:
+        if reference is not None:
+            wanted = wanted._replace(key_ids=lookup.meant_by(connection, reference, now=now))
+        if machine is not None:
+            events = audit.read(connection, wanted, limit=limit)
+            channel.write(documents.events_as(machine, events), utf8=True)
+            return
+        shown = list(audit.read(connection, wanted, limit=TERMINAL_LIMIT if limit is None else limit))
+        total = audit.count(connection, wanted)
+    from alphalens_keyctl.output import tables
+
+    channel.write([tables.event_list(shown, total, now=now, screen=run.screen())])

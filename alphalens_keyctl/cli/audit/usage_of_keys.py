@@ -1,0 +1,46 @@
+"""What `audit usage` does: sum the usage log up for people, or print its rows for machines."""
+
+from datetime import datetime, timedelta
+
+from alphalens_keyctl.cli.audit.usage import DEFAULT_DAYS, KEYS_SHOWN
+from alphalens_keyctl.cli.options.arguments import one_of
+from alphalens_keyctl.cli.run import Run
+from alphalens_keyctl.keyformat import RawKey
+from alphalens_keyctl.keys import lookup
+from alphalens_keyctl.logs import usage
+from alphalens_keyctl.models import Reason
+from alphalens_keyctl.output import channel, documents
+from alphalens_keyctl.output.documents import Format
+
+
+def show_usage(
+    run: Run,
+    *,
+    reference: str | RawKey | None,
+    outcome: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    limit: int | None,
+    machine: Format | None,
+) -> None:
+    """Print the rows that fit everything that is not None, oldest first, for machines; for people a summary.
+
+    `limit` is the latest so many rows for machines, and so many keys for people, who get the last `DEFAULT_DAYS`
+    where `since` is None.
+    """
+    now = run.act.at
+    wanted = usage.UsageFilter(
+        outcome=None if outcome is None else one_of(Reason, outcome, "outcome"), since=since, until=until
+    )
+    with run.database() as database, database.reading(tolerant=True) as connection:
+        if reference is not None:
+            wanted = wanted._replace(key_ids=lookup.meant_by(connection, reference, now=now))
+        if machine is not None:
+            channel.write(documents.uses_as(machine, usage.documents(connection, wanted, limit=limit)), utf8=True)
+            return
+        end = until or now
+        buckets = usage.divide(since or end - timedelta(days=DEFAULT_DAYS), end)
+        found = usage.summary(connection, wanted, buckets, most_keys=KEYS_SHOWN if limit is None else limit)
+    from alphalens_keyctl.output import usage as summaries
+
+    channel.write([summaries.summary(found, now=now, screen=run.screen(), default_span=since is None)])

@@ -1,0 +1,61 @@
+"""What `audit verify` does: walk the audit log, compare it with a saved head, and exit with the verdict."""
+
+import errno
+import json as jsonlib
+import os
+import stat
+from datetime import datetime
+from typing import Final
+
+from alphalens_keyctl.cli import run as runs
+from alphalens_keyctl.cli.options import standard_input
+from alphalens_keyctl.cli.run import Run
+from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.logs import audit
+from alphalens_keyctl.logs.audit import GENESIS, Head
+from alphalens_keyctl.output import documents, sentences
+
+FOUND: Final = 5
+_LARGEST_HEAD: Final = 4096  # bytes; a saved head has about 150
+
+
+def verify_log(run: Run, *, head: str | None, json: bool) -> None:
+    """Say whether the log is sound, and extends the head saved in the file `head` (`-`: stdin); exit 0 or 5."""
+    saved = None if head is None else _read_head(head)
+    with run.database() as database, database.reading(tolerant=True) as connection:
+        verdict = audit.verify(connection, saved)
+    if json:
+        said = documents.json_document(documents.verdict_object(verdict))
+    else:
+        said = sentences.log_verdict(verdict, extends=saved is not None) + "\n"
+    runs.answer(said, status=0 if verdict.broken is None else FOUND)
+
+
+def _read_head(source: str) -> Head:
+    if source == "-":
+        content = standard_input.read(standard_input.standard_input(), most=_LARGEST_HEAD)
+    else:
+        try:
+            # Not blocking, so that a FIFO without a writer is empty rather than a wait for ever.
+            descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK)
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                os.close(descriptor)
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or "its name is not one"
+            raise KeyctlError(Code.INVALID_INPUT, f"the saved head cannot be read: {why}") from None
+        try:
+            content = standard_input.read(descriptor, most=_LARGEST_HEAD)
+        finally:
+            os.close(descriptor)
+    try:
+        saved = jsonlib.loads(content)
+        seq, digest = saved["seq"], bytes.fromhex(saved["hash"])
+        at = None if saved.get("at") is None else datetime.fromisoformat(saved["at"])
+        if type(seq) is not int or seq < 0 or len(digest) != 32 or (seq == 0 and digest != GENESIS):
+            raise ValueError
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise KeyctlError(
+            Code.INVALID_INPUT, "the saved head is not one", "Give what 'audit head --json' printed."
+        ) from None
+    return Head(seq, digest, at)

@@ -1,0 +1,84 @@
+"""How `create` and `rotate` deliver a new raw key: the destinations that were chosen, and stdout."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alphalens_keyctl.cli.options.destinations import Destinations
+from alphalens_keyctl.cli.run import Run
+from alphalens_keyctl.delivery import stdout
+from alphalens_keyctl.delivery.destination import Destination
+from alphalens_keyctl.delivery.handover import Handover
+from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.keyformat import RawKey
+from alphalens_keyctl.output import documents
+
+if TYPE_CHECKING:
+    from alphalens_keyctl.delivery.command import CommandLine
+
+
+def handover(run: Run, given: Destinations) -> Handover:
+    """Return every destination but stdout, as one. Raises `KeyctlError` (usage)."""
+    # Commands first: what a place was handed that cannot give it back must come before what can.
+    destinations: list[Destination] = [
+        *_commands(run, given.pipe_to or (), given.pipe_timeout),
+        *_keyring(given.keyring),
+        *_files(given.key_file or (), given.env_file or (), given.env_var),
+    ]
+    if given.no_print and not destinations:
+        raise KeyctlError(
+            Code.USAGE,
+            "--no-print leaves the raw key nowhere to go",
+            "Add --keyring, --key-file, --env-file or --pipe-to.",
+        )
+    return Handover(destinations)
+
+
+def command_line(run: Run, line: str, option: str, timeout: float) -> "CommandLine":
+    """A command that is handed a raw key. Raises `KeyctlError` (usage)."""
+    from alphalens_keyctl.delivery.command import CommandLine
+
+    return CommandLine(line, option=option, limit=timeout, tell=run.note)
+
+
+def show_once(
+    run: Run, raw: RawKey, *, json: bool, document: Callable[[str], Mapping[str, Any]], panel: Callable[[], str]
+) -> list[str]:
+    """Write the JSON document, or on a terminal the panel, or into a pipe the bare raw key, to stdout.
+
+    `document` is given what stdout is called. Returns that. Raises `KeyctlError` (delivery_failed).
+    """
+    if json:
+        text = documents.json_document(document(stdout.name()))
+    elif stdout.name() == "terminal":
+        text = panel()
+    else:
+        text = raw.reveal() + "\n"
+    return stdout.write(text, raw, mask=run.in_github_actions)
+
+
+def _commands(run: Run, lines: Sequence[str], timeout: float) -> "Iterator[Destination]":
+    if lines:
+        from alphalens_keyctl.delivery.command import Command
+
+        for line in lines:
+            yield Command(command_line(run, line, "--pipe-to", timeout))
+
+
+def _keyring(wanted: bool) -> "Iterator[Destination]":
+    if wanted:
+        from alphalens_keyctl.delivery.keyring import Keyring
+
+        yield Keyring()
+
+
+def _files(key_files: Sequence[Path], env_files: Sequence[Path], variable: str) -> "Iterator[Destination]":
+    if not (key_files or env_files):
+        return
+    from alphalens_keyctl.delivery.files import Alone, KeyFile, Variable
+
+    files = [KeyFile(path, Alone(), option="key-file") for path in key_files]
+    files += [KeyFile(path, Variable(variable), option="env-file") for path in env_files]
+    if len({file.path.resolve() for file in files}) < len(files):
+        raise KeyctlError(Code.USAGE, "two destinations are the same file", "Name each file once.")
+    yield from files

@@ -1,0 +1,41 @@
+"""What `serve` does: see that the database is there, then answer the proxy until a signal ends it."""
+
+import gc
+from pathlib import Path
+from typing import Literal
+
+from alphalens_keyctl.cli.run import Run
+from alphalens_keyctl.web import server
+
+
+def serve_proxy(
+    run: Run,
+    *,
+    host: str,
+    port: int,
+    unix_socket: Path | None,
+    workers: int,
+    trusted_proxies: tuple[str, ...],
+    usage: Literal["required", "best-effort"],
+    max_staleness: float,
+    access_log: bool,
+) -> None:
+    """Serve until SIGTERM or SIGINT. Raises `KeyctlError` when the database or the server cannot start."""
+    # Also says what is wrong with the database while somebody may be watching.
+    with run.database(create=False):
+        pass
+    gc.enable()  # the entry switched it off for commands that end soon
+    server.serve(
+        server.Service(
+            database_url=run.settings.database_url,
+            host=host,
+            port=port,
+            unix_socket=unix_socket,
+            workers=workers,
+            trusted_proxies=trusted_proxies,
+            usage=usage,
+            max_staleness=max_staleness,
+            access_log=access_log,
+            quiet=run.quiet,
+        )
+    )

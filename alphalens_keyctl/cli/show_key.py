@@ -1,0 +1,62 @@
+"""What `show KEY` does: read everything about one key, and draw it or print it as JSON."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from alphalens_keyctl.cli.run import Run
+from alphalens_keyctl.keyformat import RawKey
+from alphalens_keyctl.keys import lookup, selection
+from alphalens_keyctl.logs import old_key_use, usage
+from alphalens_keyctl.logs.old_key_use import OldKeyUse
+from alphalens_keyctl.logs.usage import Profile
+from alphalens_keyctl.models import Key
+from alphalens_keyctl.output import channel, documents, sentences
+
+if TYPE_CHECKING:
+    from alphalens_keyctl.delivery.keyring import Entry
+
+
+def show_key(run: Run, reference: str | RawKey, *, keyring: bool, json: bool) -> None:
+    """Print everything about one key; with `keyring` also what the keyring has under the key's name."""
+    with run.database() as database, database.reading() as connection:
+        found = lookup.find(connection, reference, now=run.act.at)
+        lineage = lookup.lineage(connection, found, now=run.act.at)
+        used = usage.profile(connection, found.id, now=run.act.at)
+        old_use = old_key_use.read(connection, lineage)
+        digests = selection.digests(connection, lineage)
+    entry = _look(found, digests) if keyring else None
+    show = _json if json else _panel
+    channel.write([show(run, found, lineage, used, old_use, entry)])
+
+
+def _look(key: Key, digests: Mapping[str, bytes]) -> "Entry":
+    from alphalens_keyctl.delivery import keyring
+
+    return keyring.look(key.name, digests)
+
+
+def _json(
+    _run: Run, key: Key, lineage: Sequence[Key], used: Profile, old_use: OldKeyUse | None, entry: "Entry | None"
+) -> str:
+    document = documents.key_object(key) | {
+        "lineage": [documents.key_object(member) for member in lineage],
+        "usage": documents.usage_object(used),
+        "rotation": documents.rotation_object(old_use),
+    }
+    if entry is not None:
+        document["keyring"] = documents.entry_object(entry.present, _held(entry, lineage))
+    return documents.json_document(document)
+
+
+def _panel(
+    run: Run, key: Key, lineage: Sequence[Key], used: Profile, old_use: OldKeyUse | None, entry: "Entry | None"
+) -> str:
+    from alphalens_keyctl.output import panels
+
+    said = None if entry is None else sentences.keyring_entry(entry.present, _held(entry, lineage))
+    return panels.details(key, lineage, used, old_use, keyring=said, now=run.act.at, screen=run.screen())
+
+
+def _held(entry: "Entry", lineage: Sequence[Key]) -> Key | None:
+    """The key of the lineage that the keyring has, if it has one of them."""
+    return next((member for member in lineage if member.id == entry.key_id), None)

@@ -1,0 +1,45 @@
+"""What `verify` does: judge a raw key as a service does, say whether it opens, and exit with the verdict."""
+
+import json as jsonlib
+import logging
+from typing import Final
+
+from alphalens_keyctl.cli import run as runs
+from alphalens_keyctl.cli.run import Run
+from alphalens_keyctl.errors import KeyctlError
+from alphalens_keyctl.keyformat import redact
+from alphalens_keyctl.models import Reason
+from alphalens_keyctl.moments import utc_now
+from alphalens_keyctl.output import channel, documents, sentences
+from alphalens_keyctl.verification.recorder import Usage
+from alphalens_keyctl.verification.verifier import KeyVerifier
+
+REFUSED: Final = 4
+
+
+def verify_key(run: Run, presented: bytes, *, record: bool, json: bool) -> None:
+    """Say whether the raw key `presented` opens, and exit 0 or 4; with `record` the verification counts as a use."""
+    # What a service reads in its log, this command says itself: stderr may hold one document and no more.
+    logging.getLogger("alphalens_keyctl").addHandler(logging.NullHandler())
+    settings = run.settings
+    with KeyVerifier(
+        settings.database_url, usage=Usage.REQUIRED if record else Usage.OFF, timeout=settings.lock_timeout
+    ) as verifier:
+        found = verifier.verify(presented)
+        trouble = verifier.trouble
+    if trouble is not None and found.reason is Reason.UNAVAILABLE:
+        _say_why(trouble, as_document=json)
+    if json:
+        said = documents.json_document(documents.verification_object(found))
+    else:
+        said = sentences.verification(found, utc_now()) + "\n"
+    runs.answer(said, status=0 if found.allowed else REFUSED)
+
+
+def _say_why(trouble: KeyctlError, *, as_document: bool) -> None:
+    """The refusal is the result; that nobody could be asked is an error beside it, which --quiet does not silence."""
+    if as_document:
+        error = {"code": trouble.code.value, "message": redact(trouble.message), "hint": redact(trouble.hint)}
+        channel.note(jsonlib.dumps({"error": error}))
+    else:
+        channel.note(f"The database cannot be asked: {trouble.message}. {trouble.hint}".rstrip())

@@ -1,0 +1,128 @@
+"""One value → one sentence for people: a verdict, what filters select, what becomes of an old key."""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from alphalens_keyctl.keys.selection import Selection
+from alphalens_keyctl.logs.audit import BreakKind, Verdict
+from alphalens_keyctl.models import Key, Reason, Status
+from alphalens_keyctl.moments import rfc3339
+from alphalens_keyctl.output.inert import for_terminal
+from alphalens_keyctl.output.words import ago, counted, exactly, span
+from alphalens_keyctl.verification.judgement import Verification
+
+
+def used_lately(key: Key, used: tuple[int, int] | None, now: datetime) -> str:
+    """How much a key was used in the last 7 days: `used` is how often, and from how many addresses."""
+    if key.last_used_at is None:
+        return "never used"
+    last = f"last {ago(key.last_used_at, now)}"
+    if used is None:
+        return f"not used in 7 days, {last}"
+    times, addresses = used
+    from_where = f" from {counted(addresses, 'address', 'addresses')}" if addresses else ""
+    return f"{counted(times, 'time')} in 7 days{from_where}, {last}"
+
+
+def selected(wanted: Selection) -> str:
+    """What filters select, behind the word "keys"."""
+    said = []
+    if wanted.statuses:
+        said.append(f"that are {' or '.join(wanted.statuses)}")
+    elif not wanted.final:
+        said.append("that are neither revoked nor retired")
+    if wanted.name_glob is not None:
+        said.append(f"called like '{wanted.name_glob}'")
+    if wanted.owner is not None:
+        said.append(f"owned by '{wanted.owner}'")
+    said += [f"labelled {name}={value}" for name, value in wanted.labels.items()]
+    said += [f"without label {name}" for name in wanted.without]
+    said += ["never used"] if wanted.never_used else []
+    said += ["expired"] if wanted.expired else []
+    for length, words in (
+        (wanted.unused_for, "not used for {}"),
+        (wanted.expires_within, "expiring within {}"),
+        (wanted.older_than, "created more than {} ago"),
+        (wanted.suspended_for, "suspended for {}"),
+    ):
+        said += [words.format(exactly(length))] if length is not None else []
+    return ", ".join(said)
+
+
+def keyring_entry(present: bool, held: Key | None) -> str:
+    """What the keyring has under a key's name: `held` where it is one of the keys that had the name."""
+    if not present:
+        return "no entry"
+    if held is None:
+        return "an entry that is no key of this lineage"
+    current = held.status in (Status.ACTIVE, Status.SUSPENDED, Status.EXPIRED)
+    return f"has {'the current key' if current else f'a key that is {held.status}'}, {held.id}"
+
+
+def retirement(old: Key, now: datetime, *, grace_after_use: timedelta | None = None) -> str:
+    """Until when a key that was rotated out works, and when it was used last. With `grace_after_use` it ends so
+    long after its successor's first use, which is still to come."""
+    used = (
+        f"It was last used {ago(old.last_used_at, now)}, {counted(old.use_count, 'time')} in all."
+        if old.last_used_at
+        else "It was never used."
+    )
+    if old.retires_at is None or (old.expires_at is not None and old.expires_at <= now):
+        return f"The old key {old.id} had expired and opens nothing. {used}"
+    if old.status == Status.RETIRED:
+        return f"The old key {old.id} stopped working just now. {used}"
+    end = min(old.retires_at, old.expires_at or old.retires_at)
+    if grace_after_use is not None:
+        after = f"{span(grace_after_use)} after" if grace_after_use else "until"
+        return f"The old key {old.id} works {after} the first use of the new one, {rfc3339(end)} at the latest. {used}"
+    return f"The old key {old.id} works for {span(end - now)} more, until {rfc3339(end)}. {used}"
+
+
+_REFUSALS: Final = {
+    Reason.MALFORMED: "this is not a raw key",
+    Reason.UNKNOWN: "no such key was issued here",
+    Reason.PENDING: "it was never delivered, so it was never switched on",
+    Reason.UNAVAILABLE: "its record cannot be judged by this version",
+}
+
+
+def verification(answer: Verification, now: datetime) -> str:
+    """Whether a raw key opens, and if not why and since when."""
+    key = answer.key
+    called = for_terminal(f"key '{key.name}' ({key.id})") if key else "the key"
+    if answer.allowed and key is not None:
+        until = min((m for m in (key.expires_at, key.retires_at) if m is not None), default=None)
+        return f"Opens: {called}, {'without end' if until is None else f'until {rfc3339(until)}'}."
+    if answer.reason is Reason.UNAVAILABLE and key is None:
+        return "Refused: nobody could be asked about it."
+    if answer.reason in _REFUSALS or key is None:
+        return f"Refused: {_REFUSALS[answer.reason]}."
+    since = {
+        Reason.SUSPENDED: key.suspended_at,
+        Reason.RETIRED: min((m for m in (key.retires_at, key.expires_at) if m is not None), default=None),
+        Reason.EXPIRED: key.expires_at,
+        Reason.REVOKED: key.revoked_at,
+    }[answer.reason]
+    when = f" {ago(since, now)}, {rfc3339(since)}" if since else ""
+    why = f": {for_terminal(key.revoke_reason)}" if key.revoke_reason and answer.reason is Reason.REVOKED else ""
+    return f"Refused: {called} is {answer.reason}{' since' if when else ''}{when}{why}."
+
+
+_BREAKS: Final = {
+    BreakKind.MISSING: "event {seq} is missing",
+    BreakKind.ALTERED: "event {seq} is not what was written",
+    BreakKind.UNLINKED: "event {seq} does not follow the one before it",
+    BreakKind.TRUNCATED: "the log ends before event {seq}, which the saved head had seen",
+    BreakKind.REWRITTEN: "event {seq} is another than the saved head had seen",
+}
+
+
+def log_verdict(verdict: Verdict, *, extends: bool) -> str:
+    """What `audit verify` found."""
+    if verdict.broken is not None:
+        said = _BREAKS[verdict.broken.kind].format(seq=verdict.broken.seq)
+        return f"Broken ({verdict.broken.kind}): {said}. {counted(verdict.events, 'event')} before it hold together."
+    if not verdict.events:
+        return "Sound: the log is empty."
+    proof = ", and it extends the saved head" if extends else ""
+    return f"Sound: {counted(verdict.events, 'event')}, each following the one before{proof}."
