@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+pytest.register_assert_rewrite("tests.support", "tests.services")
+
 from hypothesis import HealthCheck, settings
 
 from alphalens_keyctl.database import Database, Limits, parse_address
 from tests.services.postgresql import URL_VARIABLE, Databases, Server
 from tests.support import fleets
-from tests.support.commands import Keyctl, Zygote
+from tests.support.commands import ForkServer, Keyctl
 
 # On two busy cores a deadline would measure the neighbours.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -19,10 +22,10 @@ settings.load_profile("default")
 
 
 @pytest.fixture(scope="session")
-def zygote() -> Iterator[Zygote]:
-    zygote = Zygote()
-    yield zygote
-    zygote.close()
+def fork_server() -> Iterator[ForkServer]:
+    fork_server = ForkServer()
+    yield fork_server
+    fork_server.close()
 
 
 @pytest.fixture(scope="session")
@@ -95,21 +98,21 @@ def database(database_url: str) -> Iterator[Database]:
 
 
 @pytest.fixture
-def keyctl(zygote: Zygote, tmp_path: Path, database_url: str) -> Keyctl:
+def keyctl(fork_server: ForkServer, tmp_path: Path, database_url: str) -> Keyctl:
     """The program on that database."""
-    return Keyctl(zygote, _home(tmp_path), database_url)
+    return Keyctl(fork_server, _home(tmp_path), database_url)
 
 
 @pytest.fixture
-def own_keyctl(zygote: Zygote, tmp_path: Path, own_url: str) -> Keyctl:
+def own_keyctl(fork_server: ForkServer, tmp_path: Path, own_url: str) -> Keyctl:
     """The program on a database whose server may be stopped."""
-    return Keyctl(zygote, _home(tmp_path), own_url)
+    return Keyctl(fork_server, _home(tmp_path), own_url)
 
 
 @pytest.fixture
-def fresh_keyctl(zygote: Zygote, tmp_path: Path) -> Keyctl:
+def fresh_keyctl(fork_server: ForkServer, tmp_path: Path) -> Keyctl:
     """The program in an empty home, with nothing configured: SQLite in the user's data folder."""
-    return Keyctl(zygote, _home(tmp_path), None)
+    return Keyctl(fork_server, _home(tmp_path), None)
 
 
 @pytest.fixture

@@ -13,16 +13,8 @@ from alphalens_keyctl.errors import Code
 from alphalens_keyctl.keys import policy
 from alphalens_keyctl.models import Event, Key, Reason, Status, Use
 from alphalens_keyctl.moments import parse_span
-from tests.support.commands import ROOT, Keyctl
-
-README = (ROOT / "README.md").read_text()
-
-
-def section(title: str) -> str:
-    """The text under a heading, up to the next one of its level or above."""
-    match = re.search(rf"^(#+) {re.escape(title)}\n(.*?)(?=^#{{1,3}} |\Z)", README, re.M | re.S)
-    assert match is not None
-    return match[2]
+from tests.support.commands import Keyctl
+from tests.support.readme import README, block, section
 
 
 def test_the_readme_lists_every_exit_code_and_every_error_code() -> None:
@@ -62,11 +54,10 @@ def test_the_readme_script_proves_an_exported_log_and_finds_a_change(keyctl: Key
     keyctl.create("é <b>[red]", "--owner", '"quoted"', "--label", "a=ü", "--purpose", "😀")
     keyctl.ok("rotate", "é <b>[red]")
     log = keyctl.ok("audit", "--jsonl").stdout
-    match = re.search(r"<!-- chain -->\n```python\n(.*?)```", README, re.S)
-    assert match is not None
+    script = block("chain", "python")
 
     def prove(text: str) -> int:
-        done = subprocess.run([sys.executable, "-c", match[1]], input=text.encode(), capture_output=True, check=False)
+        done = subprocess.run([sys.executable, "-c", script], input=text.encode(), capture_output=True, check=False)
         return done.returncode
 
     assert prove(log) == 0

@@ -9,15 +9,15 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.support.commands import ROOT, Keyctl
+from tests.support.commands import Keyctl
+from tests.support.readme import block, section
+from tests.support.waiting import wait_for
 
-README = (ROOT / "README.md").read_text()
 # Stores what it is given, whole or not at all, and can be told to hang before and after.
 STAND_IN = """#!/bin/sh
 printf '%s\n' "$0 $*" >> "$STORE.calls"
@@ -25,12 +25,6 @@ if [ -e "$STORE.hang-before" ]; then touch "$STORE.hangs"; sleep 60; fi
 cat > "$STORE.new" && mv "$STORE.new" "$STORE"
 if [ -e "$STORE.hang-after" ]; then touch "$STORE.hangs"; sleep 60; fi
 """
-
-
-def block(marker: str, language: str) -> str:
-    match = re.search(rf"<!-- {marker} -->\n```{language}\n(.*?)```", README, re.S)
-    assert match is not None
-    return match[1]
 
 
 def github_command() -> str:
@@ -74,11 +68,8 @@ class Job:
         words = shlex.split(command)
         process = subprocess.Popen(words, env=self.environment, stderr=subprocess.DEVNULL)
         hangs = self.store.parent / f"{self.store.name}.hangs"
-        deadline = time.monotonic() + 30
-        while not hangs.exists():
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_for(lambda: hangs.exists() or process.poll() is not None, "the store never hung")
+        assert process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.wait()
         for left in self.store.parent.glob(f"{self.store.name}.hang*"):
@@ -128,8 +119,7 @@ def test_a_job_that_was_killed_and_run_again_ends_as_one_run_does(
 
 def test_the_examples_of_delivery_run(keyctl: Keyctl, job: Job, tmp_path: Path) -> None:
     keyctl.create("billing")
-    section = README.partition("## Delivery\n")[2].partition("### ")[0]
-    commands = re.findall(r"^alphalens-keyctl rotate .*$", section, re.M)
+    commands = re.findall(r"^alphalens-keyctl rotate .*$", section("Delivery"), re.M)
     assert len(commands) == 4
     for command in commands:
         here = command.replace("/etc/billing", str(tmp_path)).replace(" .env", f" {tmp_path}/.env")

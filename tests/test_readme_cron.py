@@ -10,7 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,16 +19,16 @@ from sqlalchemy import select, update
 
 from alphalens_keyctl.database import Database
 from alphalens_keyctl.models import key_table
-from tests.support.commands import LIMIT, ROOT, Keyctl
+from tests.support.commands import LIMIT, Keyctl
+from tests.support.moments import DAY
+from tests.support.readme import section
 
-README: Final = (ROOT / "README.md").read_text()
-DAY: Final = timedelta(days=1)
 # crontab(5): each field with the numbers it takes.
 FIELDS: Final = {"minute": (0, 59), "hour": (0, 23), "day of month": (1, 31), "month": (1, 12), "day of week": (0, 7)}
 
 
 def from_cron() -> str:
-    return README.partition("### From cron\n")[2].partition("\n### ")[0]
+    return section("From cron")
 
 
 def crontab() -> list[str]:

@@ -5,25 +5,24 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
-from psycopg import sql
 from sqlalchemy import select, text, update
 
 from alphalens_keyctl.database import Database, Limits, parse_address
 from alphalens_keyctl.models import key_table, usage_table
 from alphalens_keyctl.moments import rfc3339
-from tests.cli.test_audit_usage import DAY, record, start_of_minute
-from tests.cli.test_list import put
-from tests.logs.test_usage import row
 from tests.services.postgresql import Databases
 from tests.support.commands import Keyctl
+from tests.support.key_rows import put
+from tests.support.moments import DAY, start_of_minute
 from tests.support.terminal import CTRL_C, CTRL_D, Session, on_terminal
+from tests.support.usage_rows import conninfo, make_partition, record, usage_row
 
 
 def aged(database: Database) -> str:
     """A key with uses 1, 89, 91 and 400 days old, and refused attempts 2 and 100 days old. Returns its id."""
     now, key_id = datetime.now(UTC), put(database, "ci")
-    record(database, [row(now - age * DAY, key_id) for age in (1, 89, 91, 400)])
-    record(database, [row(start_of_minute(now - age * DAY), None, "unknown", count=age) for age in (2, 100)])
+    record(database, [usage_row(now - age * DAY, key_id) for age in (1, 89, 91, 400)])
+    record(database, [usage_row(start_of_minute(now - age * DAY), None, "unknown", count=age) for age in (2, 100)])
     with database.writing() as tx:
         tx.execute(update(key_table).values(last_used_at=now - DAY, use_count=4))
     return key_id
@@ -178,17 +177,6 @@ def on_postgresql(fresh_keyctl: Keyctl, postgresql: Database) -> Keyctl:
     return fresh_keyctl
 
 
-def conninfo(database: Database) -> str:
-    url: str = database.address.conninfo  # type: ignore[union-attr]  # PostgreSQL has one
-    return url
-
-
-def make_partition(database: Database, name: str, start: str, end: str) -> None:
-    statement = sql.SQL("CREATE TABLE {} PARTITION OF usage_event FOR VALUES FROM ({}) TO ({})")
-    with psycopg.connect(conninfo(database)) as connection:
-        connection.execute(statement.format(sql.Identifier(name), start, end))
-
-
 def partitions(database: Database) -> set[str]:
     with database.reading() as connection:
         children = "SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid"
@@ -212,10 +200,13 @@ def test_a_month_that_is_old_as_a_whole_is_dropped_and_no_row_of_it_deleted(
     young = partitions(postgresql) - {month(moment)[0] for moment in (old, older, boundary)}
     assert "usage_event_default" in young
     key_id = put(postgresql, "ci")
-    record(postgresql, [row(old, key_id) for _ in range(5)] + [row(older, key_id)])
-    record(postgresql, [row(boundary - timedelta(minutes=1), key_id), row(boundary + timedelta(hours=1), key_id)])
+    record(postgresql, [usage_row(old, key_id) for _ in range(5)] + [usage_row(older, key_id)])
+    record(
+        postgresql,
+        [usage_row(boundary - timedelta(minutes=1), key_id), usage_row(boundary + timedelta(hours=1), key_id)],
+    )
     # No month is there for these: the default partition has them.
-    record(postgresql, [row(now - 1000 * DAY, key_id), row(now + 300 * DAY, key_id)])
+    record(postgresql, [usage_row(now - 1000 * DAY, key_id), usage_row(now + 300 * DAY, key_id)])
     # A row that is deleted one by one would fire this; a dropped partition fires nothing.
     with postgresql.writing() as tx:
         tx.execute(text("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
@@ -238,8 +229,8 @@ def test_an_old_name_does_not_make_young_rows_go(on_postgresql: Keyctl, postgres
     make_partition(postgresql, "usage_event_2020_13", "2019-01-01 00:00+00", "2019-02-01 00:00+00")
     make_partition(postgresql, 'odd "name": 100%', "2018-01-01 00:00+00", "2018-02-01 00:00+00")
     key_id = put(postgresql, "ci")
-    record(postgresql, [row(start, key_id), row(datetime(2019, 1, 5, tzinfo=UTC), key_id),
-                        row(datetime(2018, 1, 5, tzinfo=UTC), key_id)])  # fmt: skip
+    record(postgresql, [usage_row(start, key_id), usage_row(datetime(2019, 1, 5, tzinfo=UTC), key_id),
+                        usage_row(datetime(2018, 1, 5, tzinfo=UTC), key_id)])  # fmt: skip
     before = partitions(postgresql)
     assert on_postgresql.ok("audit", "prune", "--usage", "--older-than", "90d", "--json").json["pruned"] == 2
     assert partitions(postgresql) == before
@@ -252,7 +243,7 @@ def test_a_month_that_is_being_read_is_waited_for_no_longer_than_the_limit(
 ) -> None:
     """Promise 11."""
     make_partition(postgresql, "usage_event_2020_01", "2020-01-01 00:00+00", "2020-02-01 00:00+00")
-    record(postgresql, [row(datetime(2020, 1, 5, tzinfo=UTC), put(postgresql, "ci"))])
+    record(postgresql, [usage_row(datetime(2020, 1, 5, tzinfo=UTC), put(postgresql, "ci"))])
     config = on_postgresql.home / "config.toml"
     config.write_text("lock_timeout = 0.3\n")
     prune = ("--config", str(config), "audit", "prune", "--usage", "--older-than", "90d", "--json")

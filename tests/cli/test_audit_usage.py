@@ -3,35 +3,24 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import pytest
 from rich.cells import cell_len
-from sqlalchemy import insert, text
+from sqlalchemy import text
 
 from alphalens_keyctl.database import Database
-from alphalens_keyctl.models import Reason, usage_table
+from alphalens_keyctl.models import Reason
 from alphalens_keyctl.moments import rfc3339_exact
-from tests.cli.test_list import put
-from tests.logs.test_usage import row
 from tests.support.commands import Keyctl
+from tests.support.hostile import HOSTILE_TEXT
+from tests.support.key_rows import put
+from tests.support.moments import DAY, start_of_minute
 from tests.support.terminal import on_terminal
+from tests.support.usage_rows import record, usage_row
 
 U: Final = ["id", "at", "key_id", "key_name", "outcome", "client_ip", "method", "path", "user_agent", "count"]
-HOSTILE: Final = "\x1b[2J\x1b]8;;http://evil.example\x07[red]x[/red]\u202e"
-DAY: Final = timedelta(days=1)
-
-
-def record(database: Database, rows: Sequence[dict[str, Any]]) -> None:
-    """Write rows of the usage log."""
-    with database.writing() as tx:
-        tx.execute(insert(usage_table), list(rows))
-
-
-def start_of_minute(at: datetime) -> datetime:
-    return at.replace(second=0, microsecond=0)
 
 
 def traffic(database: Database) -> tuple[datetime, str, str]:
@@ -39,13 +28,13 @@ def traffic(database: Database) -> tuple[datetime, str, str]:
     now = datetime.now(UTC)
     ci, billing = put(database, "ci"), put(database, "Billing")
     record(database, [
-        row(now - 10 * DAY, ci, client_ip="192.0.2.1"),
-        row(now - 3 * DAY, ci, client_ip="192.0.2.2", path="/a?b=c", user_agent="curl/8 \"x\", 'y'"),
-        row(start_of_minute(now - 2 * DAY), None, "malformed", client_ip="198.51.100.9", method=None, path=None,
+        usage_row(now - 10 * DAY, ci, client_ip="192.0.2.1"),
+        usage_row(now - 3 * DAY, ci, client_ip="192.0.2.2", path="/a?b=c", user_agent="curl/8 \"x\", 'y'"),
+        usage_row(start_of_minute(now - 2 * DAY), None, "malformed", client_ip="198.51.100.9", method=None, path=None,
             user_agent=None, count=1234),
-        row(now - 1 * DAY, billing, client_ip="2001:db8::1", method="POST"),
-        row(start_of_minute(now - timedelta(hours=1)), ci, "expired", client_ip=None, count=7),
-        row(now - timedelta(minutes=1), ci, client_ip="192.0.2.2"),
+        usage_row(now - 1 * DAY, billing, client_ip="2001:db8::1", method="POST"),
+        usage_row(start_of_minute(now - timedelta(hours=1)), ci, "expired", client_ip=None, count=7),
+        usage_row(now - timedelta(minutes=1), ci, client_ip="192.0.2.2"),
     ])  # fmt: skip
     return now, ci, billing
 
@@ -141,9 +130,9 @@ def test_the_summary_fits_the_terminal_and_loses_nothing(keyctl: Keyctl, databas
     _, ci, billing = traffic(database)
     other = put(database, "日本語" * 10)
     now = datetime.now(UTC)
-    record(database, [row(now - timedelta(minutes=12, seconds=5), ci, count=10**12,
+    record(database, [usage_row(now - timedelta(minutes=12, seconds=5), ci, count=10**12,
                           client_ip="2001:db8:1111:2222:3333:4444:5555:6666"),
-                      row(start_of_minute(now), other, "revoked", client_ip="a" * 70, count=10**9)])  # fmt: skip
+                      usage_row(start_of_minute(now), other, "revoked", client_ip="a" * 70, count=10**9)])  # fmt: skip
     shown = on_terminal(keyctl, "audit", "usage", width=width)
     assert shown.status == 0
     assert max(map(cell_len, shown.lines)) <= width
@@ -203,9 +192,9 @@ def test_the_summary_shows_the_busiest_and_says_how_many_more(keyctl: Keyctl, da
     now = datetime.now(UTC)
     ids = [f"key{number:09d}" for number in range(23)]
     for number, key_id in enumerate(ids):
-        record(database, [row(now - DAY, key_id, client_ip=f"10.0.0.{number}") for _ in range(number + 1)])
+        record(database, [usage_row(now - DAY, key_id, client_ip=f"10.0.0.{number}") for _ in range(number + 1)])
     minute = start_of_minute(now - DAY)
-    record(database, [row(minute, key_id, "revoked", client_ip=None) for key_id in ids[:13]])
+    record(database, [usage_row(minute, key_id, "revoked", client_ip=None) for key_id in ids[:13]])
     said = keyctl.ok("audit", "usage").stdout
     keys = said.partition("Busiest addresses")[0]
     assert [key_id for key_id in ids if key_id in keys] == ids[3:]
@@ -222,10 +211,11 @@ def test_the_summary_shows_the_busiest_and_says_how_many_more(keyctl: Keyctl, da
 def test_what_a_client_sent_cannot_act_on_what_shows_it(keyctl: Keyctl, database: Database) -> None:
     """Promise 12."""
     now = datetime.now(UTC)
-    key_id = put(database, HOSTILE)
+    key_id = put(database, HOSTILE_TEXT)
+    everywhere = {"client_ip": HOSTILE_TEXT, "method": HOSTILE_TEXT, "user_agent": HOSTILE_TEXT}
     record(database, [
-        row(now - DAY, key_id, client_ip=HOSTILE, method=HOSTILE, path="=cmd()", user_agent=HOSTILE),
-        row(start_of_minute(now), HOSTILE, HOSTILE, client_ip=HOSTILE, path="@x", user_agent="-1+1"),
+        usage_row(now - DAY, key_id, path="=cmd()", **everywhere),
+        usage_row(start_of_minute(now), HOSTILE_TEXT, HOSTILE_TEXT, path="@x", **everywhere | {"user_agent": "-1+1"}),
     ])  # fmt: skip
     for width in (40, 80, 200):
         shown = on_terminal(keyctl, "--no-color", "audit", "usage", width=width)
@@ -237,7 +227,7 @@ def test_what_a_client_sent_cannot_act_on_what_shows_it(keyctl: Keyctl, database
     for form in ("--json", "--jsonl"):
         assert keyctl.ok("audit", "usage", form).stdout.isascii()
     use = keyctl.ok("audit", "usage", "--json").json[0]
-    assert (use["user_agent"], use["path"], use["key_name"]) == (HOSTILE, "=cmd()", HOSTILE)
+    assert (use["user_agent"], use["path"], use["key_name"]) == (HOSTILE_TEXT, "=cmd()", HOSTILE_TEXT)
     sheet = keyctl.ok("audit", "usage", "--csv").stdout
     assert "\x1b" not in sheet
     assert "\u202e" not in sheet
@@ -251,7 +241,7 @@ def test_a_value_of_any_type_is_shown_as_far_as_it_goes(keyctl: Keyctl, database
     """Promise 12. A column of SQLite lets anything stand in it; PostgreSQL takes the last two as text."""
     if database.address.display.startswith("postgresql") and value not in ("5", "1.5"):
         value = "'5'"
-    record(database, [row(datetime.now(UTC) - DAY, put(database, "ci"))])
+    record(database, [usage_row(datetime.now(UTC) - DAY, put(database, "ci"))])
     with database.writing() as tx:
         tx.execute(text(f"UPDATE usage_event SET client_ip = {value}, path = {value}, user_agent = {value}"))
     for form in ("--json", "--jsonl", "--csv"):
@@ -262,7 +252,7 @@ def test_a_value_of_any_type_is_shown_as_far_as_it_goes(keyctl: Keyctl, database
 def test_many_rows_are_all_streamed_in_order(keyctl: Keyctl, database: Database) -> None:
     """More than are fetched at once."""
     now, key_id = datetime.now(UTC), put(database, "ci")
-    record(database, [row(now - timedelta(seconds=number), key_id) for number in range(5000)])
+    record(database, [usage_row(now - timedelta(seconds=number), key_id) for number in range(5000)])
     lines = keyctl.ok("audit", "usage", "--jsonl").stdout.splitlines()
     assert len(lines) == 5000
     instants = [json.loads(line)["at"] for line in lines]

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphalens_keyctl.text import LONGEST_NAME, LONGEST_OWNER, LONGEST_PURPOSE, LONGEST_REASON
-from tests.cli.test_create import RAW_KEY
 from tests.support.commands import Keyctl, Result
+from tests.support.raw_keys import RAW_KEY
 from tests.support.terminal import on_terminal
 
 # One character, or a few, that no text may hold; "x" stands around it, so that nothing else is wrong.

@@ -10,16 +10,11 @@ import pytest
 from sqlalchemy import text
 
 from alphalens_keyctl.database import Database
+from tests.support.answers import K
 from tests.support.commands import Keyctl
+from tests.support.raw_keys import RAW_KEY
 from tests.support.terminal import on_terminal
 
-# Design, section 5: these names and their order are a contract.
-K: Final = [
-    "id", "name", "status", "owner", "purpose", "labels", "created_at", "created_by", "activated_at", "expires_at",
-    "retires_at", "suspended_at", "last_used_at", "use_count", "revoked_at", "revoked_by", "revoke_reason", "replaces",
-    "replaced_by", "delivering_to",
-]  # fmt: skip
-RAW_KEY: Final = re.compile(r"alk_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}")
 INSTANT: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 ACTIONS: Final = {
     "GITHUB_ACTIONS": "true", "GITHUB_REPOSITORY": "a/b", "GITHUB_RUN_ID": "7",

@@ -7,8 +7,8 @@ import pytest
 
 from alphalens_keyctl.keys import bulk_file
 from tests.support.commands import Keyctl
-from tests.support.faults import judge
 from tests.support.fleets import NAMES, THREE, Store, all_keys, nothing, raws_of, write
+from tests.support.judge import judge
 
 # What is made.
 

@@ -8,41 +8,13 @@ from typing import Any
 
 import pytest
 
-from tests.cli.test_create import RAW_KEY
-from tests.keys.test_unfinished_delivery import events, statuses
-from tests.support.commands import Keyctl, Result
+from tests.support.answers import assert_failed, events, statuses
+from tests.support.commands import Keyctl
+from tests.support.destinations import Destinations
 from tests.support.faults import fault, limit_file_size
 from tests.support.fork_server import CLOSED
+from tests.support.raw_keys import RAW_KEY
 from tests.support.terminal import on_terminal
-
-
-class Destinations:
-    """A key file, a file of variables and a command that keeps what it is given, all in one folder."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir()
-        self.key_file = folder / "key"
-        self.env_file = folder / "service.env"
-        self.piped = folder / "piped"
-        self.command = shlex.join(["sh", "-c", 'cat >"$0"', str(self.piped)])
-
-    @property
-    def options(self) -> tuple[str, ...]:
-        return (
-            "--key-file", str(self.key_file), "--env-file", str(self.env_file), "--env-var", "TOKEN",
-            "--pipe-to", self.command,
-        )  # fmt: skip
-
-    @property
-    def names(self) -> list[str]:
-        """In the order in which they are given the key: what can least be undone first."""
-        return ["pipe-to sh", f"key-file {self.key_file}", f"env-file {self.env_file}"]
-
-    def held(self) -> dict[str, str]:
-        return {path.name: path.read_text() for path in (self.key_file, self.env_file, self.piped) if path.exists()}
-
-    def assert_hold(self, raw: str) -> None:
-        assert self.held() == {"key": f"{raw}\n", "service.env": f"TOKEN={raw}\n", "piped": f"{raw}\n"}
 
 
 @pytest.fixture
@@ -57,13 +29,6 @@ def options_of(destinations: Destinations, kind: str) -> tuple[list[str], list[s
         "env-file": (["--env-file", str(destinations.env_file)], [destinations.names[2]], destinations.env_file),
         "pipe-to": (["--pipe-to", destinations.command], [destinations.names[0]], destinations.piped),
     }[kind]
-
-
-def assert_failed(result: Result, status: int, code: str) -> dict[str, str]:
-    """Promise 10: one document on stderr, which `error` takes whole, and nothing on stdout."""
-    assert (result.status, result.stdout) == (status, ""), result
-    assert result.error["code"] == code
-    return result.error
 
 
 @pytest.mark.parametrize("kind", ["key-file", "env-file", "pipe-to"])

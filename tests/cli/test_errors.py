@@ -17,9 +17,9 @@ import typer.main
 from alphalens_keyctl import __version__
 from alphalens_keyctl.cli.app import app
 from alphalens_keyctl.keyformat import checksum
-from tests.cli.test_create import RAW_KEY
 from tests.services.postgresql import Databases
 from tests.support.commands import Keyctl, Result
+from tests.support.raw_keys import RAW_KEY
 from tests.support.terminal import on_terminal
 
 ERROR_FIELDS: Final = ["code", "message", "hint"]

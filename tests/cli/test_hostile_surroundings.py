@@ -19,11 +19,11 @@ from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keys import lifecycle, revocation, rotation
 from alphalens_keyctl.keys.revocation import Revocation
 from alphalens_keyctl.provenance import Act, Origin
-from tests.cli.test_list import put
-from tests.cli.test_rotate import change
-from tests.cli.test_show_and_verify import with_id
 from tests.services.postgresql import Databases
-from tests.support.commands import Keyctl, Result
+from tests.support.commands import Keyctl
+from tests.support.key_rows import change, put
+from tests.support.raw_keys import with_id
+from tests.support.streams import into_closed_pipe
 from tests.support.terminal import Session
 
 By = Callable[[str, str], None]
@@ -42,15 +42,6 @@ def by_hand(database: Database, database_url: str) -> By:
                 connection.executescript(on_sqlite)
 
     return run
-
-
-def into_closed_pipe(keyctl: Keyctl, *arguments: str, stdin: bytes = b"") -> Result:
-    reader, writer = os.pipe()
-    os.close(reader)
-    try:
-        return keyctl(*arguments, stdin=stdin, stdout=writer)
-    finally:
-        os.close(writer)
 
 
 SWALLOW = (

@@ -4,34 +4,21 @@ import csv
 import io
 import json
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import pytest
 from rich.cells import cell_len
 from sqlalchemy import insert
 
 from alphalens_keyctl.database import Database
-from alphalens_keyctl.keyformat import DIGEST_SCHEME, RawKey, generate
+from alphalens_keyctl.keyformat import DIGEST_SCHEME, generate
 from alphalens_keyctl.models import key_table
-from alphalens_keyctl.text import fold
-from tests.cli.test_create import K
+from tests.support.answers import K
 from tests.support.commands import Keyctl
+from tests.support.key_rows import put
 from tests.support.terminal import on_terminal
 
 DAY: Final = timedelta(days=1)
-
-
-def put(database: Database, name: str, *, raw: RawKey | None = None, **values: Any) -> str:
-    """Write a key's row, active since now unless `values` say otherwise; returns its id."""
-    raw = raw or generate()
-    now = datetime.now(UTC)
-    row = {
-        "id": raw.id, "name": name, "name_folded": fold(name), "labels": {}, "created_at": now, "created_by": "sql",
-        "activated_at": now, "use_count": 0, "digest": raw.digest(), "digest_scheme": DIGEST_SCHEME,
-    }  # fmt: skip
-    with database.writing() as tx:
-        tx.execute(insert(key_table).values(row | values))
-    return raw.id
 
 
 def fleet(database: Database) -> None:

@@ -6,9 +6,9 @@ import pytest
 
 from alphalens_keyctl.database import Database
 from alphalens_keyctl.keyformat import generate
-from tests.cli.test_create import K
-from tests.cli.test_list import put
+from tests.support.answers import K
 from tests.support.commands import Keyctl
+from tests.support.key_rows import put
 from tests.support.terminal import CTRL_C, CTRL_D, Session, on_terminal
 
 

@@ -12,12 +12,10 @@ from sqlalchemy import insert
 from alphalens_keyctl import KeyVerifier
 from alphalens_keyctl.database import Database
 from alphalens_keyctl.models import Reason, key_table
-from tests.cli.test_list import put
-from tests.cli.test_rotate import change
-from tests.database.test_schema import row
 from tests.support.commands import Keyctl
+from tests.support.freshness import NEVER, TOLD, assert_revocation_counts, until, wait_until_told
+from tests.support.key_rows import change, key_row, put
 from tests.support.terminal import CTRL_C, CTRL_D, Session, on_terminal
-from tests.verification.test_freshness import NEVER, TOLD, assert_revocation_counts, until, wait_until_told
 
 DAY: Final = timedelta(days=1)
 VERBS: Final = ("revoke", "suspend", "resume")
@@ -305,7 +303,7 @@ def test_without_max_a_filter_changes_a_hundred_keys_at_most_and_names_any_numbe
 ) -> None:
     put(database, "other")
     with database.writing() as tx:
-        tx.execute(insert(key_table), [row(f"ci-{number}", owner="ops") for number in range(101)])
+        tx.execute(insert(key_table), [key_row(f"ci-{number}", owner="ops") for number in range(101)])
     refused(keyctl, "too_many_keys", "revoke", "--owner", "ops")
     assert len(keyctl.ok("suspend", *statuses(keyctl), "--json").json["changed"]) == 102
     assert len(keyctl.ok("resume", "--owner", "ops", "--max", "101", "--yes", "--json").json["changed"]) == 101
@@ -321,8 +319,8 @@ def test_no_key_that_was_left_as_it_is_is_forgotten_whatever_their_number(keyctl
     """Promise 10."""
     off = datetime.now(UTC) - DAY
     with database.writing() as tx:
-        tx.execute(insert(key_table), [row(f"ci-{number}", owner="ops", suspended_at=off) for number in range(150)])
-        tx.execute(insert(key_table), [row(f"on-{number}", owner="ops") for number in range(2)])
+        tx.execute(insert(key_table), [key_row(f"ci-{number}", owner="ops", suspended_at=off) for number in range(150)])
+        tx.execute(insert(key_table), [key_row(f"on-{number}", owner="ops") for number in range(2)])
     put(database, "other")
     for option in ("--dry-run", "--yes"):
         document = keyctl.ok("suspend", "--owner", "ops", option, "--json").json

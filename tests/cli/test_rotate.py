@@ -1,32 +1,16 @@
 """`rotate`: a successor that is shown once, and an old key that works until its grace is over. Promises 3 and 4."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
-from sqlalchemy import update
 
 from alphalens_keyctl.database import Database
-from alphalens_keyctl.models import key_table
-from tests.cli.test_create import RAW_KEY, K
-from tests.cli.test_list import put
+from tests.support.answers import K, reason
 from tests.support.commands import Keyctl
+from tests.support.key_rows import change, put
+from tests.support.moments import moment
+from tests.support.raw_keys import RAW_KEY
 from tests.support.terminal import on_terminal
-
-
-def change(database: Database, key_id: str, **values: Any) -> None:
-    """Move a key's times, or what else stands in its row."""
-    with database.writing() as tx:
-        assert tx.execute(update(key_table).where(key_table.c.id == key_id).values(**values)).rowcount == 1
-
-
-def moment(written: str) -> datetime:
-    return datetime.fromisoformat(written)
-
-
-def reason(keyctl: Keyctl, raw: str) -> str:
-    answer: str = keyctl("verify", "--json", stdin=raw.encode()).json["reason"]
-    return answer
 
 
 def test_a_pipe_gets_the_new_key_alone_and_is_told_about_the_old_one(keyctl: Keyctl) -> None:

@@ -12,14 +12,15 @@ import pytest
 from alphalens_keyctl import KeyVerifier
 from alphalens_keyctl.database import Database
 from alphalens_keyctl.models import Reason
-from tests.cli.test_destinations import Destinations, assert_failed
-from tests.cli.test_rotate import change, reason
-from tests.cli.test_rotate_until_used import use
-from tests.keys.test_unfinished_delivery import Delivery, events, statuses
+from tests.support.answers import assert_failed, events, reason, statuses
 from tests.support.commands import Keyctl, Process
-from tests.support.faults import WAIT
+from tests.support.destinations import Destinations
+from tests.support.freshness import NEVER, until, wait_until_told
+from tests.support.held_delivery import HeldDelivery
+from tests.support.key_rows import change
 from tests.support.terminal import on_terminal
-from tests.verification.test_freshness import NEVER, until, wait_until_told
+from tests.support.uses import use
+from tests.support.waiting import WAIT
 
 
 @pytest.fixture
@@ -123,7 +124,7 @@ def test_abort_refuses_where_there_is_nothing_to_take_back(keyctl: Keyctl, tmp_p
     keyctl.ok("rotate", "new-revoked")
     keyctl.ok("revoke", "new-revoked", "--yes")
     keyctl.create("running")
-    running = Delivery(keyctl, tmp_path / "live", "rotate", "running")
+    running = HeldDelivery(keyctl, tmp_path / "live", "rotate", "running")
     before, log = keyctl.keys(), keyctl.ok("audit", "--jsonl").stdout
     for reference, code in (
         ("never-rotated", "wrong_state"),
@@ -148,7 +149,7 @@ def test_abort_refuses_where_there_is_nothing_to_take_back(keyctl: Keyctl, tmp_p
 def test_abort_discards_successors_whose_delivery_died(keyctl: Keyctl, tmp_path: Path, dead: int) -> None:
     """Promise 2."""
     old, old_id = keyctl.create("ci")
-    left = [Delivery(keyctl, tmp_path / str(number), "rotate", "ci").die() for number in range(dead)]
+    left = [HeldDelivery(keyctl, tmp_path / str(number), "rotate", "ci").die() for number in range(dead)]
     document = keyctl.ok("rotate", left[0].id, "--abort", "--json").json
     assert (document["key"]["id"], document["key"]["status"]) == (old_id, "active")
     assert [key["id"] for key in document["discarded"]] == [one.id for one in left]
@@ -161,7 +162,7 @@ def test_abort_discards_successors_whose_delivery_died(keyctl: Keyctl, tmp_path:
 def test_abort_of_the_rotation_that_replaced_a_dead_one_leaves_only_the_old_key(keyctl: Keyctl, tmp_path: Path) -> None:
     """Promise 2: no key stays alive that nobody holds."""
     old, old_id = keyctl.create("ci")
-    left = Delivery(keyctl, tmp_path / "dead", "rotate", "ci").die()
+    left = HeldDelivery(keyctl, tmp_path / "dead", "rotate", "ci").die()
     new = keyctl.ok("rotate", "ci").stdout.strip()
     document = keyctl.ok("rotate", "ci", "--abort", "--json").json
     assert document["key"]["id"] == old_id

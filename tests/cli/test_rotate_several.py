@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from alphalens_keyctl.database import Database
-from tests.cli.test_create import RAW_KEY
-from tests.cli.test_destinations import assert_failed
-from tests.cli.test_rotate import change
-from tests.keys.test_unfinished_delivery import by_hand, events, statuses
+from tests.support.answers import assert_failed, events, statuses
 from tests.support.commands import Keyctl, Result
-from tests.support.faults import WAIT
+from tests.support.databases import by_hand
+from tests.support.key_rows import change
+from tests.support.raw_keys import RAW_KEY
+from tests.support.waiting import WAIT
 
 
 def store(folder: Path, script: str = "") -> str:
@@ -112,7 +112,10 @@ def test_filters_choose_as_in_list_and_leave_out_what_cannot_be_rotated(
 ) -> None:
     ids = {name: keyctl.create(name, "--owner", "ops")[1] for name in ("web-1", "web-2", "db-1", "web-off", "web-gone")}
     keyctl.create("web-other", "--owner", "dev")
-    by_hand(keyctl, f"UPDATE api_key SET suspended_at = '2026-01-01 00:00:00.000000' WHERE id = '{ids['web-off']}'")
+    by_hand(
+        keyctl.database_url,
+        f"UPDATE api_key SET suspended_at = '2026-01-01 00:00:00.000000' WHERE id = '{ids['web-off']}'",
+    )
     keyctl.ok("revoke", "web-gone", "--yes")
     keyctl.ok("rotate", "--name", "web-*", "--owner", "ops", "--pipe-to", store(folder))
     assert set(kept(folder)) == {"web-1", "web-2"}

@@ -14,22 +14,17 @@ import pytest
 from alphalens_keyctl import KeyVerifier
 from alphalens_keyctl.database import Database
 from alphalens_keyctl.models import Reason
-from tests.cli.test_rotate import change, moment, reason
+from tests.support.answers import reason
 from tests.support.commands import Keyctl
+from tests.support.freshness import NEVER, until, wait_until_told
+from tests.support.key_rows import change
+from tests.support.moments import moment
 from tests.support.terminal import on_terminal
-from tests.verification.test_freshness import NEVER, until, wait_until_told
+from tests.support.uses import use
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
 SLACK = timedelta(seconds=1)  # `show` says whole seconds
-
-
-def use(keyctl: Keyctl, raw: str, *, times: int = 1, client_ip: str | None = None) -> None:
-    """Uses by a service, on record when this returns."""
-    with KeyVerifier(keyctl.database_url) as service:
-        for _ in range(times):
-            assert service.verify(raw, client_ip=client_ip)
-        service.flush()
 
 
 def shown(keyctl: Keyctl, key_id: str) -> dict[str, Any]:

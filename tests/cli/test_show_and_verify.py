@@ -7,16 +7,18 @@ from typing import Any
 import pytest
 
 from alphalens_keyctl.database import Database
-from alphalens_keyctl.keyformat import RawKey, checksum, generate
+from alphalens_keyctl.keyformat import generate
 from alphalens_keyctl.moments import rfc3339
-from tests.cli.test_audit_usage import HOSTILE, record, start_of_minute
-from tests.cli.test_create import K
-from tests.cli.test_list import put
-from tests.logs.test_usage import row
+from tests.support.answers import K
 from tests.support.commands import Keyctl, Result
+from tests.support.databases import by_hand
 from tests.support.fork_server import CLOSED
+from tests.support.hostile import HOSTILE_TEXT
+from tests.support.key_rows import put
+from tests.support.moments import start_of_minute
+from tests.support.raw_keys import with_id
 from tests.support.terminal import Session, on_terminal
-from tests.verification.test_freshness import by_hand
+from tests.support.usage_rows import record, usage_row
 
 
 def verified(keyctl: Keyctl, presented: bytes) -> tuple[int, Any]:
@@ -24,13 +26,6 @@ def verified(keyctl: Keyctl, presented: bytes) -> tuple[int, Any]:
     assert result.stderr == ""
     assert list(result.json) == ["allowed", "reason", "key"]
     return result.status, result.json
-
-
-def with_id(key_id: str) -> RawKey:
-    """A raw key of our own making: its id is chosen."""
-    body = generate().reveal()[:-6].split("_")
-    text = f"alk_{key_id}_{body[2]}"
-    return RawKey(text + checksum(text), "alk", key_id)
 
 
 def shown_id(keyctl: Keyctl, reference: str) -> str:
@@ -71,11 +66,14 @@ def used(database: Database) -> tuple[str, list[datetime]]:
     now, key_id = datetime.now(UTC), put(database, "ci")
     days = [now - timedelta(days=days) for days in (28, 1, 0)]
     for at, times, address in zip(days, (1, 2, 3), ("192.0.2.1", "192.0.2.2", "2001:db8::3"), strict=True):
-        record(database, [row(at, key_id, client_ip=address) for _ in range(times)])
-    record(database, [row(start_of_minute(days[1]), key_id, "expired", count=1234, client_ip=ip) for ip in ("a", "b")])
-    record(database, [row(start_of_minute(days[0]), key_id, "revoked", count=5, client_ip=None)])
-    record(database, [row(now - timedelta(days=32), key_id), row(now, put(database, "ci-2"))])
-    record(database, [row(start_of_minute(now), None, "unknown")])
+        record(database, [usage_row(at, key_id, client_ip=address) for _ in range(times)])
+    record(
+        database,
+        [usage_row(start_of_minute(days[1]), key_id, "expired", count=1234, client_ip=ip) for ip in ("a", "b")],
+    )
+    record(database, [usage_row(start_of_minute(days[0]), key_id, "revoked", count=5, client_ip=None)])
+    record(database, [usage_row(now - timedelta(days=32), key_id), usage_row(now, put(database, "ci-2"))])
+    record(database, [usage_row(start_of_minute(now), None, "unknown")])
     return key_id, days
 
 
@@ -116,7 +114,7 @@ def test_show_of_a_key_that_was_never_used_says_so(keyctl: Keyctl) -> None:
 def test_the_use_of_a_key_fits_the_terminal(keyctl: Keyctl, database: Database, width: int) -> None:
     key_id, _ = used(database)
     many = [f"10.0.0.{number}" for number in range(9)]
-    record(database, [row(datetime.now(UTC), key_id, client_ip=address) for address in many for _ in range(9)])
+    record(database, [usage_row(datetime.now(UTC), key_id, client_ip=address) for address in many for _ in range(9)])
     shown = on_terminal(keyctl, "show", key_id, width=width)
     assert shown.status == 0
     assert max(map(len, shown.lines)) <= width
@@ -131,8 +129,8 @@ def test_the_use_of_a_key_fits_the_terminal(keyctl: Keyctl, database: Database, 
 def test_what_a_client_sent_cannot_act_on_the_panel(keyctl: Keyctl, database: Database) -> None:
     """Promise 12."""
     key_id = put(database, "ci")
-    record(database, [row(datetime.now(UTC), key_id, client_ip=HOSTILE)])
-    record(database, [row(start_of_minute(datetime.now(UTC)), key_id, HOSTILE)])
+    record(database, [usage_row(datetime.now(UTC), key_id, client_ip=HOSTILE_TEXT)])
+    record(database, [usage_row(start_of_minute(datetime.now(UTC)), key_id, HOSTILE_TEXT)])
     shown = on_terminal(keyctl, "--no-color", "show", key_id)
     assert shown.status == 0
     assert b"\x1b[2J" not in shown.raw
@@ -140,7 +138,7 @@ def test_what_a_client_sent_cannot_act_on_the_panel(keyctl: Keyctl, database: Da
     assert "".join(shown.text.split()).count("[red]x[/red]") == 2
     document = keyctl.ok("show", key_id, "--json")
     assert document.stdout.isascii()
-    assert document.json["usage"]["addresses"][0]["client_ip"] == HOSTILE
+    assert document.json["usage"]["addresses"][0]["client_ip"] == HOSTILE_TEXT
 
 
 def test_an_unknown_key_and_too_short_a_start_are_not_found(keyctl: Keyctl) -> None:

@@ -3,8 +3,8 @@
 import pytest
 from rich.cells import cell_len
 
-from tests.cli.test_create import RAW_KEY
 from tests.support.commands import Keyctl
+from tests.support.raw_keys import RAW_KEY
 from tests.support.terminal import CTRL_C, Session, on_terminal, plain
 
 
@@ -22,7 +22,7 @@ def test_no_command_writes_a_line_wider_than_the_terminal(keyctl: Keyctl, width:
 
 
 def test_the_real_program_shows_the_key_once_and_whole(keyctl: Keyctl) -> None:
-    """Promise 1, without the zygote between."""
+    """Promise 1, without the fork server between."""
     shown = Session(keyctl, "create", "ci", width=40, real=True).end()
     assert shown.status == 0
     (raw,) = RAW_KEY.findall(shown.text)

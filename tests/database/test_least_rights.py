@@ -20,9 +20,11 @@ from alphalens_keyctl.database import Database, Limits, parse_address
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.models import Reason
 from tests.services.postgresql import Databases
-from tests.support.commands import Keyctl, Zygote
-from tests.test_readme import README
-from tests.verification.test_freshness import NEVER, TOLD, listeners, until, wait_for
+from tests.support.commands import ForkServer, Keyctl
+from tests.support.databases import listeners
+from tests.support.freshness import NEVER, TOLD, until
+from tests.support.readme import README
+from tests.support.waiting import wait_for
 
 OLD = datetime.now(UTC) - timedelta(days=200)
 FORBIDDEN = [
@@ -90,10 +92,10 @@ def keyctl(fresh_keyctl: Keyctl, roles: Roles) -> Keyctl:
 
 
 @pytest.fixture
-def service(zygote: Zygote, keyctl: Keyctl, roles: Roles) -> Keyctl:
+def service(fork_server: ForkServer, keyctl: Keyctl, roles: Roles) -> Keyctl:
     """The program as the user that README describes."""
     execute(roles.owner, *grants(roles.name))
-    return Keyctl(zygote, keyctl.home, roles.other)
+    return Keyctl(fork_server, keyctl.home, roles.other)
 
 
 def grants(role: str) -> list[str]:
@@ -227,7 +229,7 @@ def months(url: str) -> list[str]:
 
 
 def test_who_does_not_own_the_partitions_prunes_nothing_and_is_told_so(
-    keyctl: Keyctl, zygote: Zygote, roles: Roles
+    keyctl: Keyctl, fork_server: ForkServer, roles: Roles
 ) -> None:
     """Promise 6: even with every right that can be granted."""
     month = aged(roles.owner)
@@ -237,7 +239,7 @@ def test_who_does_not_own_the_partitions_prunes_nothing_and_is_told_so(
         f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {roles.name}",
         f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {roles.name}",
     )
-    stranger = Keyctl(zygote, keyctl.home, roles.other)
+    stranger = Keyctl(fork_server, keyctl.home, roles.other)
     prune = ("audit", "prune", "--usage", "--older-than", "90d", "--json")
     assert stranger.ok(*prune, "--dry-run").json["pruned"] == 3
     refused = stranger(*prune)

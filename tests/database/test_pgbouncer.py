@@ -11,11 +11,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.keys.test_unfinished_delivery import Delivery
 from tests.services.pgbouncer import Pooler, pooling
 from tests.services.postgresql import Databases
-from tests.support.commands import Keyctl, Process, Zygote
-from tests.support.faults import Judge, go_on, judge, paused, raw_key_in, warm
+from tests.support.commands import ForkServer, Keyctl, Process
+from tests.support.faults import go_on, paused
+from tests.support.held_delivery import HeldDelivery
+from tests.support.judge import Judge, judge
+from tests.support.raw_keys import raw_key_in
 
 LEASE = 60  # seconds: issue 2
 
@@ -33,9 +35,9 @@ def database_url(databases: Databases, postgresql_template: str) -> str:
 
 
 @pytest.fixture
-def pooled(zygote: Zygote, keyctl: Keyctl, database_url: str, pooler: Pooler) -> Keyctl:
+def pooled(fork_server: ForkServer, keyctl: Keyctl, database_url: str, pooler: Pooler) -> Keyctl:
     """The program on the same database, through the pooler."""
-    return Keyctl(zygote, keyctl.home, pooler.url(database_url))
+    return Keyctl(fork_server, keyctl.home, pooler.url(database_url))
 
 
 @pytest.fixture
@@ -54,16 +56,15 @@ def statuses(judging: Judge, name: str) -> list[str]:
 
 
 def test_every_command_works_through_the_pooler(pooled: Keyctl, judging: Judge) -> None:
-    with warm(pooled) as run:
-        created = run("create", "ci", "--json").json
-        successor = run("rotate", "ci").stdout.strip()
-        for raw in (created["raw_key"], successor):
-            assert run("verify", stdin=raw).status == 0
-        assert [key["status"] for key in run("list", "--json").json] == ["active", "retiring"]
-        assert run("show", created["key"]["id"], "--json").json["status"] == "retiring"
-        assert len(run("audit", "--jsonl").stdout.splitlines()) == 5
-        for command in (("revoke", "ci", "--yes"), ("audit", "verify"), ("db", "status"), ("db", "upgrade")):
-            assert run(*command).status == 0
+    created = pooled("create", "ci", "--json").json
+    successor = pooled("rotate", "ci").stdout.strip()
+    for raw in (created["raw_key"], successor):
+        assert pooled("verify", stdin=raw.encode()).status == 0
+    assert [key["status"] for key in pooled("list", "--json").json] == ["active", "retiring"]
+    assert pooled("show", created["key"]["id"], "--json").json["status"] == "retiring"
+    assert len(pooled("audit", "--jsonl").stdout.splitlines()) == 5
+    for command in (("revoke", "ci", "--yes"), ("audit", "verify"), ("db", "status"), ("db", "upgrade")):
+        assert pooled(*command).status == 0
     assert judging.current("ci") is None
 
 
@@ -164,7 +165,7 @@ def test_a_delivery_to_a_destination_keeps_its_lease_for_as_long_as_the_destinat
     old, _ = pooled.create("ci")
     judge_ = Judge(database_url)
     left = "SELECT extract(epoch FROM lease_until - now()) FROM api_key WHERE lease_until IS NOT NULL"
-    running = Delivery(pooled, tmp_path / "live", "rotate", "ci", "--pipe-timeout", "100")
+    running = HeldDelivery(pooled, tmp_path / "live", "rotate", "ci", "--pipe-timeout", "100")
     assert LEASE + 2 * 100 - 30 < judge_.scalar(left) <= LEASE + 2 * 100
     for theirs in (keyctl, pooled):
         for arguments in (("rotate", "ci"), ("rotate", "ci", "--abort")):
@@ -172,7 +173,7 @@ def test_a_delivery_to_a_destination_keeps_its_lease_for_as_long_as_the_destinat
             assert (refused.status, refused.stdout, refused.error["code"]) == (6, "", "lost_race")
     assert running.finish().status == 0
     assert judge_.opens(running.raw)
-    dead = Delivery(pooled, tmp_path / "dead", "rotate", "ci").die()
+    dead = HeldDelivery(pooled, tmp_path / "dead", "rotate", "ci").die()
     assert keyctl("rotate", "ci").status == 6
     assert judge_.opens(dead.raw)
     judge_.execute("UPDATE api_key SET lease_until = now() - interval '1 second' WHERE lease_until IS NOT NULL")
@@ -180,4 +181,4 @@ def test_a_delivery_to_a_destination_keeps_its_lease_for_as_long_as_the_destinat
     assert new is not None
     assert all(judge_.opens(raw) for raw in (old, running.raw, dead.raw, new))
     assert [key.status for key in judge_.every_key("ci")] == ["retiring", "retiring", "retiring", "active"]
-    judge_.database.close()
+    judge_.close()

@@ -13,29 +13,17 @@ from sqlalchemy import insert, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import SQLModel
 
-from alphalens_keyctl import keyformat, migrations
+from alphalens_keyctl import migrations
 from alphalens_keyctl.database import Database
-from alphalens_keyctl.database.address import PostgreSQLAddress
 from alphalens_keyctl.models import key_table
 from tests.support.commands import Keyctl
+from tests.support.databases import dialect
+from tests.support.key_rows import key_row
 
 NOW = dt.datetime(2026, 11, 23, 12, 0, 0, tzinfo=dt.UTC)
 
 
 Refused = Callable[..., None]
-
-
-def dialect(database: Database) -> str:
-    return "postgresql" if isinstance(database.address, PostgreSQLAddress) else "sqlite"
-
-
-def row(name: str = "ci", **values: Any) -> dict[str, Any]:
-    """A complete, active key."""
-    raw = keyformat.generate()
-    return {
-        "id": raw.id, "name": name, "name_folded": name, "labels": {}, "created_at": NOW, "created_by": "test",
-        "activated_at": NOW, "use_count": 0, "digest": raw.digest(), "digest_scheme": "sha256",
-    } | values  # fmt: skip
 
 
 @pytest.fixture
@@ -76,34 +64,34 @@ def test_migrations_make_exactly_the_tables_that_the_models_describe(database: D
 
 
 def test_the_database_allows_one_current_key_to_a_name(refused: Refused) -> None:
-    refused(insert(key_table).values(row()), insert(key_table).values(row()))
+    refused(insert(key_table).values(key_row()), insert(key_table).values(key_row()))
 
 
 def test_the_database_allows_one_live_successor_to_a_key(refused: Refused) -> None:
     """Promise 4."""
-    old = row()
+    old = key_row()
     successor = {"replaces": old["id"], "activated_at": None}
     refused(
         insert(key_table).values(old),
-        insert(key_table).values(row(**successor)),
-        insert(key_table).values(row(**successor)),
+        insert(key_table).values(key_row(**successor)),
+        insert(key_table).values(key_row(**successor)),
     )
 
 
 def test_a_name_is_free_again_after_revocation(database: Database) -> None:
     with database.writing() as tx:
-        tx.execute(insert(key_table).values(row(revoked_at=NOW, revoked_by="test")))
-        tx.execute(insert(key_table).values(row()))
+        tx.execute(insert(key_table).values(key_row(revoked_at=NOW, revoked_by="test")))
+        tx.execute(insert(key_table).values(key_row()))
 
 
 def test_the_database_keeps_a_revoked_key_revoked(refused: Refused) -> None:
     """Promise 5."""
-    old = row(revoked_at=NOW, revoked_by="test")
+    old = key_row(revoked_at=NOW, revoked_by="test")
     refused(insert(key_table).values(old), update(key_table).values(revoked_at=None, revoked_by=None))
 
 
 def test_the_database_refuses_to_delete_a_key(refused: Refused) -> None:
-    refused(insert(key_table).values(row()), "DELETE FROM api_key")
+    refused(insert(key_table).values(key_row()), "DELETE FROM api_key")
 
 
 COPY = "at, actor, action, key_id, key_name, detail, previous_hash, hash FROM audit_event"
@@ -143,20 +131,20 @@ def test_the_database_refuses_to_change_or_fork_the_log(keyctl: Keyctl, database
     ],
 )
 def test_the_database_refuses_a_row_that_contradicts_itself(refused: Refused, wrong: dict[str, Any]) -> None:
-    refused(insert(key_table).values(row(**wrong)))
+    refused(insert(key_table).values(key_row(**wrong)))
 
 
 def test_a_time_with_an_offset_cannot_be_written_by_hand_into_sqlite(database: Database, refused: Refused) -> None:
     if dialect(database) == "postgresql":
         # There the type itself holds it: whatever offset is written, the instant is kept.
         with database.writing() as tx:
-            tx.execute(insert(key_table).values(row()))
+            tx.execute(insert(key_table).values(key_row()))
             tx.execute(text("UPDATE api_key SET expires_at = '2027-01-31 10:00:00+02:00'"))
             assert tx.scalar(key_table.select().with_only_columns(key_table.c.expires_at)) == dt.datetime(
                 2027, 1, 31, 8, tzinfo=dt.UTC
             )
         return
-    refused(insert(key_table).values(row()), "UPDATE api_key SET expires_at = '2027-01-31 10:00:00+02:00'")
+    refused(insert(key_table).values(key_row()), "UPDATE api_key SET expires_at = '2027-01-31 10:00:00+02:00'")
 
 
 def test_status_is_derived_by_the_database_and_cannot_contradict_the_times(database: Database) -> None:
@@ -170,10 +158,10 @@ def test_status_is_derived_by_the_database_and_cannot_contradict_the_times(datab
     }
     with database.writing() as tx:
         for status, values in states.items():
-            tx.execute(insert(key_table).values(row(name=status, **values)))
+            tx.execute(insert(key_table).values(key_row(name=status, **values)))
         stored = {row.name: row.status for row in tx.execute(text("SELECT name, status FROM api_key"))}
         assert stored == {status: status for status in states}
 
 
 def test_a_status_cannot_be_written_by_hand(refused: Refused) -> None:
-    refused(insert(key_table).values(row()), "UPDATE api_key SET status = 'active'")
+    refused(insert(key_table).values(key_row()), "UPDATE api_key SET status = 'active'")

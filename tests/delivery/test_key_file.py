@@ -18,8 +18,8 @@ from alphalens_keyctl.delivery.files import Alone, KeyFile
 from alphalens_keyctl.delivery.handover import Handover
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.models import Key, Status
-from tests.keys.test_sqlite_faults import small_disk
 from tests.support.commands import Keyctl
+from tests.support.disks import small_disk
 
 NOBODY = 65534
 

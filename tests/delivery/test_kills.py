@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import Keyctl
-from tests.support.deliveries import DeliveryJudge, Server
+from tests.support.deliveries import DeliveryJudge
 from tests.support.kills import WHEN, kill
 
 
@@ -17,8 +17,7 @@ def test_a_rotation_killed_at_any_instant_harms_no_destination_and_can_be_run_ag
 ) -> None:
     assert keyctl.database_url is not None
     judge = DeliveryJudge(keyctl.database_url)
-    with Server(keyctl) as run:
-        came = kill(run, judge, tmp_path, 6, random.Random(seed))
-    judge.database.close()
+    came = kill(keyctl, judge, tmp_path, 6, random.Random(seed))
+    judge.close()
     assert came["violations"] == 0, came
     assert sum(came[when] for when in WHEN.values()) == 6, came

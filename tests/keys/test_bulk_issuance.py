@@ -18,9 +18,10 @@ from alphalens_keyctl.models import Key, key_table
 from alphalens_keyctl.moments import utc_now
 from alphalens_keyctl.provenance import Act, Origin
 from tests.support.commands import Keyctl
-from tests.support.faults import Judge, at, fault, go_on, judge, paused
+from tests.support.faults import at, fault, go_on, paused
 from tests.support.fleets import NAMES, THREE, Store, all_keys, end_the_lease, piped, raws_of, write
 from tests.support.fork_server import CLOSED
+from tests.support.judge import Judge, judge
 from tests.support.terminal import Session
 
 # The raw keys on stdout.

@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import Before, Keyctl
-from tests.support.faults import Judge, Warm, at, fault, judge, key_id, kill_at_line, paused, raw_key_in, warm
+from tests.support.faults import at, at_once, fault, kill_at_line, paused
 from tests.support.fork_server import CLOSED
+from tests.support.judge import Judge, judge
+from tests.support.raw_keys import key_id, raw_key_in
 
 # Every so many lines before the first one that can write anything, and from there on. On PostgreSQL the code in
 # between is the same and a command costs more.
@@ -35,9 +37,9 @@ POINTS = [  # where, the how many-eth, whether the raw key was shown whole, whet
 ]
 
 
-def survive_create(run: Warm, judge: Judge, name: str, before: Before) -> str:
+def survive_create(keyctl: Keyctl, judge: Judge, name: str, before: Before) -> str:
     """`create` with a fault that kills it; returns what came of it."""
-    killed = run("create", name, before=before)
+    killed = keyctl("create", name, before=before)
     assert killed.status in (0, -signal.SIGKILL), killed
     judge.wait_until_alone()
     raw, key = raw_key_in(killed), judge.current(name)
@@ -45,20 +47,20 @@ def survive_create(run: Warm, judge: Judge, name: str, before: Before) -> str:
         # A live key is one that was shown, and it counts.
         assert raw is not None, killed
         assert judge.opens(raw)
-        assert run("create", name).status == 6
+        assert keyctl("create", name).status == 6
         return "done"
     assert killed.status != 0
     assert raw is None or not judge.opens(raw)
-    again = run("create", name)
+    again = keyctl("create", name)
     assert again.status == 0, again
     assert judge.opens(again.stdout.strip())
     assert [key.revoke_reason for key in judge.every_key(name)[:-1]] in ([], ["abandoned"])
     return "nothing" if raw is None else "shown, opens nothing"
 
 
-def survive_rotate(run: Warm, judge: Judge, held: str, before: Before) -> tuple[str, str]:
+def survive_rotate(keyctl: Keyctl, judge: Judge, held: str, before: Before) -> tuple[str, str]:
     """`rotate` with a fault that kills it; returns what came of it and the raw key that is now the current one."""
-    killed = run("rotate", "ci", before=before)
+    killed = keyctl("rotate", "ci", before=before)
     assert killed.status in (0, -signal.SIGKILL), killed
     judge.wait_until_alone()
     raw, current = raw_key_in(killed), judge.current("ci")
@@ -72,15 +74,15 @@ def survive_rotate(run: Warm, judge: Judge, held: str, before: Before) -> tuple[
         return "done", raw
     assert killed.status != 0
     assert raw is None or not judge.opens(raw)
-    again = run("rotate", "ci")
+    again = keyctl("rotate", "ci")
     assert again.status == 0, again
     assert judge.opens(held)
     return "nothing" if raw is None else "shown, opens nothing", again.stdout.strip()
 
 
-def lines_to_kill_at(run: Warm, trace: Path, shard: int, kind: str, *command: str) -> list[int]:
+def lines_to_kill_at(keyctl: Keyctl, trace: Path, shard: int, kind: str, *command: str) -> list[int]:
     """Run the command once unharmed, and choose this shard's share of the lines it executed."""
-    assert run(*command, before=fault(kill_at_line, 0, str(trace))).status == 0
+    assert keyctl(*command, before=fault(kill_at_line, 0, str(trace))).status == 0
     lines = json.loads(trace.read_text())
     first = next(n for n, line in enumerate(lines, 1) if line.startswith("issuance.py"))
     coarse, fine = STRIDES[kind]
@@ -91,9 +93,11 @@ def lines_to_kill_at(run: Warm, trace: Path, shard: int, kind: str, *command: st
 
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_create_killed_at_any_line_is_done_or_leaves_nothing(keyctl: Keyctl, tmp_path: Path, shard: int) -> None:
-    with warm(keyctl) as run, judge(keyctl.database_url) as judging:
-        points = lines_to_kill_at(run, tmp_path / "trace", shard, judging.kind, "create", "k0000")
-        came = Counter(survive_create(run, judging, f"k{point:04}", fault(kill_at_line, point, "")) for point in points)
+    with judge(keyctl.database_url) as judging:
+        points = lines_to_kill_at(keyctl, tmp_path / "trace", shard, judging.kind, "create", "k0000")
+        came = Counter(
+            survive_create(keyctl, judging, f"k{point:04}", fault(kill_at_line, point, "")) for point in points
+        )
     assert came["done"] > 0, came
     assert came["nothing"] > 0, came
     assert came.total() == len(points)
@@ -101,15 +105,15 @@ def test_create_killed_at_any_line_is_done_or_leaves_nothing(keyctl: Keyctl, tmp
 
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_rotate_killed_at_any_line_is_done_or_leaves_the_old_key(keyctl: Keyctl, tmp_path: Path, shard: int) -> None:
-    with warm(keyctl) as run, judge(keyctl.database_url) as judging:
-        held = run("create", "ci").stdout.strip()
-        points = lines_to_kill_at(run, tmp_path / "trace", shard, judging.kind, "rotate", "ci")
+    with judge(keyctl.database_url) as judging:
+        held = keyctl("create", "ci").stdout.strip()
+        points = lines_to_kill_at(keyctl, tmp_path / "trace", shard, judging.kind, "rotate", "ci")
         current = judging.current("ci")
         assert current is not None
-        held = held if key_id(held) == current.id else run("rotate", "ci").stdout.strip()
+        held = held if key_id(held) == current.id else keyctl("rotate", "ci").stdout.strip()
         came: Counter[str] = Counter()
         for point in points:
-            outcome, held = survive_rotate(run, judging, held, fault(kill_at_line, point, ""))
+            outcome, held = survive_rotate(keyctl, judging, held, fault(kill_at_line, point, ""))
             came[outcome] += 1
     assert came["done"] > 0, came
     assert came["nothing"] > 0, came
@@ -120,25 +124,25 @@ def test_rotate_killed_at_any_line_is_done_or_leaves_the_old_key(keyctl: Keyctl,
 def test_create_killed_around_commit_and_write_is_cleaned_up_by_any_next_command(
     keyctl: Keyctl, next_command: tuple[str, ...]
 ) -> None:
-    with warm(keyctl) as run, judge(keyctl.database_url) as judging:
+    with judge(keyctl.database_url) as judging:
         for number, (point, nth, shown, opens) in enumerate(POINTS):
             name = f"ci-{number}"
-            killed = run("create", name, before=fault(at, point, nth, "kill"))
+            killed = keyctl("create", name, before=fault(at, point, nth, "kill"))
             assert killed.status == -signal.SIGKILL, (point, nth, killed)
             raw = raw_key_in(killed)
             assert (raw is not None) == shown, (point, nth, killed)
             assert (raw is not None and judging.opens(raw)) == opens, (point, nth)
             judging.wait_until_alone()
-            assert run(*(word.format(number) for word in next_command)).status == 0
+            assert keyctl(*(word.format(number) for word in next_command)).status == 0
             key = judging.current(name)
             assert (key.status if key else None) == ("active" if opens else None), (point, nth)
 
 
 def test_rotate_killed_around_commit_and_write_leaves_one_current_key(keyctl: Keyctl) -> None:
-    with warm(keyctl) as run, judge(keyctl.database_url) as judging:
-        held = run("create", "ci").stdout.strip()
+    with judge(keyctl.database_url) as judging:
+        held = keyctl("create", "ci").stdout.strip()
         for point, nth, shown, opens in POINTS:
-            outcome, held = survive_rotate(run, judging, held, fault(at, point, nth, "kill"))
+            outcome, held = survive_rotate(keyctl, judging, held, fault(at, point, nth, "kill"))
             assert outcome == ("done" if opens else "shown, opens nothing" if shown else "nothing"), (point, nth)
 
 
@@ -221,11 +225,11 @@ def test_an_attempt_that_still_runs_is_left_alone_until_it_is_killed(keyctl: Key
 
 def test_rotators_killed_while_others_rotate_harm_none_of_them(keyctl: Keyctl) -> None:
     deaths = [("after_commit", 1), ("during_write", 1), ("after_write", 1), ("after_commit", 2)]
-    with warm(keyctl) as run, judge(keyctl.database_url) as judging:
-        held = run("create", "ci").stdout.strip()
+    with judge(keyctl.database_url) as judging:
+        held = keyctl("create", "ci").stdout.strip()
         for _ in range(6):
             faults = [fault(at, point, nth, "kill") for point, nth in deaths]
-            ended = run.at_once(*[("rotate", "ci")] * 6, before=faults)
+            ended = at_once(keyctl, *[("rotate", "ci")] * 6, before=faults)
             judging.wait_until_alone()
             assert {result.status for result in ended} <= {0, 6, -signal.SIGKILL}
             live = [raw for result in ended if (raw := raw_key_in(result)) and judging.opens(raw)]
@@ -236,7 +240,7 @@ def test_rotators_killed_while_others_rotate_harm_none_of_them(keyctl: Keyctl) -
             current = judging.current("ci")
             assert current is not None
             assert current.id == key_id(held)
-            again = run("rotate", "ci")
+            again = keyctl("rotate", "ci")
             assert again.status == 0, again
             held = again.stdout.strip()
             judging.assert_sound()

@@ -16,7 +16,9 @@ from alphalens_keyctl import migrations
 from alphalens_keyctl.database import Database, Limits, parse_address
 from tests.services.postgresql import Databases, Server, wait_until_up
 from tests.support.commands import Keyctl, Result
-from tests.support.faults import go_on, judge, paused, raw_key_in, warm
+from tests.support.faults import at_once, go_on, paused
+from tests.support.judge import judge
+from tests.support.raw_keys import raw_key_in
 
 POINTS = [
     ("before_commit", 1),
@@ -99,14 +101,13 @@ def test_a_server_that_is_stopped_is_said_to_be_unreachable(keyctl: Keyctl, serv
     raw, _ = keyctl.create("ci")
     server.stop("fast")
     try:
-        with warm(keyctl) as run:
-            for command in (("create", "other"), ("rotate", "ci"), ("list",), ("audit", "verify"), ("db", "upgrade")):
-                assert_refused(run(*command, "--json"), "database_unreachable")
-            # Promise 9: closed when in doubt.
-            verified = run("verify", "--json", stdin=raw)
-            assert (verified.status, verified.json["reason"]) == (4, "unavailable")
-            assert verified.error["code"] == "database_unreachable"
-            assert "cannot be reached" in run("verify", stdin=raw).stderr
+        for command in (("create", "other"), ("rotate", "ci"), ("list",), ("audit", "verify"), ("db", "upgrade")):
+            assert_refused(keyctl(*command, "--json"), "database_unreachable")
+        # Promise 9: closed when in doubt.
+        verified = keyctl("verify", "--json", stdin=raw.encode())
+        assert (verified.status, verified.json["reason"]) == (4, "unavailable")
+        assert verified.error["code"] == "database_unreachable"
+        assert "cannot be reached" in keyctl("verify", stdin=raw.encode()).stderr
     finally:
         server.start()
     assert keyctl.opens(raw)
@@ -254,39 +255,36 @@ def test_a_password_is_never_shown(
 ) -> None:
     """Promise 1 for the other secret: in no message, not with --debug."""
     url = form.format(secret=PASSWORD, port=server.port)
-    with warm(keyctl) as run:
-        for command in (("list", "--json"), ("db", "status", "--json"), ("--debug", "create", "ci")):
-            result = run(*impatient, "--database", url, *command)
-            assert result.status == 7, result
-            if code is not None and command[0] != "--debug":
-                assert result.error["code"] == code, result
-            for secret in SECRETS:
-                assert secret not in result.stdout + result.stderr, (command, result)
+    for command in (("list", "--json"), ("db", "status", "--json"), ("--debug", "create", "ci")):
+        result = keyctl(*impatient, "--database", url, *command)
+        assert result.status == 7, result
+        if code is not None and command[0] != "--debug":
+            assert result.error["code"] == code, result
+        for secret in SECRETS:
+            assert secret not in result.stdout + result.stderr, (command, result)
 
 
 def test_a_missing_schema_names_the_command_that_makes_it(keyctl: Keyctl, empty_url: str) -> None:
-    with warm(keyctl) as run:
-        for command in (("create", "ci"), ("list",), ("audit",), ("rotate", "ci")):
-            result = run("--database", empty_url, *command, "--json")
-            assert_refused(result, "schema_missing")
-            assert "db upgrade" in result.error["hint"]
+    for command in (("create", "ci"), ("list",), ("audit",), ("rotate", "ci")):
+        result = keyctl("--database", empty_url, *command, "--json")
+        assert_refused(result, "schema_missing")
+        assert "db upgrade" in result.error["hint"]
 
 
 def test_upgrades_at_once_make_one_schema(keyctl: Keyctl, empty_url: str) -> None:
-    with warm(keyctl) as run:
-        results = run.at_once(*[("--database", empty_url, "db", "upgrade", "--json")] * 4)
-        assert [result.status for result in results] == [0] * 4, results
-        assert {result.json["revision"] for result in results} == {migrations.LATEST}
-        assert run("--database", empty_url, "create", "ci").status == 0
+    results = at_once(keyctl, *[("--database", empty_url, "db", "upgrade", "--json")] * 4)
+    assert [result.status for result in results] == [0] * 4, results
+    assert {result.json["revision"] for result in results} == {migrations.LATEST}
+    assert keyctl("--database", empty_url, "create", "ci").status == 0
     with judge(empty_url) as judging:
         assert len(judging.every_key()) == 1
 
 
 def test_a_schema_from_a_newer_version_is_refused_and_left_alone(keyctl: Keyctl) -> None:
-    with judge(keyctl.database_url) as judging, warm(keyctl) as run:
+    with judge(keyctl.database_url) as judging:
         judging.execute("UPDATE alphalens_keyctl_version SET version_num = '9999'")
         for command in (("create", "ci"), ("list",), ("db", "upgrade")):
-            assert_refused(run(*command, "--json"), "schema_newer")
+            assert_refused(keyctl(*command, "--json"), "schema_newer")
         assert judging.scalar("SELECT version_num FROM alphalens_keyctl_version") == "9999"
         assert not judging.every_key()
 
@@ -295,13 +293,12 @@ def test_a_writer_that_does_not_end_makes_the_database_busy(keyctl: Keyctl, impa
     assert keyctl.database_url is not None
     raw, _ = keyctl.create("ci")
     other = Database.open(parse_address(keyctl.database_url), Limits())
-    with warm(keyctl) as run:
-        with other.writing():
-            for command in (("create", "other"), ("rotate", "ci"), ("revoke", "ci", "--yes")):
-                assert_refused(run(*impatient, *command, "--json"), "database_busy")
-            assert run("verify", stdin=raw).status == 0
-            assert run("list").status == 0
-        assert run("create", "other").status == 0
+    with other.writing():
+        for command in (("create", "other"), ("rotate", "ci"), ("revoke", "ci", "--yes")):
+            assert_refused(keyctl(*impatient, *command, "--json"), "database_busy")
+        assert keyctl("verify", stdin=raw.encode()).status == 0
+        assert keyctl("list").status == 0
+    assert keyctl("create", "other").status == 0
     other.close()
 
 
@@ -309,9 +306,8 @@ def test_a_table_that_is_locked_makes_the_database_busy(keyctl: Keyctl, impatien
     assert keyctl.database_url is not None
     with psycopg.connect(keyctl.database_url) as connection:
         connection.execute("LOCK TABLE api_key IN ACCESS EXCLUSIVE MODE")
-        with warm(keyctl) as run:
-            for command in (("create", "other"), ("list",), ("audit", "--key", "ci")):
-                assert_refused(run(*impatient, *command, "--json"), "database_busy")
+        for command in (("create", "other"), ("list",), ("audit", "--key", "ci")):
+            assert_refused(keyctl(*impatient, *command, "--json"), "database_busy")
 
 
 def test_a_database_that_may_only_be_read_refuses_changes_and_answers_questions(keyctl: Keyctl, server: Server) -> None:
@@ -320,11 +316,10 @@ def test_a_database_that_may_only_be_read_refuses_changes_and_answers_questions(
     name = keyctl.database_url.rpartition("/")[2]
     with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'.encode())
-    with warm(keyctl) as run:
-        for command in (("create", "other"), ("rotate", "ci"), ("revoke", "ci", "--yes")):
-            assert_refused(run(*command, "--json"), "database_unusable")
-        assert run("verify", stdin=raw).status == 0
-        assert len(run("list", "--json").json) == 1
+    for command in (("create", "other"), ("rotate", "ci"), ("revoke", "ci", "--yes")):
+        assert_refused(keyctl(*command, "--json"), "database_unusable")
+    assert keyctl("verify", stdin=raw.encode()).status == 0
+    assert len(keyctl("list", "--json").json) == 1
 
 
 @pytest.mark.parametrize("command", [("audit", "--jsonl"), ("audit", "verify"), ("list", "--jsonl")])

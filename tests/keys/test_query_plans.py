@@ -28,7 +28,7 @@ from alphalens_keyctl.keys.selection import Selection, Sort
 from alphalens_keyctl.models import Status, key_table
 from alphalens_keyctl.provenance import Act, Origin
 from alphalens_keyctl.settings import Thresholds
-from tests.database.test_schema import dialect
+from tests.support.databases import dialect
 
 NOW: Final = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 DAY: Final = timedelta(days=1)

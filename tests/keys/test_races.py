@@ -9,7 +9,9 @@ import unicodedata
 import pytest
 
 from tests.support.commands import Keyctl, Result
-from tests.support.faults import Judge, judge, key_id, raw_key_in, warm
+from tests.support.faults import at_once
+from tests.support.judge import Judge, judge
+from tests.support.raw_keys import key_id, raw_key_in
 
 ROTATORS = 8
 ROUNDS = 10  # times SHARDS: 50 rounds on each database
@@ -38,11 +40,11 @@ def count_events(judging: Judge) -> int:
 
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_of_eight_rotators_at_once_one_wins_each_round(keyctl: Keyctl, shard: int) -> None:
-    with warm(keyctl) as run, judge(keyctl.database_url) as judging:
-        previous = run("create", "ci").stdout.strip()
+    with judge(keyctl.database_url) as judging:
+        previous = keyctl("create", "ci").stdout.strip()
         for _ in range(ROUNDS):
             before = count_events(judging)
-            raw = winner(run.at_once(*[("rotate", "ci")] * ROTATORS))
+            raw = winner(at_once(keyctl, *[("rotate", "ci")] * ROTATORS))
             assert judging.opens(raw)
             assert judging.opens(previous)
             current = judging.current("ci")
@@ -54,9 +56,9 @@ def test_of_eight_rotators_at_once_one_wins_each_round(keyctl: Keyctl, shard: in
 
 
 def test_of_sixteen_creators_of_one_name_one_wins(keyctl: Keyctl) -> None:
-    with warm(keyctl) as run, judge(keyctl.database_url) as judging:
+    with judge(keyctl.database_url) as judging:
         for name in ("ci", "deploy"):
-            raw = winner(run.at_once(*[("create", name)] * CREATORS))
+            raw = winner(at_once(keyctl, *[("create", name)] * CREATORS))
             assert judging.opens(raw)
             assert [key.id for key in judging.every_key(name)] == [key_id(raw)]
 
@@ -64,22 +66,22 @@ def test_of_sixteen_creators_of_one_name_one_wins(keyctl: Keyctl) -> None:
 def test_names_that_differ_in_case_or_form_alone_are_one_name(keyctl: Keyctl) -> None:
     spellings = [CAFE, unicodedata.normalize("NFD", CAFE), CAFE.upper(), unicodedata.normalize("NFD", CAFE.lower())]
     assert len(set(spellings)) == 4
-    with warm(keyctl) as run, judge(keyctl.database_url) as judging:
-        raw = winner(run.at_once(*(("create", name) for name in spellings * 2)))
+    with judge(keyctl.database_url) as judging:
+        raw = winner(at_once(keyctl, *(("create", name) for name in spellings * 2)))
         assert [key.id for key in judging.every_key()] == [key_id(raw)]
 
 
 def test_different_names_created_at_once_all_stand(keyctl: Keyctl) -> None:
-    with warm(keyctl) as run, judge(keyctl.database_url) as judging:
-        results = run.at_once(*(("create", f"ci-{number}") for number in range(8)))
+    with judge(keyctl.database_url) as judging:
+        results = at_once(keyctl, *(("create", f"ci-{number}") for number in range(8)))
         assert [result.status for result in results] == [0] * 8
         assert all(judging.opens(result.stdout.strip()) for result in results)
         assert count_events(judging) == 16
 
 
 def test_if_missing_at_once_makes_one_key_and_no_error_but_for_one_on_its_way(keyctl: Keyctl) -> None:
-    with warm(keyctl) as run, judge(keyctl.database_url) as judging:
-        results = run.at_once(*[("create", "ci", "--if-missing")] * 8)
+    with judge(keyctl.database_url) as judging:
+        results = at_once(keyctl, *[("create", "ci", "--if-missing")] * 8)
         assert {result.status for result in results} <= {0, 6}
         (raw,) = filter(None, map(raw_key_in, results))
         assert judging.opens(raw)
@@ -91,11 +93,11 @@ def test_a_key_revoked_while_it_is_rotated_stays_revoked_and_its_late_successor_
     keyctl: Keyctl, reference: str
 ) -> None:
     """By name the revocation may hit the successor, when the rotation was first: then that is the revoked one."""
-    with warm(keyctl) as run, judge(keyctl.database_url) as judging:
+    with judge(keyctl.database_url) as judging:
         for number in range(6):
-            old = run("create", f"ci-{number}").stdout.strip()
+            old = keyctl("create", f"ci-{number}").stdout.strip()
             key = f"ci-{number}" if reference == "name" else key_id(old)
-            *rotations, revocation = run.at_once(*[("rotate", key)] * 3, ("revoke", key, "--yes", "--json"))
+            *rotations, revocation = at_once(keyctl, *[("rotate", key)] * 3, ("revoke", key, "--yes", "--json"))
             assert revocation.status == 0, revocation
             (revoked,) = revocation.json["changed"]
             assert {result.status for result in rotations} <= {0, 6}
@@ -117,9 +119,9 @@ def test_a_key_revoked_while_it_is_rotated_stays_revoked_and_its_late_successor_
 
 
 def test_revoking_at_once_records_one_revocation(keyctl: Keyctl) -> None:
-    with warm(keyctl) as run, judge(keyctl.database_url) as judging:
-        raw = run("create", "ci").stdout.strip()
-        results = run.at_once(*[("revoke", "ci", "--yes", "--json")] * 8)
+    with judge(keyctl.database_url) as judging:
+        raw = keyctl("create", "ci").stdout.strip()
+        results = at_once(keyctl, *[("revoke", "ci", "--yes", "--json")] * 8)
         assert [result.status for result in results] == [0] * 8
         assert sum(len(result.json["changed"]) for result in results) == 1
         assert not judging.opens(raw)
@@ -127,10 +129,10 @@ def test_revoking_at_once_records_one_revocation(keyctl: Keyctl) -> None:
 
 
 def test_rotators_of_different_keys_do_not_hinder_each_other(keyctl: Keyctl) -> None:
-    with warm(keyctl) as run, judge(keyctl.database_url) as judging:
+    with judge(keyctl.database_url) as judging:
         for number in range(6):
-            run("create", f"ci-{number}")
-        results = run.at_once(*(("rotate", f"ci-{number}", "--grace", "0") for number in range(6)))
+            keyctl("create", f"ci-{number}")
+        results = at_once(keyctl, *(("rotate", f"ci-{number}", "--grace", "0") for number in range(6)))
         assert [result.status for result in results] == [0] * 6
         assert sum(key.status == "active" for key in judging.every_key()) == 6
         assert sum(key.status == "retired" for key in judging.every_key()) == 6

@@ -23,13 +23,15 @@ from alphalens_keyctl.database.sqlite import WRITES
 from alphalens_keyctl.keyformat import RawKey, generate
 from alphalens_keyctl.logs import audit
 from alphalens_keyctl.models import Reason, event_table, key_table
-from tests.cli.test_hostile_surroundings import into_closed_pipe
-from tests.cli.test_list import put
-from tests.database.test_schema import dialect, row
 from tests.support.commands import Before, Keyctl, Result
-from tests.support.faults import WAIT, Judge, fault, go_on, limit_file_size, pause, paused, warm
+from tests.support.databases import by_hand, dialect, on_sqlite
+from tests.support.faults import at_once, fault, go_on, limit_file_size, pause, paused
 from tests.support.fork_server import CLOSED
-from tests.verification.test_freshness import TOLD, by_hand, on_sqlite, until
+from tests.support.freshness import TOLD, until
+from tests.support.judge import Judge
+from tests.support.key_rows import key_row, put
+from tests.support.streams import into_closed_pipe
+from tests.support.waiting import WAIT
 
 CROWD: Final = 3000
 MORE_THAN_A_CHUNK: Final = 5200
@@ -65,9 +67,9 @@ def pause_before_writing(folder: str) -> None:
 
 def crowd(database: Database, number: int, **values: Any) -> list[str]:
     """Active keys of one owner, and one of nobody's; returns the ids of the first, in order."""
-    rows = [row(f"ci-{each}", owner="ops", **values) for each in range(number)]
+    rows = [key_row(f"ci-{each}", owner="ops", **values) for each in range(number)]
     with database.writing() as tx:
-        tx.execute(insert(key_table), [*rows, row("other", owner=None, **values)])
+        tx.execute(insert(key_table), [*rows, key_row("other", owner=None, **values)])
     return sorted(each["id"] for each in rows)
 
 
@@ -109,7 +111,7 @@ def test_a_revocation_of_thousands_that_is_stopped_before_its_end_changes_nothin
         assert stopped.stdout == ""
         let_go(database, judging)
         assert revoked(database) == [], (statement, when)
-    judging.database.close()
+    judging.close()
     assert keyctl(*REVOKE).stdout.splitlines()[-1] == f"Revoked {CROWD:,} keys in all."
     assert revoked(database) == selected
 
@@ -134,7 +136,7 @@ def test_a_revocation_that_is_killed_at_any_moment_is_whole_or_nothing(
         assert running.wait().status in (0, -signal.SIGKILL)
         let_go(database, judging)
         assert revoked(database) in ([], selected)
-    judging.database.close()
+    judging.close()
     assert keyctl(*REVOKE).status == 0
     assert revoked(database) == selected
 
@@ -193,17 +195,18 @@ def test_one_key_of_thousands_that_the_database_does_not_change_undoes_all(
 
 
 def test_two_that_overlap_both_succeed_and_each_key_is_revoked_once(keyctl: Keyctl, database: Database) -> None:
-    billing = {"labels": {"team": "billing"}}
+    billing: dict[str, Any] = {"labels": {"team": "billing"}}
     with database.writing() as tx:
-        tx.execute(insert(key_table), [row(f"a-{n}", owner="ops", **({} if n % 2 else billing)) for n in range(120)])
-        tx.execute(insert(key_table), [row(f"b-{n}", owner="dev", **billing) for n in range(60)])
-        tx.execute(insert(key_table), [row("other")])
+        tx.execute(
+            insert(key_table), [key_row(f"a-{n}", owner="ops", **({} if n % 2 else billing)) for n in range(120)]
+        )
+        tx.execute(insert(key_table), [key_row(f"b-{n}", owner="dev", **billing) for n in range(60)])
+        tx.execute(insert(key_table), [key_row("other")])
     wide = ("--max", "500", "--yes", "--json")
-    with warm(keyctl) as run:
-        results = run.at_once(
-            ("revoke", "--owner", "ops", *wide), ("revoke", "--label", "team=billing", *wide),
-            ("revoke", "--name", "a-1*", *wide),
-        )  # fmt: skip
+    results = at_once(
+keyctl,        ("revoke", "--owner", "ops", *wide), ("revoke", "--label", "team=billing", *wide),
+        ("revoke", "--name", "a-1*", *wide),
+    )  # fmt: skip
     assert [result.status for result in results] == [0, 0, 0], results
     changed = [key["id"] for result in results for key in result.json["changed"]]
     assert len(changed) == len(set(changed)) == 180
@@ -215,14 +218,13 @@ def test_commands_that_name_the_same_keys_in_different_orders_do_not_stop_each_o
 ) -> None:
     selected = crowd(database, 60)
     orders = (selected, selected[::-1], selected[30:] + selected[:30])
-    with warm(keyctl) as run:
-        for verb in ("suspend", "resume", "revoke"):
-            results = run.at_once(*((verb, *order, "--json", "--yes") for order in orders))
-            assert [result.status for result in results] == [0, 0, 0], results
-            assert sum(len(result.json["changed"]) for result in results) == 60
-            for result, order in zip(results, orders, strict=True):
-                ids = [key["id"] for part in ("changed", "unchanged") for key in result.json[part]]
-                assert set(ids) == set(order)
+    for verb in ("suspend", "resume", "revoke"):
+        results = at_once(keyctl, *((verb, *order, "--json", "--yes") for order in orders))
+        assert [result.status for result in results] == [0, 0, 0], results
+        assert sum(len(result.json["changed"]) for result in results) == 60
+        for result, order in zip(results, orders, strict=True):
+            ids = [key["id"] for part in ("changed", "unchanged") for key in result.json[part]]
+            assert set(ids) == set(order)
     assert revoked(database) == selected
 
 
@@ -267,9 +269,9 @@ def test_uses_that_are_recorded_meanwhile_neither_stop_the_change_nor_undo_it_no
     made: list[RawKey] = [generate() for _ in range(300)]
     with database.writing() as tx:
         tx.execute(insert(key_table), [
-            row(f"ci-{n}", owner="ops") | {"id": raw.id, "digest": raw.digest()} for n, raw in enumerate(made)
+            key_row(f"ci-{n}", owner="ops") | {"id": raw.id, "digest": raw.digest()} for n, raw in enumerate(made)
         ])  # fmt: skip
-        tx.execute(insert(key_table), [row("other")])
+        tx.execute(insert(key_table), [key_row("other")])
     raw_keys = [raw.reveal() for raw in made]
     wide = ("--owner", "ops", "--max", "500", "--yes", "--json")
     with KeyVerifier(database_url) as verifier:

@@ -23,10 +23,11 @@ from alphalens_keyctl.keys.lifecycle import Draft
 from alphalens_keyctl.keys.rotation import Retirement
 from alphalens_keyctl.models import Key, key_table
 from alphalens_keyctl.provenance import Act, origin
-from tests.cli.test_rotate_until_used import use
 from tests.services.postgresql import Databases
 from tests.support.commands import Keyctl
-from tests.verification.test_freshness import NEVER, by_hand, on_postgresql, stored, wait_until_told
+from tests.support.databases import by_hand, on_postgresql, stored
+from tests.support.freshness import NEVER, wait_until_told
+from tests.support.uses import use
 
 CHANNEL = "alphalens_keyctl"
 HOUR = timedelta(hours=1)

@@ -20,12 +20,9 @@ from alphalens_keyctl.keys.selection import Selection, Sort
 from alphalens_keyctl.models import Status, key_table
 from alphalens_keyctl.output import sentences
 from alphalens_keyctl.text import fold
-from tests.cli.test_list import put
-from tests.cli.test_rotate import change
-from tests.database.test_schema import dialect
 from tests.support.commands import Keyctl
-from tests.support.faults import Warm, warm
-from tests.verification.test_freshness import by_hand
+from tests.support.databases import by_hand, dialect
+from tests.support.key_rows import change, put
 
 Row = dict[str, Any]
 Fits = Callable[["Fleet", Row], bool]
@@ -287,13 +284,12 @@ def test_labels_that_are_changed_by_hand_are_found_under_their_new_value_alone(
 
 def test_a_label_of_any_value_is_found_by_it_and_by_no_other(keyctl: Keyctl) -> None:
     values = ["%", "_", "'", '"', "{}", "null", "a=b", "é", "🔑", "x" * 100, "x" * 99, ":name", "%s", "?", "X" * 99]
-    with warm(keyctl) as run:
-        ids = []
-        for number, value in enumerate(values):
-            made = run("create", f"ci-{number}", "--json", "--label", f"k={value}")
-            ids.append(made.json["key"]["id"])
-        for key_id, value in zip(ids, values, strict=True):
-            assert [key["id"] for key in run("list", "--label", f"k={value}", "--json").json] == [key_id], value
+    ids = []
+    for number, value in enumerate(values):
+        made = keyctl("create", f"ci-{number}", "--json", "--label", f"k={value}")
+        ids.append(made.json["key"]["id"])
+    for key_id, value in zip(ids, values, strict=True):
+        assert [key["id"] for key in keyctl("list", "--label", f"k={value}", "--json").json] == [key_id], value
 
 
 BAD: Final = {
@@ -327,13 +323,12 @@ def test_filters_that_cannot_be_meant_are_refused_by_every_command_with_a_hint(k
         ("list", "--json"), ("revoke", "--yes", "--json"), ("suspend", "--yes", "--json"),
         ("resume", "--yes", "--json"), ("rotate", "--jsonl"),
     )  # fmt: skip
-    with warm(keyctl) as run:
-        for options, code in BAD.items():
-            for command in commands:
-                refused = run(*command, *options)
-                assert (refused.status, refused.stdout) == (2, ""), (command, options, refused)
-                assert refused.error["code"] == code, (command, options)
-                assert refused.error["hint"], (command, options)
+    for options, code in BAD.items():
+        for command in commands:
+            refused = keyctl(*command, *options)
+            assert (refused.status, refused.stdout) == (2, ""), (command, options, refused)
+            assert refused.error["code"] == code, (command, options)
+            assert refused.error["hint"], (command, options)
     (key,) = keyctl.keys()
     assert key["status"] == "active"
 
@@ -360,13 +355,12 @@ def test_every_command_means_the_same_keys_by_the_same_filters(keyctl: Keyctl, d
             activated_at=now - number * 9 * DAY, last_used_at=None if number % 5 else now - 6 * number * DAY,
             expires_at=now + 8 * number * DAY + DAY, suspended_at=now if number > 7 else None)  # fmt: skip
 
-    with warm(keyctl) as run:
-        compare(run)
+    compare(keyctl)
 
 
-def compare(run: Warm) -> None:
+def compare(keyctl: Keyctl) -> None:
     def listed(*options: str) -> set[str]:
-        return {key["id"] for key in run("list", *options, "--json").json}
+        return {key["id"] for key in keyctl("list", *options, "--json").json}
 
     wide = ("--dry-run", "--json", "--max", "50")
     for options in SAME:
@@ -374,17 +368,17 @@ def compare(run: Warm) -> None:
             listed(*options, *more) for more in ((), ("--status", "active"), ("--status", "suspended"))
         )
         assert active, options
-        revoked = run("revoke", *options, *wide, "--in-use").json
+        revoked = keyctl("revoke", *options, *wide, "--in-use").json
         assert ({key["id"] for key in revoked["changed"]}, revoked["unchanged"]) == (live, []), options
-        suspended = run("suspend", *options, *wide, "--in-use").json
+        suspended = keyctl("suspend", *options, *wide, "--in-use").json
         assert {key["id"] for key in suspended["changed"]} == active, options
         assert {key["id"] for key in suspended["unchanged"]} == off, options
-        resumed = run("resume", *options, *wide).json
+        resumed = keyctl("resume", *options, *wide).json
         assert ({key["id"] for key in resumed["changed"]}, resumed["unchanged"]) == (off, []), options
     expected = listed("--label", "team=billing", "--owner", "ops", "--status", "active")
-    rotated = run("rotate", "--label", "team=billing", "--owner", "ops", "--jsonl").stdout.splitlines()
+    rotated = keyctl("rotate", "--label", "team=billing", "--owner", "ops", "--jsonl").stdout.splitlines()
     assert len(rotated) == len(expected)
-    everything = run("list", "--all", "--json").json
+    everything = keyctl("list", "--all", "--json").json
     assert {key["id"] for key in everything if key["replaced_by"]} == expected
 
 

@@ -5,18 +5,19 @@ import shutil
 import signal
 import sqlite3
 import stat
-import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.support.commands import Keyctl, Result
-from tests.support.faults import Warm, at, become, fault, judge, kill_at_line, limit_file_size, raw_key_in, warm
-from tests.support.tools import lack
+from tests.support.disks import small_disk
+from tests.support.faults import at, become, fault, kill_at_line, limit_file_size
+from tests.support.judge import judge
+from tests.support.raw_keys import raw_key_in
 
 NOBODY = 65534
 MAGIC = b"SQLite format 3\0"
@@ -89,10 +90,9 @@ def test_a_file_that_is_no_sound_database_is_refused_and_left_alone(keyctl: Keyc
     spoil, code, word = SPOILED[how]
     spoil(path)
     before = path.read_bytes()
-    with warm(keyctl) as run:
-        for command in (("create", "other"), ("rotate", "ci"), ("list",), ("audit", "verify"), ("db", "upgrade")):
-            assert_refused(run(*command, "--json"), code, word)
-            assert path.read_bytes() == before, (how, command)
+    for command in (("create", "other"), ("rotate", "ci"), ("list",), ("audit", "verify"), ("db", "upgrade")):
+        assert_refused(keyctl(*command, "--json"), code, word)
+        assert path.read_bytes() == before, (how, command)
 
 
 @pytest.mark.parametrize("kind", ["folder", "fifo", "link to a folder", "device"])
@@ -115,21 +115,9 @@ def test_what_is_no_file_is_refused_and_left_alone(keyctl: Keyctl, path: Path, k
 # --- the disk -------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
-    """A file system of a given size."""
-    folder.mkdir()
-    mount = [] if os.getuid() == 0 else ["sudo", "-n"]
-    command = [*mount, "mount", "-t", "tmpfs", "-o", f"size={kilobytes}k,mode=0700,uid={os.getuid()}", "none"]
-    if not shutil.which(command[0]) or subprocess.run([*command, folder], capture_output=True, check=False).returncode:
-        lack("mounting a tmpfs needs root, or sudo without a password")
-    try:
-        yield folder
-    finally:
-        subprocess.run([*mount, "umount", folder], check=True)
-
-
-def survive(run: Warm, url: str, held: str, command: str, number: int, fault: Callable[[], Result]) -> tuple[int, str]:
+def survive(
+    keyctl: Keyctl, url: str, held: str, command: str, number: int, fault: Callable[[], Result]
+) -> tuple[int, str]:
     """A command whose writes fail somewhere; returns its status and the raw key that is current then."""
     result = fault()
     raw = str(result.json["raw_key"]) if result.stdout.endswith("}\n") else None
@@ -141,10 +129,10 @@ def survive(run: Warm, url: str, held: str, command: str, number: int, fault: Ca
             return 0, raw if command == "rotate" else held
         assert result.status == 7, result
         assert raw is None or not judging.opens(raw)
-    assert run("list").status == 0
+    assert keyctl("list").status == 0
     with judge(url) as judging:
         assert not [key for key in judging.every_key() if key.status == "pending"]
-        again = run(command, f"k-{number}" if command == "create" else "ci")
+        again = keyctl(command, f"k-{number}" if command == "create" else "ci")
         assert again.status == 0, again
         assert judging.opens(held)
         return 7, again.stdout.strip() if command == "rotate" else held
@@ -159,20 +147,19 @@ def test_a_disk_that_fills_up_at_any_place_breaks_nothing(
         keyctl.environment["ALPHALENS_KEYCTL_DATABASE_URL"] = url
         shutil.copy2(path, disk / "keys.db")
         ended = set()
-        with warm(keyctl) as run:
-            held = run("create", "ci").stdout.strip()
-            for room in range(0, 320, 16):
+        held = keyctl("create", "ci").stdout.strip()
+        for room in range(0, 320, 16):
 
-                def filled(room: int = room) -> Result:
-                    free = os.statvfs(disk)
-                    (disk / "ballast").write_bytes(bytes(max(0, free.f_bavail * free.f_bsize - room * 1024)))
-                    result = run(command, f"k-{room}" if command == "create" else "ci", "--json")
-                    (disk / "ballast").unlink()
-                    assert result.status == 0 or result.error["code"] in ("database_unusable", "delivery_failed")
-                    return result
+            def filled(room: int = room) -> Result:
+                free = os.statvfs(disk)
+                (disk / "ballast").write_bytes(bytes(max(0, free.f_bavail * free.f_bsize - room * 1024)))
+                result = keyctl(command, f"k-{room}" if command == "create" else "ci", "--json")
+                (disk / "ballast").unlink()
+                assert result.status == 0 or result.error["code"] in ("database_unusable", "delivery_failed")
+                return result
 
-                status, held = survive(run, url, held, command, room, filled)
-                ended.add(status)
+            status, held = survive(keyctl, url, held, command, room, filled)
+            ended.add(status)
         assert ended == {0, 7}
 
 
@@ -189,16 +176,15 @@ def test_a_disk_too_small_for_the_first_database_leaves_no_half_of_one(keyctl: K
 @pytest.mark.parametrize("command", ["create", "rotate"])
 def test_a_limit_on_the_size_of_files_breaks_nothing(keyctl: Keyctl, database_url: str, command: str) -> None:
     ended = set()
-    with warm(keyctl) as run:
-        held = run("create", "ci").stdout.strip()
-        for size in range(0, 400_000, 20_000):
+    held = keyctl("create", "ci").stdout.strip()
+    for size in range(0, 400_000, 20_000):
 
-            def limited(size: int = size) -> Result:
-                name = f"k-{size}" if command == "create" else "ci"
-                return run(command, name, "--json", before=fault(limit_file_size, size))
+        def limited(size: int = size) -> Result:
+            name = f"k-{size}" if command == "create" else "ci"
+            return keyctl(command, name, "--json", before=fault(limit_file_size, size))
 
-            status, held = survive(run, database_url, held, command, size, limited)
-            ended.add(status)
+        status, held = survive(keyctl, database_url, held, command, size, limited)
+        ended.add(status)
     assert ended == {0, 7}
 
 
@@ -222,10 +208,9 @@ def test_what_may_not_be_written_is_refused_and_left_as_it_is(keyctl: Keyctl, pa
         copy = folder / "keys.db"
         # Root may write everything; the program is loaded before it becomes somebody else.
         before = fault(become, NOBODY) if os.getuid() == 0 else []
-        with warm(keyctl) as run:
-            for command in (("create", "other"), ("rotate", "ci")):
-                result = run("--database", str(copy), *command, "--json", before=before)
-                assert_refused(result, "database_unusable", str(folder))
+        for command in (("create", "other"), ("rotate", "ci")):
+            result = keyctl("--database", str(copy), *command, "--json", before=before)
+            assert_refused(result, "database_unusable", str(folder))
         folder.chmod(0o755)
         for file in folder.iterdir():
             file.chmod(0o644)
@@ -293,21 +278,20 @@ def test_the_files_beside_an_open_database_are_private(fresh_keyctl: Keyctl, tmp
 @pytest.mark.parametrize("shard", range(3))
 def test_a_first_use_killed_anywhere_hinders_no_second(keyctl: Keyctl, tmp_path: Path, shard: int) -> None:
     died = 0
-    with warm(keyctl) as run:
-        for number in (*range(100 + 17 * shard, 700, 51), *range(3)):
-            folder = tmp_path / f"first-{number}"
-            database = str(folder / "keys.db")
-            points = [("before_commit", 1), ("after_commit", 1), ("before_begin", 2)]
-            before = fault(at, *points[number], "kill") if number < 3 else fault(kill_at_line, number, "")
-            killed = run("--database", database, "list", before=before)
-            assert killed.status in (0, -signal.SIGKILL), killed
-            died += killed.status != 0
-            again = run("--database", database, "create", "ci")
-            assert again.status == 0, (number, again)
-            raw = raw_key_in(again)
-            assert raw is not None
-            assert modes(folder)["keys.db"] == "0o600"
-            assert not list(folder.glob("*-new*"))
-            with judge(database) as judging:
-                assert judging.opens(raw)
+    for number in (*range(100 + 17 * shard, 700, 51), *range(3)):
+        folder = tmp_path / f"first-{number}"
+        database = str(folder / "keys.db")
+        points = [("before_commit", 1), ("after_commit", 1), ("before_begin", 2)]
+        before = fault(at, *points[number], "kill") if number < 3 else fault(kill_at_line, number, "")
+        killed = keyctl("--database", database, "list", before=before)
+        assert killed.status in (0, -signal.SIGKILL), killed
+        died += killed.status != 0
+        again = keyctl("--database", database, "create", "ci")
+        assert again.status == 0, (number, again)
+        raw = raw_key_in(again)
+        assert raw is not None
+        assert modes(folder)["keys.db"] == "0o600"
+        assert not list(folder.glob("*-new*"))
+        with judge(database) as judging:
+            assert judging.opens(raw)
     assert died > 5

@@ -1,8 +1,6 @@
 """Promise 2 after a kill: a key that a destination may hold opens, says where it was going, and is looked after by the
 next attempt. The destination is a command that has the key and does not end."""
 
-import shlex
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,74 +8,14 @@ from typing import Any
 import pytest
 
 from alphalens_keyctl.models import Action
-from tests.support.commands import Keyctl, Process, Result
-from tests.support.faults import WAIT, Judge, warm
+from tests.support.answers import events, statuses
+from tests.support.commands import Keyctl
+from tests.support.databases import by_hand
+from tests.support.faults import at_once
+from tests.support.held_delivery import HeldDelivery
 
 PLACE = "pipe-to sh"
 DAY = timedelta(days=1)
-
-
-class Delivery:
-    """A command that is in the middle of its delivery: its `--pipe-to` has the raw key and waits."""
-
-    def __init__(self, keyctl: Keyctl, folder: Path, *arguments: str) -> None:
-        folder.mkdir()
-        self._folder = folder
-        self._url = keyctl.database_url or ""
-        waiting = (
-            'cd "$0" && cat >got && mv got raw && i=0 && '
-            f"while [ ! -e go ] && [ $i -lt {int(WAIT * 50)} ]; do sleep 0.02; i=$((i+1)); done"
-        )
-        command = shlex.join(["sh", "-c", waiting, str(folder)])
-        self.process: Process = keyctl.start(*arguments, "--no-print", "--pipe-to", command)
-        deadline = time.monotonic() + WAIT
-        while not (folder / "raw").exists():
-            assert time.monotonic() < deadline, "the command was never given the key"
-            time.sleep(0.01)
-        self.raw = (folder / "raw").read_text().removesuffix("\n")
-        self.id = self.raw.split("_")[1]
-
-    def die(self) -> "Delivery":
-        """SIGKILL, and wait until the database has noticed."""
-        self.process.kill()
-        self.process.wait()
-        self.go_on()
-        judge = Judge(self._url)
-        try:
-            deadline = time.monotonic() + WAIT
-            while judge.kind == "postgresql" and judge.scalar(
-                "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database"
-                " WHERE locktype = 'advisory' AND datname = current_database()"
-            ):
-                assert time.monotonic() < deadline, "a killed command's lock is still there"
-                time.sleep(0.01)
-        finally:
-            judge.database.close()
-        return self
-
-    def go_on(self) -> None:
-        (self._folder / "go").touch()
-
-    def finish(self) -> Result:
-        self.go_on()
-        return self.process.wait()
-
-
-def by_hand(keyctl: Keyctl, statement: str) -> None:
-    """What an administrator types into the database's own shell."""
-    assert keyctl.database_url is not None
-    judge = Judge(keyctl.database_url)
-    judge.execute(statement)
-    judge.database.close()
-
-
-def statuses(keyctl: Keyctl) -> dict[str, str]:
-    return {key["id"]: key["status"] for key in keyctl.keys()}  # noqa: SIM118  # no dict
-
-
-def events(keyctl: Keyctl, key_id: str) -> list[str]:
-    """What was done to a key, without the word before the dot."""
-    return [event["action"].removeprefix("key.") for event in keyctl.ok("audit", "--key", key_id, "--json").json]
 
 
 def grace(key: dict[str, Any]) -> timedelta:
@@ -92,7 +30,7 @@ def assert_a_day(key: dict[str, Any]) -> None:
 def test_what_a_killed_rotation_left_opens_and_says_where_it_was_going(keyctl: Keyctl, tmp_path: Path) -> None:
     """Promise 2."""
     old, old_id = keyctl.create("ci")
-    left = Delivery(keyctl, tmp_path / "dead", "rotate", "ci").die()
+    left = HeldDelivery(keyctl, tmp_path / "dead", "rotate", "ci").die()
     assert keyctl.opens(old)
     assert keyctl.opens(left.raw)
     found = {key["id"]: key for key in keyctl.keys()}  # noqa: SIM118  # no dict
@@ -120,7 +58,7 @@ def test_the_next_rotation_replaces_what_was_left_and_all_earlier_keys_retire_wi
 ) -> None:
     """Promises 2 and 3."""
     old, old_id = keyctl.create("ci")
-    left = [Delivery(keyctl, tmp_path / str(number), "rotate", "ci").die() for number in range(dead)]
+    left = [HeldDelivery(keyctl, tmp_path / str(number), "rotate", "ci").die() for number in range(dead)]
     line = [old_id, *(one.id for one in left)]
     done = keyctl.ok("rotate", "ci", "--json").json
     new_id = done["key"]["id"]
@@ -143,7 +81,7 @@ def test_the_next_rotation_replaces_what_was_left_and_all_earlier_keys_retire_wi
 
 def test_a_grace_of_0_cuts_off_what_was_left_as_well(keyctl: Keyctl, tmp_path: Path) -> None:
     old, _ = keyctl.create("ci")
-    left = Delivery(keyctl, tmp_path / "dead", "rotate", "ci").die()
+    left = HeldDelivery(keyctl, tmp_path / "dead", "rotate", "ci").die()
     new = keyctl.ok("rotate", "ci", "--grace", "0").stdout.strip()
     assert [keyctl.opens(raw) for raw in (old, left.raw, new)] == [False, False, True]
 
@@ -151,22 +89,24 @@ def test_a_grace_of_0_cuts_off_what_was_left_as_well(keyctl: Keyctl, tmp_path: P
 def test_a_suspended_leftover_holds_up_rotation_until_it_is_resumed_or_revoked(keyctl: Keyctl, tmp_path: Path) -> None:
     """An admin's decision is not undone by a job: what was suspended by hand does not retire, opening."""
     _, old_id = keyctl.create("ci")
-    left = Delivery(keyctl, tmp_path / "dead", "rotate", "ci").die()
-    by_hand(keyctl, f"UPDATE api_key SET suspended_at = '2026-01-01 00:00:00.000000' WHERE id = '{left.id}'")
+    left = HeldDelivery(keyctl, tmp_path / "dead", "rotate", "ci").die()
+    by_hand(
+        keyctl.database_url, f"UPDATE api_key SET suspended_at = '2026-01-01 00:00:00.000000' WHERE id = '{left.id}'"
+    )
     before = keyctl.keys()
     refused = keyctl("rotate", "ci", "--json")
     assert (refused.status, refused.stdout, refused.error["code"]) == (6, "", "wrong_state")
     assert left.id in refused.error["message"]
     assert keyctl.keys() == before
     assert not keyctl.opens(left.raw)
-    by_hand(keyctl, f"UPDATE api_key SET suspended_at = NULL WHERE id = '{left.id}'")
+    by_hand(keyctl.database_url, f"UPDATE api_key SET suspended_at = NULL WHERE id = '{left.id}'")
     new_id = keyctl.ok("rotate", "ci", "--json").json["key"]["id"]
     assert statuses(keyctl) == {old_id: "retiring", left.id: "retiring", new_id: "active"}
 
 
 def test_a_revoked_leftover_is_passed_over(keyctl: Keyctl, tmp_path: Path) -> None:
     old, old_id = keyctl.create("ci")
-    left = Delivery(keyctl, tmp_path / "dead", "rotate", "ci").die()
+    left = HeldDelivery(keyctl, tmp_path / "dead", "rotate", "ci").die()
     keyctl.ok("revoke", left.id, "--yes")
     done = keyctl.ok("rotate", "ci", "--json").json
     assert statuses(keyctl) == {old_id: "retiring", left.id: "revoked", done["key"]["id"]: "active"}
@@ -177,7 +117,7 @@ def test_a_revoked_leftover_is_passed_over(keyctl: Keyctl, tmp_path: Path) -> No
 def test_revoking_the_old_key_says_that_a_leftover_opens_and_frees_the_name(keyctl: Keyctl, tmp_path: Path) -> None:
     """Promise 5."""
     old, old_id = keyctl.create("ci")
-    left = Delivery(keyctl, tmp_path / "dead", "rotate", "ci").die()
+    left = HeldDelivery(keyctl, tmp_path / "dead", "rotate", "ci").die()
     revoked = keyctl.ok("revoke", "ci", "--yes")
     assert f"Mind: key {left.id}, also called 'ci', still opens: it is delivering." in revoked.stderr
     assert [keyctl.opens(raw) for raw in (old, left.raw)] == [False, True]
@@ -193,7 +133,7 @@ def test_revoking_the_old_key_says_that_a_leftover_opens_and_frees_the_name(keyc
 def test_an_old_key_revoked_during_the_delivery_gets_no_successor(keyctl: Keyctl, tmp_path: Path) -> None:
     """Promise 5: a revocation is not undone by a rotation that was under way."""
     old, old_id = keyctl.create("ci", "--key-file", str(tmp_path / "key"))
-    running = Delivery(keyctl, tmp_path / "live", "rotate", "ci", "--json", "--key-file", str(tmp_path / "key"))
+    running = HeldDelivery(keyctl, tmp_path / "live", "rotate", "ci", "--json", "--key-file", str(tmp_path / "key"))
     keyctl.ok("revoke", old_id, "--yes")
     late = running.finish()
     assert (late.status, late.stdout, late.error["code"]) == (6, "", "conflict")
@@ -207,7 +147,7 @@ def test_create_after_a_killed_create_replaces_what_was_left(
     keyctl: Keyctl, tmp_path: Path, *, if_missing: bool
 ) -> None:
     """Promise 2."""
-    left = Delivery(keyctl, tmp_path / "dead", "create", "ci", "--owner", "ann").die()
+    left = HeldDelivery(keyctl, tmp_path / "dead", "create", "ci", "--owner", "ann").die()
     assert keyctl.opens(left.raw)
     assert statuses(keyctl) == {left.id: "delivering"}
     done = keyctl.ok("create", "CI", "--owner", "bob", "--json", *(["--if-missing"] if if_missing else [])).json
@@ -226,7 +166,7 @@ def test_create_after_a_killed_create_replaces_what_was_left(
 
 
 def test_create_twice_killed_leaves_one_line_that_a_third_create_ends(keyctl: Keyctl, tmp_path: Path) -> None:
-    left = [Delivery(keyctl, tmp_path / str(number), "create", "ci").die() for number in range(2)]
+    left = [HeldDelivery(keyctl, tmp_path / str(number), "create", "ci").die() for number in range(2)]
     new_id = keyctl.ok("create", "ci", "--json").json["key"]["id"]
     assert statuses(keyctl) == {left[0].id: "retiring", left[1].id: "retiring", new_id: "active"}
     line = [key["id"] for key in keyctl.ok("show", left[0].id, "--json").json["lineage"]]
@@ -239,7 +179,7 @@ def test_a_rotation_that_is_not_due_is_finished_all_the_same(keyctl: Keyctl, tmp
     """A job that is run again after a kill ends where one run ends."""
     _, old_id = keyctl.create("ci")
     assert keyctl.ok("rotate", "ci", condition, "7d", "--json").json["rotated"] is False
-    left = Delivery(keyctl, tmp_path / "dead", "rotate", "ci").die()
+    left = HeldDelivery(keyctl, tmp_path / "dead", "rotate", "ci").die()
     done = keyctl.ok("rotate", "ci", condition, "7d", "--json").json
     assert done["rotated"] is True
     assert statuses(keyctl) == {old_id: "retiring", left.id: "retiring", done["key"]["id"]: "active"}
@@ -251,9 +191,8 @@ def test_of_two_that_take_over_at_once_one_wins(keyctl: Keyctl, tmp_path: Path, 
     """Promise 4."""
     if command == "rotate":
         keyctl.create("ci")
-    left = Delivery(keyctl, tmp_path / "dead", command, "ci").die()
-    with warm(keyctl) as run:
-        results = run.at_once((command, "ci", "--json"), (command, "ci", "--json"))
+    left = HeldDelivery(keyctl, tmp_path / "dead", command, "ci").die()
+    results = at_once(keyctl, (command, "ci", "--json"), (command, "ci", "--json"))
     won, lost = sorted(results, key=lambda result: result.status)
     assert (won.status, lost.status, lost.stdout) == (0, 6, ""), results
     found = statuses(keyctl)
@@ -266,8 +205,8 @@ def test_of_two_that_take_over_at_once_one_wins(keyctl: Keyctl, tmp_path: Path, 
 def test_a_delivery_that_runs_is_not_taken_over(keyctl: Keyctl, tmp_path: Path) -> None:
     """Promise 4."""
     keyctl.create("ci")
-    rotating = Delivery(keyctl, tmp_path / "rotate", "rotate", "ci", "--json")
-    creating = Delivery(keyctl, tmp_path / "create", "create", "new", "--json")
+    rotating = HeldDelivery(keyctl, tmp_path / "rotate", "rotate", "ci", "--json")
+    creating = HeldDelivery(keyctl, tmp_path / "create", "create", "new", "--json")
     for arguments, code in (
         (("rotate", "ci"), "lost_race"),
         (("rotate", "ci", "--if-older-than", "7d"), "lost_race"),

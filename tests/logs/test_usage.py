@@ -15,24 +15,16 @@ from alphalens_keyctl.logs import usage
 from alphalens_keyctl.models import Reason, usage_table
 from alphalens_keyctl.output.screen import Screen
 from alphalens_keyctl.output.usage import sparkline
-from tests.cli.test_list import put
+from tests.support.key_rows import put
+from tests.support.usage_rows import Row, usage_row
 
 NOW: Final = datetime(2026, 11, 23, 6, 34, 56, 789012, tzinfo=UTC)
 SCREEN: Final = Screen(width=80, terminal=True, color=False, unicode=True)
 IDS: Final = ("AAAAAAAAAAAA", "BBBBBBBBBBBB", "CCCCCCCCCCCC")
-Row = dict[str, Any]
 
 
 class _UndoneError(Exception):
     pass
-
-
-def row(at: datetime, key_id: str | None = IDS[0], outcome: str = "ok", **values: Any) -> Row:
-    """A row of the usage log."""
-    return {
-        "at": at, "key_id": key_id, "outcome": outcome, "client_ip": "192.0.2.1", "method": "GET", "path": "/",
-        "user_agent": "test", "count": 1,
-    } | values  # fmt: skip
 
 
 def with_rows(database: Database, rows: Sequence[Row], look: Callable[[Connection], None]) -> None:
@@ -47,12 +39,12 @@ def with_rows(database: Database, rows: Sequence[Row], look: Callable[[Connectio
 def _refused(values: tuple[Any, ...]) -> Row:
     minute, key_id, outcome, address, count = values
     at = NOW.replace(second=0, microsecond=0) - timedelta(minutes=minute)
-    return row(at, key_id, outcome, client_ip=address, count=count)
+    return usage_row(at, key_id, outcome, client_ip=address, count=count)
 
 
 ADDRESSES = st.sampled_from([None, "192.0.2.1", "2001:db8::1", *(f"10.0.0.{number}" for number in range(12))])
 ACCEPTED = st.builds(
-    lambda ago, key_id, address: row(NOW - ago, key_id, client_ip=address),
+    lambda ago, key_id, address: usage_row(NOW - ago, key_id, client_ip=address),
     st.timedeltas(timedelta(seconds=-2), timedelta(days=32)) | st.sampled_from([timedelta(0), timedelta(days=7)]),
     st.sampled_from(IDS),
     ADDRESSES,
@@ -173,7 +165,7 @@ def test_a_use_at_the_very_edge_of_a_bucket_falls_on_the_right_side(database: Da
     assert buckets.step == timedelta(hours=1)
     microsecond = timedelta(microseconds=1)
     hour = since + timedelta(hours=5)
-    rows = [row(at) for at in (since - microsecond, since, hour - microsecond, hour, buckets.until - microsecond,
+    rows = [usage_row(at) for at in (since - microsecond, since, hour - microsecond, hour, buckets.until - microsecond,
                                buckets.until)]  # fmt: skip
 
     def look(connection: Connection) -> None:
@@ -233,7 +225,12 @@ def test_where_the_screen_has_no_unicode_the_line_is_ascii() -> None:
 def test_rows_come_oldest_first_by_instant_and_then_by_id(database: Database) -> None:
     key_id = put(database, "ci")
     minute = NOW.replace(second=0, microsecond=0)
-    rows = [row(NOW, key_id), row(minute, None, "unknown"), row(NOW, "gone-gone-go"), row(minute, key_id)]
+    rows = [
+        usage_row(NOW, key_id),
+        usage_row(minute, None, "unknown"),
+        usage_row(NOW, "gone-gone-go"),
+        usage_row(minute, key_id),
+    ]
 
     def look(connection: Connection) -> None:
         found = list(usage.documents(connection, usage.UsageFilter()))

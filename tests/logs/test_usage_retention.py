@@ -10,14 +10,9 @@ from sqlalchemy import event
 from alphalens_keyctl.database import Database
 from alphalens_keyctl.logs import usage_retention
 from alphalens_keyctl.provenance import Act, Origin
-from tests.cli.test_audit_prune import make_partition
-from tests.cli.test_audit_usage import record
-from tests.cli.test_list import put
-from tests.logs.test_usage import row
-from tests.verification.test_freshness import (
-    on_postgresql,
-)
-from tests.verification.test_recording import rows
+from tests.support.databases import on_postgresql
+from tests.support.key_rows import put
+from tests.support.usage_rows import make_partition, record, usage_row, usage_rows
 
 
 @pytest.fixture
@@ -27,7 +22,7 @@ def one_month(database: Database) -> tuple[Database, datetime]:
     if database.address.display.startswith("postgresql"):
         make_partition(database, "usage_event_2020_01", "2020-01-01 00:00+00", "2020-02-01 00:00+00")
     key = put(database, "ci")
-    record(database, [row(start, key), row(start + timedelta(seconds=1), key)])
+    record(database, [usage_row(start, key), usage_row(start + timedelta(seconds=1), key)])
     return database, start
 
 
@@ -40,7 +35,7 @@ def test_a_row_at_the_very_limit_is_not_older_than_it(one_month: tuple[Database,
         with database.writing() as tx:
             assert usage_retention.older(tx, limit) == removed
             assert usage_retention.prune(tx, limit, ACT) == removed
-    assert len(rows(database)) == 1
+    assert len(usage_rows(database)) == 1
 
 
 @on_postgresql
@@ -62,4 +57,4 @@ def test_no_row_comes_between_the_counting_and_the_dropping_of_a_month(
     with database.writing() as tx:
         event.listen(tx, "before_cursor_execute", one_more)
         pruned = usage_retention.prune(tx, start + timedelta(days=60), ACT)
-    assert pruned + len(rows(database)) == 2 + late
+    assert pruned + len(usage_rows(database)) == 2 + late

@@ -50,6 +50,15 @@ class Process:
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         os.kill(self.pid, number)
 
+    def ended(self) -> bool:
+        """Whether the command has ended."""
+        return bool(select.select([self._report], [], [], 0)[0])
+
+    def kill_after(self, seconds: float) -> None:
+        """SIGKILL the command unless it ends within so many seconds."""
+        if not select.select([self._report], [], [], max(0.0, seconds))[0]:
+            self.kill()
+
     def wait(self) -> Result:
         """Wait for its end. A command that does not end is killed and fails the test."""
         ready, _, _ = select.select([self._report], [], [], LIMIT)
@@ -69,8 +78,8 @@ class Process:
         return stream.read().decode("utf-8", "surrogateescape")
 
 
-class Zygote:
-    """The process that forks commands; see `tests.support.fork_server`."""
+class ForkServer:
+    """The process that forks commands: see `tests.support.fork_server`, which it runs."""
 
     def __init__(self) -> None:
         self._socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -92,8 +101,13 @@ class Zygote:
         stderr: int | str | None = None,
         before: Before = (),
         user: int | None = None,
+        to_the_last: bool = False,
     ) -> Process:
-        """Start a command. A stream is a descriptor, CLOSED, or by default a file that the result is read from."""
+        """Start a command. A stream is a descriptor, CLOSED, or by default a file that the result is read from.
+
+        `before` names what the forked child does before it becomes the command: module, function, arguments. A
+        command that is waited for `to_the_last` ends when the processes that it left behind have ended too.
+        """
         files = [tempfile.TemporaryFile() for _ in range(3)]  # noqa: SIM115  # two of them are read by the Process
         if isinstance(stdin, bytes):
             files[0].write(stdin)
@@ -109,7 +123,7 @@ class Zygote:
         request = {
             "arguments": list(arguments), "environment": dict(environment), "folder": str(folder),
             "streams": [CLOSED if stream == CLOSED else "open" for stream in streams], "before": list(before),
-            "user": user,
+            "user": user, "to_the_last": to_the_last,
         }  # fmt: skip
         report, report_end = os.pipe()
         passed = [stream for stream in streams if isinstance(stream, int)]
@@ -126,8 +140,8 @@ class Zygote:
 class Keyctl:
     """The program in a home of its own, on one database."""
 
-    def __init__(self, zygote: Zygote, home: Path, database_url: str | None) -> None:
-        self._zygote = zygote
+    def __init__(self, fork_server: ForkServer, home: Path, database_url: str | None) -> None:
+        self._fork_server = fork_server
         self.home = home
         self.database_url = database_url
         self.environment = {
@@ -138,8 +152,8 @@ class Keyctl:
             self.environment["ALPHALENS_KEYCTL_DATABASE_URL"] = database_url
 
     def start(self, *arguments: str, environment: Mapping[str, str] | None = None, **options: Any) -> Process:
-        """Start a command and do not wait for it. Options as in `Zygote.start`."""
-        return self._zygote.start(arguments, self.environment | dict(environment or {}), self.home, **options)
+        """Start a command and do not wait for it. Options as in `ForkServer.start`."""
+        return self._fork_server.start(arguments, self.environment | dict(environment or {}), self.home, **options)
 
     def __call__(self, *arguments: str, **options: Any) -> Result:
         """Run a command to its end."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.support.commands import Keyctl, Result
-from tests.support.faults import Judge
+from tests.support.judge import Judge
 
 THREE: Final = "name,owner,labels,expires\nbilling,ops,env=prod,30d\nsearch,,,\nci,ops,,never\n"
 NAMES: Final = ["billing", "search", "ci"]

@@ -1,60 +1,135 @@
-"""Real processes of the program at the price of a fork.
+"""The fork server: real processes of the program at the price of a fork.
 
-A test suite that starts the interpreter a thousand times spends its time on imports. This process imports
-once, alone and single-threaded; each command is a forked child with its own arguments, environment, folder
-and standard descriptors, that ends as the interpreter ends. Run as `python -m tests.support.fork_server DESCRIPTOR`.
+A test suite that starts the interpreter a thousand times spends its time on imports. This process imports the
+program and what it needs once, alone and single-threaded; each command is a forked child with its own arguments,
+environment, folder and standard descriptors, that ends as the interpreter ends. What only a fresh interpreter shows
+(imports, locale, streams) is tested with `Keyctl.spawn`.
+
+The other side is `tests.support.commands.ForkServer`. Run as `python -m tests.support.fork_server DESCRIPTOR`.
 """
 
+import atexit
+import ctypes
+import gc
 import importlib
 import json
 import os
+import pkgutil
 import select
 import signal
 import socket
 import sys
-from typing import Any, NoReturn
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
 
 CLOSED = "closed"
-# Everything heavy. Nothing of the program itself, and not what looks at the terminal while it is imported.
+# Everything heavy, but not what looks at the terminal or at the environment while it is imported.
 PRELOADED = """
     typer sqlmodel alembic.command alembic.autogenerate psycopg psycopg_binary platformdirs mako.template
-    logging.config rich.console rich.table rich.rule
+    logging.config rich.console rich.table rich.rule dotenv.main
+    uvicorn.config uvicorn.server httptools uvloop
     sqlalchemy.dialects.postgresql.psycopg sqlalchemy.dialects.sqlite.pysqlite
 """
+# What Alembic alone may import, and what starts the program.
+NOT_PRELOADED = ("alphalens_keyctl.migrations.env", "alphalens_keyctl.__main__")
+
+
+class Command(NamedTuple):
+    """A running command: where its end is reported, and, if the command ends only with all that it started, the
+    orphans that were there before."""
+
+    report: int
+    older: frozenset[int] | None
 
 
 def main(descriptor: int) -> None:
     """Serve requests until the other end closes."""
-    for module in PRELOADED.split():
-        importlib.import_module(module)
+    _load()
+    _become_parent_of_orphans()
+    ended, wake_up = os.pipe()
+    os.set_blocking(ended, False)
+    os.set_blocking(wake_up, False)
+    signal.set_wakeup_fd(wake_up, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    gc.freeze()  # else the first collection in each fork copies the whole heap
     server = socket.socket(fileno=descriptor)
-    children: dict[int, int] = {}
+    running: dict[int, Command] = {}
+    over: list[tuple[Command, int]] = []
     while True:
-        readable, _, _ = select.select([server], [], [], 0.004 if children else None)
-        if readable:
+        readable, _, _ = select.select([server.fileno(), ended], [], [])
+        if server.fileno() in readable:
             message, descriptors, _, _ = socket.recv_fds(server, 1 << 20, 8)
             if not message:
                 return
-            report = descriptors.pop()
-            process = os.fork()
-            if process == 0:
-                server.close()
-                os.close(report)
-                _become(json.loads(message), descriptors)
-            os.write(report, f"{process}\n".encode())
-            children[process] = report
-            for passed in descriptors:
-                os.close(passed)
-        for process in list(children):
-            done, status = os.waitpid(process, os.WNOHANG)
-            if done:
-                report = children.pop(process)
-                os.write(report, f"{os.waitstatus_to_exitcode(status)}\n".encode())
-                os.close(report)
+            _start(json.loads(message), descriptors, running)
+        if ended in readable:
+            os.read(ended, 1 << 16)
+            over = _report(over + _reap(running), running)
+
+
+def _load() -> None:
+    for module in PRELOADED.split():
+        importlib.import_module(module)
+    import alphalens_keyctl
+
+    for found in pkgutil.walk_packages(alphalens_keyctl.__path__, "alphalens_keyctl."):
+        if found.name not in NOT_PRELOADED:
+            importlib.import_module(found.name)
+
+
+def _become_parent_of_orphans() -> None:
+    """What a killed command leaves running becomes a child of this process, which can wait for it (Linux)."""
+    set_child_subreaper = 36
+    assert ctypes.CDLL(None, use_errno=True).prctl(set_child_subreaper, 1, 0, 0, 0) == 0
+
+
+def _start(request: dict[str, Any], descriptors: list[int], running: dict[int, Command]) -> None:
+    report = descriptors.pop()
+    older = _orphans(running) if request["to_the_last"] else None
+    process = os.fork()
+    if process == 0:
+        _become(request, descriptors)
+    os.write(report, f"{process}\n".encode())
+    running[process] = Command(report, older)
+    for passed in descriptors:
+        os.close(passed)
+
+
+def _reap(running: dict[int, Command]) -> list[tuple[Command, int]]:
+    """Take leave of every child that has ended; returns the commands among them and their exit codes."""
+    ended = []
+    with suppress(ChildProcessError):
+        while (child := os.waitpid(-1, os.WNOHANG))[0]:
+            process, status = child
+            if process in running:
+                ended.append((running.pop(process), os.waitstatus_to_exitcode(status)))
+    return ended
+
+
+def _report(over: list[tuple[Command, int]], running: dict[int, Command]) -> list[tuple[Command, int]]:
+    """Report the commands that are over; returns those that wait for what they started."""
+    waiting = []
+    for command, status in over:
+        if command.older is not None and _orphans(running) - command.older:
+            waiting.append((command, status))
+            continue
+        os.write(command.report, f"{status}\n".encode())
+        os.close(command.report)
+    return waiting
+
+
+def _orphans(running: dict[int, Command]) -> frozenset[int]:
+    """The children that are no commands."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return frozenset(map(int, children)) - running.keys()
 
 
 def _become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
     """Turn the forked child into the command."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.setpgid(0, 0)
     passed = iter([os.dup(descriptor) for descriptor in descriptors])
@@ -68,7 +143,7 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
-    if (user := request.get("user")) is not None:
+    if (user := request["user"]) is not None:
         os.setgroups([])
         os.setgid(user)
         os.setuid(user)
@@ -78,7 +153,23 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
         getattr(importlib.import_module(module), function)(*arguments)
     from alphalens_keyctl.cli.entry import main as command
 
-    sys.exit(command())
+    _end(command())
+
+
+def _end(status: int) -> NoReturn:
+    """End as the interpreter ends (`Py_FinalizeEx`): wait for threads, run what waits for the exit, write what is
+    left in the streams. But the heap is not freed, page by page: that costs more than most commands."""
+    threading._shutdown()  # type: ignore[attr-defined]  # what the interpreter calls
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None and not stream.closed:
+                stream.flush()
+        except Exception as error:  # noqa: BLE001  # whatever a stream raises
+            if stream is sys.stdout:
+                sys.__excepthook__(type(error), error, error.__traceback__)
+            status = 120
+    os._exit(status)
 
 
 def _open_streams() -> None:

@@ -15,7 +15,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from tests.support.deliveries import Command, DeliveryJudge, Server
+from tests.support.commands import Keyctl
+from tests.support.deliveries import Command, DeliveryJudge, run_together
 from tests.support.strikes import Line, surroundings
 
 DESTINATIONS = [("key-file", "env-file"), ("pipe-to", "key-file")]
@@ -28,8 +29,8 @@ WHEN = {"nothing": "before delivering", "delivering": "while delivering", "done"
 class Victim:
     """A key that is rotated, killed half-way, judged and rotated again."""
 
-    def __init__(self, run: Server, judge: DeliveryJudge, kinds: tuple[str, ...], folder: Path) -> None:
-        self._run = run
+    def __init__(self, keyctl: Keyctl, judge: DeliveryJudge, kinds: tuple[str, ...], folder: Path) -> None:
+        self._keyctl = keyctl
         self._judge = judge
         self._line = Line("rotate", kinds, [], folder)
         self.came: Counter[str] = Counter()
@@ -43,7 +44,8 @@ class Victim:
             before = self._judge.look(self._line.name, destinations)
             # An unharmed run of late: a machine that becomes busy makes all of them longer.
             delay = chance.uniform(late, 1) * statistics.median(self._durations[-UNHARMED:])
-            killed = self._run(Command(self._line.arguments("rotate", printed=True), (), delay))[0].result
+            command = Command(self._line.arguments("rotate", printed=True), kill_after=delay)
+            (killed, _), *_ = run_together(self._keyctl, command)
             self._judge.wait_until_alone()
             outcome = self._judge.assert_unharmed(self._line.name, destinations, before, killed, printed=True)
             self._durations.append(self._finish("rotate"))
@@ -54,17 +56,17 @@ class Victim:
 
     def _finish(self, command: str) -> float:
         printed = command == "rotate"
-        ended = self._run(Command(self._line.arguments(command, printed=printed)))[0]
+        ended = run_together(self._keyctl, Command(self._line.arguments(command, printed=printed)))[0]
         self._judge.assert_finished(self._line.name, self._line.destinations, ended.result, printed=printed)
         return ended.seconds
 
 
 def kill(
-    run: Server, judge: DeliveryJudge, folder: Path, number: int, chance: random.Random, *, late: float = 0.0
+    keyctl: Keyctl, judge: DeliveryJudge, folder: Path, number: int, chance: random.Random, *, late: float = 0.0
 ) -> Counter[str]:
     """So many kills, by turns on each set of destinations; what came of them, violations too."""
     came: Counter[str] = Counter()
-    victims = [Victim(run, judge, kinds, folder) for kinds in DESTINATIONS]
+    victims = [Victim(keyctl, judge, kinds, folder) for kinds in DESTINATIONS]
     for at in range(number):
         try:
             victims[at % len(victims)].kill(chance, late)
@@ -74,7 +76,7 @@ def kill(
             # It may have left what the next judgement would find again.
             (folder / f"after-{at}").mkdir()
             came += victims[at % len(victims)].came
-            victims[at % len(victims)] = Victim(run, judge, DESTINATIONS[at % len(victims)], folder / f"after-{at}")
+            victims[at % len(victims)] = Victim(keyctl, judge, DESTINATIONS[at % len(victims)], folder / f"after-{at}")
     for victim in victims:
         came += victim.came
     return came
@@ -92,11 +94,11 @@ def main() -> int:
     came: Counter[str] = Counter()
     share = options.number if options.database_url else A_DATABASE
     for start in range(0, options.number, share):
-        with surroundings(options.database_url) as (keyctl, folder), Server(keyctl) as run:
+        with surroundings(options.database_url) as (keyctl, folder):
             assert keyctl.database_url is not None
             judge = DeliveryJudge(keyctl.database_url)
-            came += kill(run, judge, folder, min(share, options.number - start), chance, late=options.late)
-            judge.database.close()
+            came += kill(keyctl, judge, folder, min(share, options.number - start), chance, late=options.late)
+            judge.close()
         kills = sum(came[when] for when in WHEN.values())
         counted = ", ".join(f"{came[when]} {when}" for when in (*WHEN.values(), "ended before the kill"))
         print(f"{kills} kills: {counted}; violations: {came['violations']}", flush=True)

@@ -31,9 +31,9 @@ from alphalens_keyctl.delivery import keyring
 from alphalens_keyctl.delivery.command import Command as PipeTo
 from alphalens_keyctl.delivery.files import KeyFile
 from alphalens_keyctl.delivery.keyring import Keyring
-from tests.support import deliveries
-from tests.support.commands import Keyctl, Result, Zygote
-from tests.support.deliveries import DeliveryJudge, Found, Server, Stored
+from tests.support.commands import ForkServer, Keyctl, Result
+from tests.support.deliveries import Command, DeliveryJudge, Found, run_together
+from tests.support.destinations import ASIDE, File, Stored, destination_of, use_keyring
 from tests.support.faults import die, limit_file_size
 
 KINDS = ("pipe-to", "keyring", "key-file", "env-file")
@@ -185,7 +185,7 @@ def _obstruct(destination: Any) -> None:
 
 
 def _unstage(destination: Any) -> None:
-    next(destination.path.parent.glob(deliveries.ASIDE)).unlink()
+    next(destination.path.parent.glob(ASIDE)).unlink()
 
 
 def _disable(destination: Any) -> None:
@@ -239,14 +239,14 @@ class Line:
         self._folder = folder
         self._numbers = itertools.count(1)
         self.name = ""
-        self.destinations: list[deliveries.File | Stored] = []
+        self.destinations: list[File | Stored] = []
         self.move_on()
 
     def move_on(self) -> None:
         """Take new destinations, and a name that has no key."""
         self.name = f"{self.command}-{'-'.join(self.kinds)}-{next(self._numbers)}"
         self.destinations = [
-            deliveries.destination(kind, self._folder, self.name, number) for number, kind in enumerate(self.kinds)
+            destination_of(kind, self._folder, self.name, number) for number, kind in enumerate(self.kinds)
         ]
 
     def arguments(self, command: str, *, printed: bool = False) -> list[str]:
@@ -288,28 +288,28 @@ def lines(
 Outcomes = Counter[tuple[tuple[str, ...], str, str, str]]
 
 
-def run_matrix(run: Server, judge: DeliveryJudge, rows: Sequence[Line]) -> Outcomes:
+def run_matrix(keyctl: Keyctl, judge: DeliveryJudge, rows: Sequence[Line]) -> Outcomes:
     """Strike every case and judge it, run the command again and judge that; returns what came of them, by
     destinations, command, kind of fault and outcome."""
     came: Outcomes = Counter()
     if rows[0].command == "rotate":
         for group in _groups(rows):
             for line, ended in zip(
-                group, run(*(deliveries.Command(line.arguments("create")) for line in group)), strict=True
+                group, run_together(keyctl, *(Command(line.arguments("create")) for line in group)), strict=True
             ):
                 judge.assert_finished(line.name, line.destinations, ended.result, printed=False)
     while struck := [(line, case) for line in rows if (case := next(line.cases, None))]:
         for group in _groups(struck):
-            for line, case, outcome in _strike_group(run, judge, group):
+            for line, case, outcome in _strike_group(keyctl, judge, group):
                 came[line.kinds, line.command, case.fault.what, outcome] += 1
     return came
 
 
 def _strike_group(
-    run: Server, judge: DeliveryJudge, group: Sequence[tuple[Line, Case]]
+    keyctl: Keyctl, judge: DeliveryJudge, group: Sequence[tuple[Line, Case]]
 ) -> Iterator[tuple[Line, Case, str]]:
-    outcomes = strike_and_judge(run, judge, group)
-    again = run(*(deliveries.Command(line.arguments(line.command, printed=case.printed)) for line, case in group))
+    outcomes = strike_and_judge(keyctl, judge, group)
+    again = run_together(keyctl, *(Command(line.arguments(line.command, printed=case.printed)) for line, case in group))
     for (line, case), ended, outcome in zip(group, again, outcomes, strict=True):
         judge.assert_finished(line.name, line.destinations, ended.result, printed=case.printed)
         if line.command == "create":
@@ -317,10 +317,10 @@ def _strike_group(
         yield line, case, outcome
 
 
-def strike_and_judge(run: Server, judge: DeliveryJudge, group: Sequence[tuple[Line, Case]]) -> list[str]:
+def strike_and_judge(keyctl: Keyctl, judge: DeliveryJudge, group: Sequence[tuple[Line, Case]]) -> list[str]:
     """Run these at once, each struck; returns what came of each, and takes away what stood in the way."""
     before = [judge.look(line.name, line.destinations) for line, _ in group]
-    struck = run(*(_prepared(line, case) for line, case in group))
+    struck = run_together(keyctl, *(_prepared(line, case) for line, case in group))
     judge.wait_until_alone()
     outcomes = [
         _judge(judge, line, case, found, ended.result)
@@ -331,20 +331,20 @@ def strike_and_judge(run: Server, judge: DeliveryJudge, group: Sequence[tuple[Li
     return outcomes
 
 
-def _prepared(line: Line, case: Case) -> deliveries.Command:
+def _prepared(line: Line, case: Case) -> Command:
     fault = case.fault
     arguments = line.arguments(case.command, printed=case.printed)
     if fault.told is None:
         given = [fault.step, fault.number, fault.when, fault.action]
-        return deliveries.Command(arguments, [(MODULE, "strike", given)])
+        return Command(arguments, [(MODULE, "strike", given)])
     destination = line.destinations[fault.number - 1]
     assert isinstance(destination, Stored)
     (destination.folder / "fault").write_text(f"{fault.told}\n" if destination.kind == "pipe-to" else fault.told)
     if fault.what != "no answer":
-        return deliveries.Command(arguments)
+        return Command(arguments)
     if destination.kind == "pipe-to":
-        return deliveries.Command([*arguments, "--pipe-timeout", "1"])
-    return deliveries.Command(arguments, [(MODULE, "be_impatient", [])])
+        return Command([*arguments, "--pipe-timeout", "1"])
+    return Command(arguments, [(MODULE, "be_impatient", [])])
 
 
 def _judge(judge: DeliveryJudge, line: Line, case: Case, before: Found, result: Result) -> str:
@@ -376,18 +376,18 @@ def _groups(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
 def surroundings(database_url: str | None) -> Iterator[tuple[Keyctl, Path]]:
     """A home with a keyring, and a database: the one given, made empty, or a SQLite file."""
     folder = Path(tempfile.mkdtemp(prefix="keyctl-faults-"))
-    zygote = Zygote()
+    fork_server = ForkServer()
     try:
         (folder / "home").mkdir()
-        keyctl = Keyctl(zygote, folder / "home", database_url or f"sqlite:///{folder / 'keys.db'}")
-        deliveries.use_keyring(keyctl, folder)
+        keyctl = Keyctl(fork_server, folder / "home", database_url or f"sqlite:///{folder / 'keys.db'}")
+        use_keyring(keyctl, folder)
         assert keyctl.database_url is not None
         database = Database.connect(parse_address(keyctl.database_url), Limits())
         database.upgrade()
         database.close()
         yield keyctl, folder
     finally:
-        zygote.close()
+        fork_server.close()
         shutil.rmtree(folder)
 
 
@@ -422,7 +422,7 @@ def main() -> int:
     options = parser.parse_args()
     came: Outcomes = Counter()
     violations = 0
-    with surroundings(options.database_url) as (keyctl, folder), Server(keyctl) as run:
+    with surroundings(options.database_url) as (keyctl, folder):
         assert keyctl.database_url is not None
         judge = DeliveryJudge(keyctl.database_url)
         for command in [options.only] if options.only else ["rotate", "create"]:
@@ -431,13 +431,13 @@ def main() -> int:
                     continue
                 rows = lines(folder, judge.kind, command=command, stride=options.stride, kinds=[kinds])
                 try:
-                    row = run_matrix(run, judge, rows)
+                    row = run_matrix(keyctl, judge, rows)
                     print(f"{command} {' + '.join(kinds)}: {_summary(row)}", flush=True)
                     came += row
                 except AssertionError as error:  # the rest of this row is left out
                     violations += 1
                     print("violation:", error, *error.__notes__, file=sys.stderr, flush=True)
-        judge.database.close()
+        judge.close()
     print(table(came))
     print(f"{came.total()} combinations, violations: {violations}")
     return 1 if violations else 0

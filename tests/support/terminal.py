@@ -1,6 +1,6 @@
 """Run the program as a person does: on a terminal of a given width, seeing what the terminal was sent.
 
-`Session` forks the command from the zygote. With `real` it starts an interpreter that has the terminal as its
+`Session` forks the command from the fork server. With `real` it starts an interpreter that has the terminal as its
 controlling one, which Ctrl-C and a hidden prompt (`/dev/tty`) need.
 """
 

@@ -13,7 +13,9 @@ import psycopg
 
 from alphalens_keyctl import KeyVerifier
 from alphalens_keyctl.models import Reason
-from tests.verification.test_freshness import listeners, wait_for
+from tests.support.commands import Keyctl
+from tests.support.databases import listeners
+from tests.support.waiting import wait_for
 
 # What becomes of a COMMIT: called with the server's end of the connection and the client's message.
 Fault = Callable[[socket.socket, bytes], object]
@@ -138,3 +140,11 @@ def rows(url: str, raw: str) -> int:
         query = "SELECT count(*) FROM usage_event WHERE outcome = 'ok' AND key_id = %s"
         (number,) = session.execute(query, (raw.split("_")[1],)).fetchone() or (0,)
     return int(number)
+
+
+def use(keyctl: Keyctl, raw: str, *, times: int = 1, client_ip: str | None = None) -> None:
+    """Uses by a service, on record when this returns."""
+    with KeyVerifier(keyctl.database_url) as service:
+        for _ in range(times):
+            assert service.verify(raw, client_ip=client_ip)
+        service.flush()

@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from socketserver import ThreadingMixIn
@@ -16,6 +16,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 import uvicorn
 
 from tests.support.commands import Keyctl, Process, Result
+from tests.support.waiting import wait_for
 
 LIMIT = 30.0  # seconds after which an answer counts as missing
 Headers = Iterable[tuple[str, str | bytes]]
@@ -106,14 +107,14 @@ def asgi_server(app: Any, **options: Any) -> Iterator[Address]:
 def wsgi_server(app: Any) -> Iterator[Address]:
     """A WSGI application under the standard library's server, a thread a request."""
 
-    class Server(ThreadingMixIn, WSGIServer):
+    class Threaded(ThreadingMixIn, WSGIServer):
         daemon_threads = True
 
     class Quiet(WSGIRequestHandler):
         def log_message(self, *_: Any) -> None:
             pass
 
-    with make_server("127.0.0.1", 0, app, server_class=Server, handler_class=Quiet) as server:
+    with make_server("127.0.0.1", 0, app, server_class=Threaded, handler_class=Quiet) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
@@ -177,17 +178,48 @@ def uses(keyctl: Keyctl, outcome: str | None = None) -> list[dict[str, Any]]:
     return rows
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = LIMIT) -> None:
-    """Look again and again until it holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.02)
-
-
 def _runs(process: int) -> bool:
     try:
         state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return False
     return state != "Z"
+
+
+class Load:
+    """Threads that ask as fast as they can, and count what they were told."""
+
+    def __init__(self, address: Address, raw_key: str, threads: int = 3) -> None:
+        self._address = address
+        self._raw_key = raw_key
+        self._stop = threading.Event()
+        self.accepted = 0
+        self.broken = 0
+        self.others: set[int] = set()
+        self._lock = threading.Lock()
+        self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(LIMIT)
+
+    def _run(self) -> None:
+        connection: http.client.HTTPConnection | None = None
+        while not self._stop.is_set():
+            try:
+                connection = connection or self._address.connect()
+                status = send(connection, headers=with_key(self._raw_key)).status
+            except (OSError, http.client.HTTPException):
+                connection = None
+                with self._lock:
+                    self.broken += 1
+                time.sleep(0.01)
+                continue
+            with self._lock:
+                if status == 204:
+                    self.accepted += 1
+                else:
+                    self.others.add(status)

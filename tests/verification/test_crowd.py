@@ -11,8 +11,9 @@ import psycopg
 from alphalens_keyctl import KeyVerifier
 from alphalens_keyctl.models import Reason
 from tests.support.commands import Keyctl
-from tests.support.faults import key_id, warm
-from tests.verification.test_freshness import TOLD, path_of
+from tests.support.databases import path_of
+from tests.support.freshness import TOLD
+from tests.support.raw_keys import key_id
 
 DURATION = 3.0  # seconds of verifying while keys come and go
 THREADS = 8
@@ -67,20 +68,20 @@ def test_no_thread_accepts_a_revoked_key_while_keys_come_and_go_and_every_use_is
 ) -> None:
     """Promises 3, 5 and 8."""
     allowance = 0.0 if database_url.startswith("sqlite") else TOLD
-    with KeyVerifier(database_url, timeout=10) as verifier, warm(keyctl) as run:
+    with KeyVerifier(database_url, timeout=10) as verifier:
         crowd = Crowd(verifier, allowance)
         for thread in crowd.threads:
             thread.start()
         deadline = time.monotonic() + DURATION
         made = 0
         while time.monotonic() < deadline:
-            created = run("create", f"key-{made}", "--json").json["raw_key"]
+            created = keyctl("create", f"key-{made}", "--json").json["raw_key"]
             crowd.known = (*crowd.known[-6:], created)
-            successor = run("rotate", f"key-{made}").stdout.strip()
+            successor = keyctl("rotate", f"key-{made}").stdout.strip()
             crowd.known = (*crowd.known, successor)
             for raw in (created, successor)[: 1 + made % 2]:
                 crowd.doomed.add(raw)
-                assert run("revoke", key_id(raw), "--yes").status == 0
+                assert keyctl("revoke", key_id(raw), "--yes").status == 0
                 crowd.revoked_at[raw] = time.monotonic()
             made += 1
         time.sleep(allowance + 0.2)

@@ -7,7 +7,7 @@ The verifier lives in the test's own process; changes are made by other processe
 import signal
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,62 +18,22 @@ import pytest
 from alphalens_keyctl import KeyVerifier
 from alphalens_keyctl.keyformat import generate
 from alphalens_keyctl.models import Reason
-from alphalens_keyctl.verification.judgement import Verification
 from tests.services.pgbouncer import pooling
 from tests.services.postgresql import Server
-from tests.support.commands import Keyctl, Zygote
-from tests.support.faults import key_id
-
-# Longer than any test: what is refused within it was refused because the database said so.
-NEVER = 300.0
-TOLD = 1.0  # seconds: the promise is 100 ms, the rest is for two busy cores
-BOUND = 0.5
-SLACK = 2.5  # seconds of scheduling, on top of a bound
-HANGING = 20.0  # seconds after which a call counts as unbounded
-
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-
-
-def by_hand(url: str, statement: str, *values: object) -> None:
-    """What an administrator types into sqlite3 or psql."""
-    if url.startswith("sqlite"):
-        with closing(sqlite3.connect(path_of(url), timeout=10, isolation_level=None)) as connection:
-            connection.execute("PRAGMA ignore_check_constraints = ON")
-            connection.execute(statement.replace("%s", "?"), values)
-    else:
-        with psycopg.connect(url, autocommit=True) as session:
-            session.execute(statement.encode(), values)
-
-
-def path_of(url: str) -> Path:
-    return Path(url.removeprefix("sqlite:///"))
-
-
-def stored(url: str, moment: datetime) -> object:
-    """A time as the database's own shell takes it."""
-    return moment.strftime("%Y-%m-%d %H:%M:%S.%f") if url.startswith("sqlite") else moment
-
-
-def revoke_by_hand(url: str, raw: str) -> None:
-    now = stored(url, datetime.now(UTC))
-    by_hand(url, "UPDATE api_key SET revoked_at = %s, revoked_by = 'me' WHERE id = %s", now, key_id(raw))
-
-
-def suspend_by_hand(url: str, ident: str) -> None:
-    by_hand(url, "UPDATE api_key SET suspended_at = %s WHERE id = %s", stored(url, datetime.now(UTC)), ident)
-
-
-def until(verifier: KeyVerifier, raw: str, reason: Reason, *, within: float) -> Verification:
-    """Ask until the answer has this reason; fail when it has another one `within` seconds later."""
-    deadline = time.monotonic() + within
-    while True:
-        started = time.monotonic()
-        answer = verifier.verify(raw)
-        if answer.reason is reason:
-            return answer
-        assert started < deadline, (answer.reason, verifier.trouble)
-        time.sleep(0.01)
+from tests.support.commands import ForkServer, Keyctl
+from tests.support.databases import (
+    by_hand,
+    listeners,
+    on_postgresql,
+    on_sqlite,
+    path_of,
+    revoke_by_hand,
+    stored,
+    suspend_by_hand,
+)
+from tests.support.freshness import BOUND, HANGING, NEVER, SLACK, TOLD, assert_revocation_counts, until, wait_until_told
+from tests.support.raw_keys import key_id
+from tests.support.waiting import wait_for
 
 
 def assert_refused_in_bounded_time(verifier: KeyVerifier, raw: str) -> None:
@@ -81,37 +41,6 @@ def assert_refused_in_bounded_time(verifier: KeyVerifier, raw: str) -> None:
     answer = verifier.verify(raw)
     assert time.monotonic() - started < HANGING
     assert (answer.allowed, answer.reason) == (False, Reason.UNAVAILABLE)
-
-
-def assert_revocation_counts(verifier: KeyVerifier, url: str, raw: str, *, within: float) -> None:
-    """On SQLite on the very next call, on PostgreSQL `within` seconds."""
-    if url.startswith("sqlite"):
-        assert verifier.verify(raw).reason is Reason.REVOKED
-    else:
-        until(verifier, raw, Reason.REVOKED, within=within)
-
-
-def listeners(url: str) -> set[int]:
-    """The server's processes of sessions that listen in this database."""
-    query = """SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
-        AND (query LIKE '%LISTEN%' OR query LIKE '%pg_trigger%')"""
-    with psycopg.connect(url) as session:
-        return {row[0] for row in session.execute(query)}
-
-
-def wait_for(there: Callable[[], object], what: str, within: float = 15.0) -> None:
-    deadline = time.monotonic() + within
-    while not there():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
-
-
-def wait_until_told(verifier: KeyVerifier, url: str, raw: str) -> None:
-    """Until a listening connection stands, and a record read since then is remembered."""
-    if url.startswith("postgresql"):
-        wait_for(lambda: listeners(url), "nobody listens")
-        time.sleep(0.2)  # what was read before it listened is forgotten once
-    assert verifier.verify(raw)
 
 
 @pytest.mark.parametrize("max_staleness", [NEVER, 1.0])
@@ -247,10 +176,10 @@ def test_behind_a_pooler_where_nobody_can_listen_the_bound_holds(
 
 @pytest.mark.parametrize("fault", ["stopped", "frozen"])
 def test_without_its_server_every_key_is_refused_until_it_is_back(
-    zygote: Zygote, tmp_path: Path, own_server: Server, own_url: str, fault: str
+    fork_server: ForkServer, tmp_path: Path, own_server: Server, own_url: str, fault: str
 ) -> None:
     """Promise 9: `unavailable`, in bounded time, and nobody has to restart the service."""
-    raw, _ = Keyctl(zygote, tmp_path, own_url).create("ci")
+    raw, _ = Keyctl(fork_server, tmp_path, own_url).create("ci")
     with KeyVerifier(own_url, max_staleness=BOUND, timeout=BOUND) as verifier:
         assert verifier.verify(raw)
         wait_until_told(verifier, own_url, raw)
@@ -305,13 +234,13 @@ def test_a_file_that_is_removed_takes_what_was_remembered_of_it_along(keyctl: Ke
 
 @on_sqlite
 def test_a_file_put_in_anothers_place_is_the_one_that_is_asked(
-    keyctl: Keyctl, zygote: Zygote, tmp_path: Path, database_url: str
+    keyctl: Keyctl, fork_server: ForkServer, tmp_path: Path, database_url: str
 ) -> None:
     """Promise 5: a restored backup counts."""
     path = path_of(database_url)
     other = tmp_path / "other.db"
     old, _ = keyctl.create("old")
-    new, _ = Keyctl(zygote, keyctl.home, f"sqlite:///{other}").create("new")
+    new, _ = Keyctl(fork_server, keyctl.home, f"sqlite:///{other}").create("new")
     with KeyVerifier(database_url, usage="off") as verifier:
         assert verifier.verify(old)
         assert verifier.verify(new).reason is Reason.UNKNOWN

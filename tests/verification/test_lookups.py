@@ -17,11 +17,8 @@ import psycopg
 
 from alphalens_keyctl import KeyVerifier
 from alphalens_keyctl.models import Reason
-from tests.support.commands import Keyctl, Zygote
-from tests.verification.test_freshness import (
-    BOUND,
-    NEVER,
-    SLACK,
+from tests.support.commands import ForkServer, Keyctl
+from tests.support.databases import (
     by_hand,
     listeners,
     on_postgresql,
@@ -29,10 +26,9 @@ from tests.verification.test_freshness import (
     path_of,
     revoke_by_hand,
     suspend_by_hand,
-    until,
-    wait_for,
-    wait_until_told,
 )
+from tests.support.freshness import BOUND, NEVER, SLACK, until, wait_until_told
+from tests.support.waiting import wait_for
 
 LOOKING_UP = ("sqlite_source.py", "postgresql_source.py", "verifier.py")
 
@@ -105,13 +101,13 @@ def test_wherever_in_a_look_up_a_change_comes_the_key_is_not_remembered_as_it_wa
 
 @on_sqlite
 def test_a_second_after_a_file_was_put_in_its_place_the_very_next_call_asks_that_one(
-    keyctl: Keyctl, zygote: Zygote, database_url: str
+    keyctl: Keyctl, fork_server: ForkServer, database_url: str
 ) -> None:
     """Promise 5."""
     path = path_of(database_url)
     other = path.with_name("other.db")
     raw, _ = keyctl.create("old")
-    Keyctl(zygote, keyctl.home, f"sqlite:///{other}").create("new")
+    Keyctl(fork_server, keyctl.home, f"sqlite:///{other}").create("new")
     with KeyVerifier(database_url, usage="off") as verifier:
         assert verifier.verify(raw)
         other.replace(path)
@@ -123,13 +119,13 @@ def test_a_second_after_a_file_was_put_in_its_place_the_very_next_call_asks_that
 
 @on_sqlite
 def test_a_look_that_began_in_the_file_that_was_replaced_vouches_for_nothing_in_the_new_one(
-    keyctl: Keyctl, zygote: Zygote, database_url: str
+    keyctl: Keyctl, fork_server: ForkServer, database_url: str
 ) -> None:
     """Promise 5."""
     path = path_of(database_url)
     other = path.with_name("other.db")
     old, _ = keyctl.create("old")
-    new, ident = Keyctl(zygote, keyctl.home, f"sqlite:///{other}").create("new")
+    new, ident = Keyctl(fork_server, keyctl.home, f"sqlite:///{other}").create("new")
     with KeyVerifier(database_url, usage="off") as verifier:
         assert verifier.verify(old)
         by_hand(database_url, "UPDATE api_key SET purpose = 'other'")

@@ -22,16 +22,10 @@ from alphalens_keyctl.models import Reason
 from alphalens_keyctl.verification import recorder as recording
 from alphalens_keyctl.verification.recorder import Recorder, Usage
 from tests.support.commands import Keyctl
-from tests.verification.test_freshness import (
-    BOUND,
-    NEVER,
-    SLACK,
-    by_hand,
-    on_postgresql,
-    wait_for,
-    wait_until_told,
-)
-from tests.verification.test_recording import rows, use_count
+from tests.support.databases import by_hand, on_postgresql
+from tests.support.freshness import BOUND, NEVER, SLACK, wait_until_told
+from tests.support.usage_rows import usage_rows, use_count
+from tests.support.waiting import wait_for
 
 
 @contextmanager
@@ -58,7 +52,7 @@ def test_a_use_is_in_the_log_a_second_later(keyctl: Keyctl, database: Database) 
     raw, _ = keyctl.create("ci")
     with KeyVerifier(keyctl.database_url) as verifier:
         assert verifier.verify(raw)
-        wait_for(lambda: rows(database), "it is not written", within=1.0 + SLACK)
+        wait_for(lambda: usage_rows(database), "it is not written", within=1.0 + SLACK)
 
 
 @pytest.mark.usefixtures("slow")
@@ -85,7 +79,7 @@ def test_a_batch_that_could_not_be_written_is_written_later(
             wait_for(lambda: "uses are held" in caplog.text, "it does not try", within=30)
             assert verifier.verify(raw)
     assert use_count(database) == 12
-    assert sum(one.count for one in rows(database) if one.outcome == "malformed") == 10
+    assert sum(one.count for one in usage_rows(database) if one.outcome == "malformed") == 10
 
 
 def test_uses_that_are_being_written_count_among_those_that_wait(
@@ -143,10 +137,10 @@ def test_a_database_that_turns_recording_into_nothing_is_noticed(keyctl: Keyctl,
         with pytest.raises(KeyctlError) as refused:
             verifier.flush()
         assert refused.value.code is Code.DATABASE_UNUSABLE
-        assert rows(database) == []
+        assert usage_rows(database) == []
         with database.writing() as tx:
             tx.execute(text("DROP TRIGGER to_nothing" + (" ON api_key" if len(nothing) > 1 else "")))
-    assert use_count(database) == len(rows(database)) == 1
+    assert use_count(database) == len(usage_rows(database)) == 1
 
 
 @pytest.mark.usefixtures("slow")
@@ -159,7 +153,7 @@ def test_refused_attempts_that_wait_are_bounded_and_what_is_dropped_is_counted(
             assert not verifier.verify("x")
         assert verifier.dropped == 30
         assert "dropped" in caplog.text
-    assert sum(one.count for one in rows(database)) == 50
+    assert sum(one.count for one in usage_rows(database)) == 50
 
 
 def test_kinds_of_refused_attempts_that_wait_are_bounded_over_the_minutes_too(
@@ -180,7 +174,7 @@ def test_kinds_of_refused_attempts_that_wait_are_bounded_over_the_minutes_too(
         with pytest.raises(KeyctlError):
             recorder.flush()
     recorder.flush(last=True)
-    found = rows(database)
+    found = usage_rows(database)
     assert sum(one.count for one in found) == 3000
     assert 1000 <= len(found) <= 1010
 

@@ -21,6 +21,7 @@ from alphalens_keyctl.models import Reason
 from alphalens_keyctl.verification import usage_log
 from alphalens_keyctl.verification.usage_log import Accepted
 from tests.support.commands import Keyctl
+from tests.support.usage_rows import usage_rows, use_count
 
 # Verifies for ever and says in a file how many uses were accepted so far.
 LOOP = """
@@ -50,16 +51,6 @@ main()
 """
 
 
-def rows(database: Database) -> list[Any]:
-    with database.reading() as connection:
-        return list(connection.execute(text("SELECT * FROM usage_event ORDER BY id")))
-
-
-def use_count(database: Database) -> int:
-    with database.reading() as connection:
-        return int(connection.scalar(text("SELECT sum(use_count) FROM api_key")) or 0)
-
-
 def looping(keyctl: Keyctl, raw: str, tally: Path) -> "subprocess.Popen[str]":
     process = subprocess.Popen(
         [sys.executable, "-c", LOOP, str(tally)], stdin=subprocess.PIPE, env=keyctl.environment, text=True
@@ -83,7 +74,7 @@ def test_each_use_is_a_row_and_moves_when_and_how_often_the_key_was_used(keyctl:
     with KeyVerifier(keyctl.database_url) as verifier:
         for _ in range(3):
             assert verifier.verify(raw, client_ip="192.0.2.1", method="GET", path="/prices", user_agent="curl/8")
-    assert Counter(tuple(row)[2:] for row in rows(database)) == {
+    assert Counter(tuple(row)[2:] for row in usage_rows(database)) == {
         (key_id, "ok", "192.0.2.1", "GET", "/prices", "curl/8", 1): 3
     }
     key = keyctl.ok("show", "ci", "--json").json
@@ -107,7 +98,7 @@ def test_a_batch_of_any_length_is_written_whole_in_the_order_of_time(keyctl: Key
         shuffled = random.Random(length).sample(uses, length)
         with database.recording() as tx:
             assert usage_log.write(tx, shuffled, {}) == []
-    stored = rows(database)
+    stored = usage_rows(database)
     assert len(stored) == len(said) == sum(lengths)
     for row, use in zip(stored, sorted(said), strict=True):
         assert (row.key_id, row.outcome, row.count) == (use.key_id, "ok", 1)
@@ -136,14 +127,14 @@ def test_refused_attempts_are_counted_by_minute_reason_key_and_address(keyctl: K
                 assert verifier.verify(generate().reveal(), client_ip="192.0.2.1").reason is Reason.UNKNOWN
                 assert verifier.verify("x", client_ip="192.0.2.2").reason is Reason.MALFORMED
     counted: Counter[Any] = Counter()
-    for row in rows(database):
+    for row in usage_rows(database):
         counted[(row.key_id, row.outcome, row.client_ip)] += row.count
     assert counted == {
         (key_id, "unknown", "192.0.2.1"): 10,
         (None, "unknown", "192.0.2.1"): 10,
         (None, "malformed", "192.0.2.2"): 10,
     }
-    assert len(rows(database)) <= 2 * 3  # a minute may have ended in between
+    assert len(usage_rows(database)) <= 2 * 3  # a minute may have ended in between
 
 
 def test_an_attacker_with_many_addresses_does_not_fill_the_log(keyctl: Keyctl, database: Database) -> None:
@@ -151,7 +142,7 @@ def test_an_attacker_with_many_addresses_does_not_fill_the_log(keyctl: Keyctl, d
     with KeyVerifier(keyctl.database_url) as verifier:
         for number in range(5000):
             verifier.verify("x", client_ip=f"192.0.{number // 250}.{number % 250}")
-    found = rows(database)
+    found = usage_rows(database)
     assert sum(row.count for row in found) == 5000
     assert len(found) <= 2 * 1001
 
@@ -162,7 +153,7 @@ def test_what_a_client_sent_is_inert_in_the_log_and_holds_no_raw_key(keyctl: Key
     odd: Any = 7
     with KeyVerifier(keyctl.database_url) as verifier:
         assert verifier.verify(raw, path=f"/{raw}", user_agent="\x1b[31m\0\ud800" + "x" * 100_000, method=odd)
-    (row,) = rows(database)
+    (row,) = usage_rows(database)
     assert raw[20:60] not in row.path
     assert row.user_agent.isprintable()
     assert len(row.user_agent) <= 256
@@ -177,7 +168,7 @@ def test_nothing_that_is_said_of_a_client_can_stop_the_log(keyctl: Keyctl, datab
             assert not verifier.verify("x", client_ip=address, method=address, path=address, user_agent=address)
             assert verifier.verify(raw, client_ip=address, method=address, path=address, user_agent=address)
     found = Counter({"ok": 0, "malformed": 0})
-    for row in rows(database):
+    for row in usage_rows(database):
         found[row.outcome] += row.count
     assert found == {"ok": len(addresses), "malformed": len(addresses)}
 
@@ -200,7 +191,7 @@ def test_a_service_that_is_told_to_end_loses_no_use(keyctl: Keyctl, database: Da
     assert process.wait(30) == -signal.SIGTERM
     # The last use may have been taken in, and the process ended before it said so.
     assert accepted(tmp_path / "tally") <= use_count(database) <= accepted(tmp_path / "tally") + 1
-    assert use_count(database) == len(rows(database))
+    assert use_count(database) == len(usage_rows(database))
 
 
 def test_a_service_that_is_killed_loses_nothing_but_the_last_second_of_uses(
@@ -215,7 +206,7 @@ def test_a_service_that_is_killed_loses_nothing_but_the_last_second_of_uses(
         time.sleep(0.1)
     process.kill()
     process.wait(30)
-    assert use_count(database) == len(rows(database))
+    assert use_count(database) == len(usage_rows(database))
     assert keyctl("audit", "verify").status == 0
     assert keyctl.opens(raw)
 
@@ -244,7 +235,7 @@ assert all(os.waitpid(child, 0)[1] == 0 for child in children)
         capture_output=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert use_count(database) == len(rows(database)) == 400
+    assert use_count(database) == len(usage_rows(database)) == 400
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
@@ -269,7 +260,7 @@ if __name__ == "__main__":
     sys.exit(child.exitcode)
 """)
     subprocess.run([sys.executable, str(script)], input=raw, env=keyctl.environment, text=True, check=True, timeout=60)
-    assert use_count(database) == len(rows(database)) == 10
+    assert use_count(database) == len(usage_rows(database)) == 10
 
 
 @pytest.mark.parametrize("usage", ["required", "best-effort"])
@@ -293,7 +284,7 @@ def test_uses_that_cannot_be_written_are_held_up_to_a_bound(
         assert "dropped" in caplog.text
     verifier.close()
     assert use_count(database) == 51
-    assert Counter(row.outcome for row in rows(database))["ok"] == 51
+    assert Counter(row.outcome for row in usage_rows(database))["ok"] == 51
 
 
 def test_recording_never_undoes_what_another_process_changes(
@@ -338,4 +329,4 @@ def test_a_verifier_that_nobody_refers_to_any_more_loses_no_use(keyctl: Keyctl, 
     """Promise 8: most scripts make one in a function that returns, and never close it."""
     raw, _ = keyctl.create("ci")
     subprocess.run([sys.executable, "-c", LOCAL], input=raw, env=keyctl.environment, text=True, check=True)
-    assert use_count(database) == len(rows(database)) == 5
+    assert use_count(database) == len(usage_rows(database)) == 5

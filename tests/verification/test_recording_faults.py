@@ -18,6 +18,8 @@ from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.models import Reason
 from tests.services.postgresql import Server, wait_until_up
 from tests.support.commands import Keyctl
+from tests.support.databases import by_hand, on_postgresql
+from tests.support.freshness import BOUND, HANGING, NEVER
 from tests.support.uses import (
     Client,
     Fault,
@@ -28,7 +30,7 @@ from tests.support.uses import (
     lose_the_answer,
     rows,
 )
-from tests.verification.test_freshness import BOUND, HANGING, NEVER, by_hand, on_postgresql, wait_for
+from tests.support.waiting import wait_for
 
 RECOVERY = 20.0  # seconds after which uses that are still not written count as lost
 MALFORMED = 7

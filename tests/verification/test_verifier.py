@@ -17,8 +17,8 @@ from alphalens_keyctl.keyformat import checksum, generate
 from alphalens_keyctl.keys import selection
 from alphalens_keyctl.models import Key, Reason, Status
 from alphalens_keyctl.verification.judgement import Record, judge
-from tests.cli.test_list import put
 from tests.support.commands import Keyctl
+from tests.support.key_rows import put
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from tests.support.commands import Keyctl
-from tests.support.web import LIMIT, Address, ask, uses, wait_for
-from tests.web.test_serve_lifetime import Load
+from tests.support.waiting import wait_for
+from tests.support.web import LIMIT, Address, Load, ask, uses
 
 # Verifies before it is forked, so that there are connections, and uses that wait, for a child to inherit.
 SERVICE = """

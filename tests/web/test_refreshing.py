@@ -13,7 +13,7 @@ from alphalens_keyctl import KeyVerifier
 from alphalens_keyctl.web.forward_auth import ForwardAuth
 from alphalens_keyctl.web.refreshing import Refreshes
 from tests.support.commands import Keyctl
-from tests.verification.test_freshness import on_sqlite, path_of
+from tests.support.databases import on_sqlite, path_of
 
 
 class Looks:

@@ -12,7 +12,8 @@ import pytest
 
 from alphalens_keyctl.web import challenge
 from tests.support.commands import Keyctl
-from tests.support.web import Address, Headers, ask, send, serving, uses, wait_for, with_key
+from tests.support.waiting import wait_for
+from tests.support.web import Address, Headers, ask, send, serving, uses, with_key
 
 ODD_NAME = "Ключ “1” ;,= é😀%0d%0aX"
 ODD_OWNER = 'Ünit <b> "q" 100%'
@@ -139,7 +140,7 @@ def test_a_revocation_holds_for_the_next_requests_of_an_open_connection(keyctl: 
         connection = served.address.connect()
         assert [send(connection, headers=with_key(raw_key)).status for _ in range(5)] == [204] * 5
         keyctl.ok("revoke", "good", "--yes")
-        wait_for(lambda: send(connection, headers=with_key(raw_key)).status == 401, 2.0)
+        wait_for(lambda: send(connection, headers=with_key(raw_key)).status == 401, within=2.0)
         connection.close()
 
 

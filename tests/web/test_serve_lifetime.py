@@ -8,54 +8,14 @@ import os
 import signal
 import socket
 import stat
-import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.services.postgresql import Server
 from tests.support.commands import Keyctl
-from tests.support.web import LIMIT, Address, Served, send, serving, uses, wait_for, with_key
-
-
-class Load:
-    """Threads that ask as fast as they can, and count what they were told."""
-
-    def __init__(self, address: Address, raw_key: str, threads: int = 3) -> None:
-        self._address = address
-        self._raw_key = raw_key
-        self._stop = threading.Event()
-        self.accepted = 0
-        self.broken = 0
-        self.others: set[int] = set()
-        self._lock = threading.Lock()
-        self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(LIMIT)
-
-    def _run(self) -> None:
-        connection: http.client.HTTPConnection | None = None
-        while not self._stop.is_set():
-            try:
-                connection = connection or self._address.connect()
-                status = send(connection, headers=with_key(self._raw_key)).status
-            except (OSError, http.client.HTTPException):
-                connection = None
-                with self._lock:
-                    self.broken += 1
-                time.sleep(0.01)
-                continue
-            with self._lock:
-                if status == 204:
-                    self.accepted += 1
-                else:
-                    self.others.add(status)
+from tests.support.waiting import wait_for
+from tests.support.web import LIMIT, Load, Served, send, serving, uses, with_key
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from urllib.parse import unquote
 from alphalens_keyctl.web import challenge
 from tests.services.nginx import nginx
 from tests.support.commands import ROOT, Keyctl
-from tests.support.web import Address, asgi_server, ask, serving, uses, wait_for, with_key, wsgi_server
+from tests.support.waiting import wait_for
+from tests.support.web import Address, asgi_server, ask, serving, uses, with_key, wsgi_server
 
 README = (ROOT / "README.md").read_text()
 
@@ -98,7 +99,7 @@ def test_behind_nginx_the_service_learns_who_it_is_from_nginx_alone_and_never_se
         assert headers["x-key-id"] == ownerless_id
         assert not [name for name in headers if "owner" in name]
         keyctl.ok("revoke", "ownerless", "--yes")
-        wait_for(lambda: ask(front, "/", with_key(ownerless)).status == 401, 2.0)
+        wait_for(lambda: ask(front, "/", with_key(ownerless)).status == 401, within=2.0)
     columns = ("client_ip", "method", "path", "user_agent")
     assert [tuple(row[name] for name in columns) for row in uses(keyctl, "ok")][:2] == [
         ("127.0.0.1", "GET", "/orders/1", "test/1"),

@@ -11,8 +11,9 @@ from alphalens_keyctl import KeyVerifier
 from alphalens_keyctl.keyformat import generate
 from alphalens_keyctl.web import ApiKeyWsgiMiddleware, challenge
 from tests.support.commands import Keyctl
-from tests.support.web import ask, uses, wait_for, with_key, wsgi_server
-from tests.web.test_asgi import HOSTILE
+from tests.support.hostile import HOSTILE_KEYS
+from tests.support.waiting import wait_for
+from tests.support.web import ask, uses, with_key, wsgi_server
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def test_a_framework_sees_the_keys_record_and_a_revocation_is_seen_at_once(
         assert ask(server, "/health").json == {"health": "good"}
         assert ask(server, "/health/").status == 401
         keyctl.ok("revoke", "billing", "--yes")
-        wait_for(lambda: ask(server, "/who", with_key(raw_key)).status == 401, 2.0)
+        wait_for(lambda: ask(server, "/who", with_key(raw_key)).status == 401, within=2.0)
     verifier.flush()
     row, *_ = uses(keyctl, "ok")
     assert (row["client_ip"], row["method"], row["path"]) == ("203.0.113.9", "GET", "/who")
@@ -109,7 +110,7 @@ def who(environ: Any, start_response: Any) -> Any:
 def test_whatever_stands_in_the_header_every_refusal_is_the_same(verifier: KeyVerifier) -> None:
     """Promise 9."""
     app = ApiKeyWsgiMiddleware(unreachable, verifier)
-    answers = [call(app, HTTP_API_KEY=value.decode("latin-1")) for value in HOSTILE] + [call(app)]
+    answers = [call(app, HTTP_API_KEY=value.decode("latin-1")) for value in HOSTILE_KEYS] + [call(app)]
     assert all(answer == ("401 Unauthorized", list(challenge.HEADERS), challenge.BODY) for answer in answers)
     assert call(app, REQUEST_METHOD="HEAD")[2] == b""
 
