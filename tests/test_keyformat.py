@@ -47,8 +47,8 @@ def test_a_generated_key_is_parsed_again_as_text_and_as_bytes(prefix: str) -> No
 
 
 @given(PREFIXES)
-def test_a_generated_key_has_the_parts_that_the_design_gives_it(prefix: str) -> None:
-    """Design, section 3, spelled out again here so that a changed constant is noticed."""
+def test_a_generated_key_is_a_prefix_an_id_a_secret_and_a_checksum(prefix: str) -> None:
+    """The lengths are spelled out again here, so that a changed constant is noticed."""
     raw = keyformat.generate(prefix).reveal()
     assert re.fullmatch(rf"{prefix}_[0-9A-Za-z]{{12}}_[0-9A-Za-z]{{49}}", raw)
     assert len(raw) == len(prefix) + 63

@@ -1,4 +1,4 @@
-"""WHEN: durations, dates and instants, exactly as section 5 of the design has them. All else is refused."""
+"""WHEN: durations, dates and instants, in their one form each. All else is refused."""
 
 import re
 from collections.abc import Callable
@@ -16,10 +16,10 @@ CENTURY = timedelta(days=36525)
 UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 # Every instant, written at every offset that RFC 3339 has; the outermost days would leave the calendar in UTC.
 OFFSETS = st.integers(-(24 * 60 - 1), 24 * 60 - 1).map(lambda minutes: timezone(timedelta(minutes=minutes)))
-INSTANTS = st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29), timezones=OFFSETS)  # noqa: DTZ001  # OFFSETS adds it
+INSTANTS = st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29), timezones=OFFSETS)  # OFFSETS adds it
 FUTURE = st.datetimes(
-    datetime(2026, 11, 25),  # noqa: DTZ001  # the same
-    datetime(2126, 11, 20),  # noqa: DTZ001  # the same
+    datetime(2026, 11, 25),  # the same
+    datetime(2126, 11, 20),  # the same
     timezones=OFFSETS,
 )
 
@@ -239,7 +239,7 @@ def test_what_is_near_an_instant_is_that_instant_or_refused(moment: datetime, pu
         assert matches_grammar(text)
 
 
-# The grammar of section 5 and of RFC 3339, section 5.6, written down a second time.
+# The grammar of WHEN and of RFC 3339, section 5.6, written down a second time.
 HOUR, SIXTY = r"([01][0-9]|2[0-3])", r"[0-5][0-9]"
 GRAMMAR = re.compile(
     rf"[0-9]+[mhdw]|[0-9]{{4}}-[01][0-9]-[0-3][0-9]"

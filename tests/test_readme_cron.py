@@ -141,7 +141,7 @@ def test_the_nightly_line_does_nothing_where_nothing_fits_and_sends_no_mail(
 def test_a_night_on_which_too_many_fit_changes_nothing_and_is_an_error(
     keyctl: Keyctl, database: Database, cron: Cron, tmp_path: Path
 ) -> None:
-    """The clock was wrong, or recording of uses was broken: that must not switch the whole fleet off."""
+    """The clock was wrong, or recording of uses was broken: that must not turn the whole fleet off."""
     (tmp_path / "fleet.csv").write_text("name\n" + "".join(f"service {number}\n" for number in range(21)))
     keyctl.ok("create", "--from", str(tmp_path / "fleet.csv"))
     with database.writing() as tx:

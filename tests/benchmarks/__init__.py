@@ -1,1 +1,1 @@
-"""The design's section 8, measured: `python -m tests.benchmarks`. Speed is shown here, not asserted."""
+"""How fast the program is, beside something that anybody can run: `python -m tests.benchmarks`. Nothing is asserted."""

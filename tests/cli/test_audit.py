@@ -340,7 +340,7 @@ def test_a_saved_head_that_cannot_be_read_is_refused(fresh_keyctl: Keyctl) -> No
 
 
 def test_the_database_itself_refuses_to_change_the_log(keyctl: Keyctl, database: Database) -> None:
-    """Section 6: no code has to remember it."""
+    """Promise 7: no code has to remember it."""
     history(keyctl)
     for statement in (delete(event_table), update(event_table).values(actor="eve")):
         with pytest.raises(Exception, match=r"never changed|never deleted"), database.writing() as tx:

@@ -131,7 +131,7 @@ def test_a_date_and_an_instant_are_kept_in_utc(keyctl: Keyctl) -> None:
 
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
 def test_on_a_terminal_the_raw_key_stands_whole_on_a_line_of_its_own(keyctl: Keyctl, width: int) -> None:
-    """Promise 1; issue 2, deliver 6. No border, no colour and no break inside the line: a double click or a
+    """Promise 1. No border, no colour and no break inside the line: a double click or a
     drag across it copies the key and nothing else."""
     shown = on_terminal(
         keyctl, "create", "billing production", "--owner", "platform team", "--expires", "7d", width=width
@@ -163,7 +163,7 @@ def test_nothing_the_database_holds_gives_the_secret_away(keyctl: Keyctl, databa
 
 
 def test_github_actions_is_told_to_mask_the_key_before_it_is_shown(keyctl: Keyctl) -> None:
-    """Promise 1; issue 2, deliver 6."""
+    """Promise 1: the log of the CI run is no destination."""
     created = keyctl.ok("create", "ci", environment=ACTIONS)
     raw = created.stdout.strip()
     assert RAW_KEY.fullmatch(raw)

@@ -7,7 +7,7 @@ import pytest
 
 from alphalens_keyctl.keys import bulk_file
 from tests.support.commands import Keyctl
-from tests.support.fleets import NAMES, THREE, Store, all_keys, nothing, raws_of, write
+from tests.support.fleets import NAMES, THREE, Store, nothing, raws_of, write
 from tests.support.judge import judge
 
 # What is made.
@@ -21,7 +21,7 @@ def test_each_line_is_a_key_and_its_raw_key_a_line_of_stdout(keyctl: Keyctl, fle
     assert [list(document) for document in documents] == [["key", "raw_key", "delivered_to"]] * 3
     assert [document["key"]["name"] for document in documents] == NAMES
     assert all(document["delivered_to"] == ["stdout"] for document in documents)
-    every = {key["id"]: key for key in all_keys(keyctl)}
+    every = {key["id"]: key for key in keyctl.keys()}
     assert {document["key"]["id"]: document["key"] for document in documents} == every
     billing = documents[0]["key"]
     assert (billing["owner"], billing["labels"], billing["status"]) == ("ops", {"env": "prod"}, "active")
@@ -53,7 +53,7 @@ def test_a_fleet_moves_from_one_database_to_another_with_its_metadata(
     done = keyctl.ok("--database", other, "create", "--from", written)
     assert sorted(raws_of(done)) == sorted(names)
     kept = ("name", "owner", "purpose", "labels", "expires_at")
-    old = sorted([key[name] for name in kept] for key in all_keys(keyctl))
+    old = sorted([key[name] for name in kept] for key in keyctl.keys())
     new = keyctl.ok("--database", other, "list", "--json").json
     assert sorted([key[name] for name in kept] for key in new) == old
 

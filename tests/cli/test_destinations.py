@@ -178,8 +178,8 @@ def test_a_stdout_that_fails_puts_every_destination_back(
         assert destinations.held() == held
         destinations.assert_hold(old)
         assert keyctl.opens(old)
-        assert [key for key in keyctl.keys() if key["status"] != "revoked"] == before  # noqa: SIM118  # no dict
-    discarded = next(key for key in keyctl.keys() if key["status"] == "revoked")  # noqa: SIM118  # no dict
+        assert [key for key in keyctl.keys() if key["status"] != "revoked"] == before
+    discarded = next(key for key in keyctl.keys() if key["status"] == "revoked")
     assert discarded["revoke_reason"] == "delivery_failed"
     assert events(keyctl, discarded["id"]) == ["create", "deliver", "discard"]
 
@@ -197,12 +197,12 @@ def test_a_command_that_fails_leaves_one_error_document_and_everything_as_it_was
     said = assert_failed(keyctl(command, "ci", *files, "--pipe-to", noisy, "--json"), 7, "delivery_failed")
     assert said["message"] == "pipe-to sh: ended with 3: the store is shut"
     assert destinations.held() == held
-    assert [key for key in keyctl.keys() if key["status"] != "revoked"] == before  # noqa: SIM118  # no dict
+    assert [key for key in keyctl.keys() if key["status"] != "revoked"] == before
     people = keyctl(command, "ci", *files, "--pipe-to", noisy)
     assert (people.status, people.stdout) == (7, "")
     assert "[redacted" in people.stderr
     assert not RAW_KEY.search(people.stderr)
-    assert {key["revoke_reason"] for key in keyctl.keys() if key["status"] == "revoked"} == {"delivery_failed"}  # noqa: SIM118  # no dict
+    assert {key["revoke_reason"] for key in keyctl.keys() if key["status"] == "revoked"} == {"delivery_failed"}
     keyctl.ok(command, "ci", *files)
 
 
@@ -222,8 +222,8 @@ def test_what_cannot_be_staged_leaves_everything_as_it_was(
         said = assert_failed(keyctl(command, "ci", *destinations.options, *impossible, "--json"), 7, "delivery_failed")
         assert impossible[0].removeprefix("--") in said["message"]
         assert destinations.held() == held
-        assert [key for key in keyctl.keys() if key["status"] != "revoked"] == before  # noqa: SIM118  # no dict
-    discarded = [key["id"] for key in keyctl.keys() if key["status"] == "revoked"]  # noqa: SIM118  # no dict
+        assert [key for key in keyctl.keys() if key["status"] != "revoked"] == before
+    discarded = [key["id"] for key in keyctl.keys() if key["status"] == "revoked"]
     assert [events(keyctl, key_id) for key_id in discarded] == [["create", "discard"]] * 3
 
 

@@ -296,7 +296,7 @@ def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
 COMMANDS: Final = dict(commands(typer.main.get_command(app)))
 
 
-def test_the_commands_are_those_of_the_design() -> None:
+def test_these_are_the_commands_and_no_others() -> None:
     assert set(COMMANDS) == {
         (), ("create",), ("list",), ("show",), ("revoke",), ("suspend",), ("resume",), ("rotate",), ("verify",),
         ("audit",),

@@ -161,7 +161,7 @@ def test_a_limit_that_no_database_can_count_to_is_no_fault_of_the_program(keyctl
 
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
 def test_a_table_keeps_within_the_terminal_and_loses_nothing(keyctl: Keyctl, database: Database, width: int) -> None:
-    """Issue 2, deliver 7."""
+    """At any width a name, an owner and a time stand whole."""
     now = datetime.now(UTC)
     expected = {
         put(database, "billing", owner="ops", created_at=now - 100 * DAY, last_used_at=now - 3 * DAY - timedelta(1e-3),

@@ -12,6 +12,7 @@ from sqlalchemy import insert
 from alphalens_keyctl import KeyVerifier
 from alphalens_keyctl.database import Database
 from alphalens_keyctl.models import Reason, key_table
+from tests.support.answers import statuses
 from tests.support.commands import Keyctl
 from tests.support.freshness import NEVER, TOLD, assert_revocation_counts, until, wait_until_told
 from tests.support.key_rows import change, key_row, put
@@ -38,14 +39,6 @@ def state(keyctl: Keyctl) -> tuple[str, str]:
     return keyctl.ok("list", "--all", "--json").stdout, keyctl.ok("audit", "--jsonl").stdout
 
 
-def listed(keyctl: Keyctl) -> list[dict[str, Any]]:
-    return keyctl.keys()
-
-
-def statuses(keyctl: Keyctl) -> dict[str, str]:
-    return {key["id"]: key["status"] for key in listed(keyctl)}
-
-
 def ids(found: list[dict[str, Any]]) -> list[str]:
     return [key["id"] for key in found]
 
@@ -65,7 +58,7 @@ def test_a_dry_run_shows_the_rows_of_the_real_run_and_changes_nothing(
     assert state(keyctl) == before
     assert {document["dry_run"] for document in documents} == {True}
     assert [ids(document["changed"]) for document in documents] == [
-        selected, [selected[3], selected[0], *(key["id"] for key in listed(keyctl) if key["name"] == "other")],
+        selected, [selected[3], selected[0], *(key["id"] for key in keyctl.keys() if key["name"] == "other")],
     ]  # fmt: skip
     assert ids(documents[1]["unchanged"]) == [already]
     real = keyctl.ok(verb, *by_filter, "--yes")
@@ -88,7 +81,7 @@ def test_json_tells_every_key_that_changed_as_it_is_now_and_every_one_that_did_n
     document = done.json
     assert list(document) == ["changed", "unchanged", "dry_run"]
     assert (ids(document["changed"]), document["unchanged"], document["dry_run"]) == (selected, [], False)
-    stored = {key["id"]: key for key in listed(keyctl)}
+    stored = {key["id"]: key for key in keyctl.keys()}
     for key in document["changed"]:
         assert key == stored[key["id"]]
         assert key["status"] == AFTER[verb]
@@ -269,7 +262,7 @@ def test_keys_that_are_gone_by_the_time_of_the_answer_do_not_keep_the_others(
     keyctl.ok("revoke", selected[0], "--reason", "first")
     session.type(b"y\n")
     assert session.end().status == 0
-    reasons = {key["id"]: key["revoke_reason"] for key in listed(keyctl) if key["owner"] == "ops"}
+    reasons = {key["id"]: key["revoke_reason"] for key in keyctl.keys() if key["owner"] == "ops"}
     assert reasons == dict.fromkeys(selected, "second") | {selected[0]: "first"}
 
 

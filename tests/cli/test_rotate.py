@@ -72,7 +72,7 @@ def test_a_grace_of_0_cuts_the_old_key_off_at_once(keyctl: Keyctl) -> None:
     assert f"The old key {old_id} stopped working just now." in rotated.stderr
     assert reason(keyctl, old) == "retired"
     assert keyctl.opens(rotated.stdout.strip())
-    assert [key["status"] for key in keyctl.keys()] == ["active", "retired"]  # noqa: SIM118  # no dict
+    assert [key["status"] for key in keyctl.keys()] == ["active", "retired"]
 
 
 def test_the_successor_lives_as_long_as_the_old_key_was_meant_to(keyctl: Keyctl, database: Database) -> None:
@@ -143,7 +143,7 @@ def test_the_id_of_a_key_that_was_rotated_already_is_refused(keyctl: Keyctl) -> 
     keyctl.ok("rotate", "ci", "--grace", "0")
     assert keyctl("rotate", successor).status == 6
     assert keyctl("rotate", old_id).status == 6
-    assert [key["status"] for key in keyctl.keys()] == ["active", "retired", "retiring"]  # noqa: SIM118  # no dict
+    assert [key["status"] for key in keyctl.keys()] == ["active", "retired", "retiring"]
 
 
 def test_an_expired_key_can_be_rotated_and_is_retired_then(keyctl: Keyctl, database: Database) -> None:

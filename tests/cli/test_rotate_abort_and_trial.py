@@ -3,7 +3,6 @@ takes the rotation back when that fails. Promises 2, 3, 5 and 6."""
 
 import shlex
 import signal
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from tests.support.held_delivery import HeldDelivery
 from tests.support.key_rows import change
 from tests.support.terminal import on_terminal
 from tests.support.uses import use
-from tests.support.waiting import WAIT
+from tests.support.waiting import WAIT, wait_for
 
 
 @pytest.fixture
@@ -304,10 +303,7 @@ class Checking:
             shell(waiting, folder),
             "--json",
         )
-        deadline = time.monotonic() + WAIT
-        while not (folder / "raw").exists():
-            assert time.monotonic() < deadline, "the check was never run"
-            time.sleep(0.01)
+        wait_for((folder / "raw").exists, "the trial was never run")
         self.raw = (folder / "raw").read_text().strip()
 
     def go_on(self) -> None:
@@ -341,7 +337,7 @@ def test_ctrl_c_in_mid_check_takes_the_rotation_back(
     said = assert_failed(checking.process.wait(), 130, "interrupted")
     assert "The rotation was taken back" in said["hint"]
     assert destinations.held() == held
-    assert [key for key in keyctl.keys() if key["status"] != "revoked"] == before  # noqa: SIM118  # no dict
+    assert [key for key in keyctl.keys() if key["status"] != "revoked"] == before
     assert (reason(keyctl, old), reason(keyctl, checking.raw)) == ("ok", "revoked")
 
 

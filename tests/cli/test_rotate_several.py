@@ -5,7 +5,6 @@ import json
 import os
 import shlex
 import signal
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from tests.support.commands import Keyctl, Result
 from tests.support.databases import by_hand
 from tests.support.key_rows import change
 from tests.support.raw_keys import RAW_KEY
-from tests.support.waiting import WAIT
+from tests.support.waiting import WAIT, wait_for
 
 
 def store(folder: Path, script: str = "") -> str:
@@ -96,10 +95,7 @@ def test_each_line_is_there_before_the_next_key_is_rotated(keyctl: Keyctl, tmp_p
     os.close(writer)
     with os.fdopen(reader) as lines:
         first = json.loads(lines.readline())
-        deadline = time.monotonic() + WAIT
-        while not (tmp_path / "b").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_for((tmp_path / "b").exists, "the second key was never rotated")
         assert statuses(keyctl)[first["key"]["id"]] == "active"
         assert keyctl.opens(first["raw_key"])
         (tmp_path / "go").touch()
@@ -196,7 +192,7 @@ def test_one_that_fails_keeps_none_of_the_others_from_its_successor(
         assert f"error: {message}" in done.stderr
         assert "2 of 3: failed: 'b'" in done.stderr
         assert "3 of 3: rotated key 'c'" in done.stderr
-    found = {key["id"]: key for key in keyctl.keys()}  # noqa: SIM118  # no dict
+    found = {key["id"]: key for key in keyctl.keys()}
     assert [found[old[name][1]]["status"] for name in ("a", "b", "c")] == ["retiring", "active", "retiring"]
     assert [key["status"] for key in found.values() if key["name"] == "b"] == ["revoked", "active"]
     assert set(kept(folder)) == {"a", "c"}
@@ -227,7 +223,7 @@ def test_a_kill_in_the_middle_leaves_whole_rotations_and_the_next_run_ends_the_r
     done = {name: number for number, name in enumerate("abc") if name < at}
     found = statuses(keyctl)
     for name in old:
-        line = [key["status"] for key in keyctl.keys() if key["name"] == name][::-1]  # noqa: SIM118  # no dict
+        line = [key["status"] for key in keyctl.keys() if key["name"] == name][::-1]
         expected = ["retiring", "active"] if name in done else ["active", "delivering"] if name == at else ["active"]
         assert line == expected, (name, found)
     assert set(kept(folder)) == set(done)

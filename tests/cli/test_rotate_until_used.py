@@ -5,7 +5,6 @@ The service is a `KeyVerifier` in the test's process; commands are other process
 """
 
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,6 +20,7 @@ from tests.support.key_rows import change
 from tests.support.moments import moment
 from tests.support.terminal import on_terminal
 from tests.support.uses import use
+from tests.support.waiting import wait_for
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
@@ -33,7 +33,7 @@ def shown(keyctl: Keyctl, key_id: str) -> dict[str, Any]:
 
 
 def listed(keyctl: Keyctl, key_id: str) -> tuple[str, str]:
-    return next((key["status"], key["retires_at"]) for key in keyctl.keys() if key["id"] == key_id)  # noqa: SIM118  # no dict
+    return next((key["status"], key["retires_at"]) for key in keyctl.keys() if key["id"] == key_id)
 
 
 def rotation(keyctl: Keyctl, *options: str) -> tuple[str, str, str, str]:
@@ -108,10 +108,10 @@ def test_a_warm_verifier_refuses_the_old_key_once_the_grace_that_another_process
         wait_until_told(service, database_url, old)
         use(keyctl, new)
         if grace == "1h":
-            _wait(lambda: _ends_within(service, old, HOUR), "the verifier did not hear of the first use")
+            wait_for(lambda: _ends_within(service, old, HOUR), "the verifier did not hear of the first use")
             assert service.verify(old)
             first_used(database, new_id, datetime.now(UTC) - HOUR + timedelta(seconds=1.5))
-            _wait(lambda: _ends_within(service, old, timedelta(seconds=2)), "the end did not move")
+            wait_for(lambda: _ends_within(service, old, timedelta(seconds=2)), "the end did not move")
             end = service.verify(old).key
             assert end is not None
             assert end.retires_at is not None
@@ -126,13 +126,6 @@ def test_a_warm_verifier_refuses_the_old_key_once_the_grace_that_another_process
 def _ends_within(service: KeyVerifier, raw: str, span: timedelta) -> bool:
     key = service.verify(raw).key
     return key is not None and key.retires_at is not None and key.retires_at <= datetime.now(UTC) + span
-
-
-def _wait(there: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + 10
-    while not there():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
 
 
 def test_a_grace_of_0_ends_the_old_key_at_the_first_use_and_not_before(keyctl: Keyctl) -> None:
@@ -205,7 +198,7 @@ def test_refused_attempts_and_uses_of_other_keys_start_no_grace(keyctl: Keyctl) 
 
 
 def test_show_says_who_still_uses_the_old_key(keyctl: Keyctl) -> None:
-    """Issue 4: uses since the rotation, addresses, the last use and what the end waits for, from either key."""
+    """Promise 8: uses since the rotation, addresses, the last use and what the end waits for, from either key."""
     old, old_id = keyctl.create("ci")
     use(keyctl, old, times=5, client_ip="192.0.2.1")
     done = keyctl.ok("rotate", "ci", "--until-used", "--grace", "1h", "--json").json

@@ -33,7 +33,7 @@ def shown_id(keyctl: Keyctl, reference: str) -> str:
     return key_id
 
 
-def test_show_gives_the_line_of_successors_oldest_first(keyctl: Keyctl) -> None:
+def test_show_gives_the_lineage_oldest_first(keyctl: Keyctl) -> None:
     _, first = keyctl.create("ci", "--owner", "ops", "--label", "a=b")
     second = keyctl.ok("rotate", "ci", "--json").json["key"]["id"]
     third = keyctl.ok("rotate", "ci", "--json").json["key"]["id"]

@@ -1,4 +1,4 @@
-"""Where the database is. URLs in any message have no password in any form (issue 2, part 3)."""
+"""Where the database is. URLs in any message have no password in any form."""
 
 from collections.abc import Callable
 from pathlib import Path

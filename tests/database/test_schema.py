@@ -1,4 +1,4 @@
-"""The schema: what migrations make, and what the database itself holds whatever any code does (design, section 6)."""
+"""The schema: what migrations make, and what the database itself holds whatever any code does."""
 
 import datetime as dt
 from collections.abc import Callable

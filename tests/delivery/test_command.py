@@ -1,17 +1,16 @@
-"""`--pipe-to`: a command that stores the key, whatever it is and however it ends. Issue 4, 4."""
+"""`--pipe-to`: a command that stores the key, whatever it is and however it ends."""
 
 import os
 import shutil
 import signal
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.support.commands import LIMIT, Keyctl, Result
+from tests.support.commands import Keyctl, Result
 from tests.support.terminal import CTRL_C, Session
+from tests.support.waiting import wait_for
 
 TAKE = "cat >taken"
 
@@ -45,13 +44,6 @@ def assert_undone(keyctl: Keyctl, result: Result) -> None:
     found = keyctl.keys()
     assert {key["status"] for key in found} == {"revoked"}
     assert {key["revoke_reason"] for key in found} == {"delivery_failed"}
-
-
-def wait_until(happened: Callable[[], object]) -> None:
-    deadline = time.monotonic() + LIMIT
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def is_over(pid: int) -> bool:
@@ -251,7 +243,7 @@ def test_out_of_time_what_it_started_is_ended_too(keyctl: Keyctl) -> None:
     command = script(keyctl, TAKE, "sleep 300 &", "echo $! >left", "wait")
     result = keyctl("create", "ci", "--pipe-to", command, "--pipe-timeout", "1")
     assert_undone(keyctl, result)
-    wait_until(lambda: is_over(int((keyctl.home / "left").read_text())))
+    wait_for(lambda: is_over(int((keyctl.home / "left").read_text())))
 
 
 @pytest.mark.parametrize("command", ["create", "rotate"])
@@ -260,14 +252,14 @@ def test_ctrl_c_ends_the_command_and_what_it_started(keyctl: Keyctl, command: st
     old = keyctl.create("ci")[0] if command == "rotate" else None
     store = script(keyctl, "trap '' INT", TAKE, "sleep 300 &", "echo $$ $! >both", "mv both left", "wait")
     session = Session(keyctl, command, "ci", "--pipe-to", store, real=True)
-    wait_until((keyctl.home / "left").exists)
+    wait_for((keyctl.home / "left").exists)
     session.type(CTRL_C)
     shown = session.end()
     assert shown.status == 130, shown
     assert "interrupted" in shown.text
     assert_nothing_shows(taken(keyctl), shown.text)
     for pid in (keyctl.home / "left").read_text().split():
-        wait_until(lambda pid=pid: is_over(int(pid)))  # type: ignore[misc]  # mypy has no type for the default
+        wait_for(lambda pid=pid: is_over(int(pid)))  # type: ignore[misc]  # mypy has no type for the default
     found = keyctl.keys()
     if old is None:
         assert [key["status"] for key in found] == ["revoked"]

@@ -1,4 +1,4 @@
-"""`--env-file`: one variable among lines that are somebody else's. Issue 4, 3."""
+"""`--env-file`: one variable among lines that are somebody else's."""
 
 import re
 import subprocess

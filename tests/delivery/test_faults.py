@@ -21,7 +21,7 @@ from tests.support.deliveries import Command, DeliveryJudge, run_together
 from tests.support.destinations import File, use_keyring
 from tests.support.disks import small_disk
 from tests.support.raw_keys import key_id
-from tests.support.strikes import COMBINATIONS, KINDS, Case, Fault, Line, faults_of, lines, run_matrix, strike_and_judge
+from tests.support.strikes import COMBINATIONS, KINDS, Case, Fault, Row, faults_of, matrix, run_matrix, strike_and_judge
 
 SETS: dict[str, list[tuple[str, ...]]] = {
     "alone": [one for one in COMBINATIONS if len(one) == 1 and "keyring" not in one],
@@ -60,15 +60,15 @@ def test_a_delivery_that_is_struck_anywhere_leaves_every_destination_with_a_key_
 ) -> None:
     """Promises 1, 2, 3, 6 and 7; exit 0 if and only if all was done; the same command again finishes the job."""
     stride = STRIDES[judge.kind][kinds]
-    rows = lines(tmp_path, judge.kind, command=command, stride=stride, kinds=SETS[kinds])
+    rows = matrix(tmp_path, judge.kind, command=command, stride=stride, kinds=SETS[kinds])
     expected = sum(len(list(faults_of(one, judge.kind))) for one in SETS[kinds]) // stride
     came = run_matrix(ring, judge, rows)
     assert abs(came.total() - expected) <= len(rows), came
 
 
-def deliver(ring: Keyctl, judge: DeliveryJudge, line: Line) -> None:
-    ended = run_together(ring, Command(line.arguments("create")))[0]
-    judge.assert_finished(line.name, line.destinations, ended.result, printed=False)
+def deliver(ring: Keyctl, judge: DeliveryJudge, row: Row) -> None:
+    ended = run_together(ring, Command(row.arguments("create")))[0]
+    judge.assert_finished(row.name, row.destinations, ended.result, printed=False)
 
 
 SIGNALS = [
@@ -87,21 +87,21 @@ def test_ctrl_c_puts_both_destinations_back_unless_all_was_done(
     ring: Keyctl, judge: DeliveryJudge, tmp_path: Path, command: str, kinds: tuple[str, ...]
 ) -> None:
     """Promises 2 and 3; exit 130 if and only if nothing was done."""
-    line = Line(command, kinds, [], tmp_path)
+    row = Row(command, kinds, [], tmp_path)
     for step, number, when, expected in SIGNALS:
-        line.move_on()
+        row.move_on()
         if command == "rotate":
-            deliver(ring, judge, line)
-        before = judge.look(line.name, line.destinations)
+            deliver(ring, judge, row)
+        before = judge.look(row.name, row.destinations)
         struck = ("tests.support.strikes", "strike", [step, number, when, "interrupt"])
-        result = run_together(ring, Command(line.arguments(command), [struck]))[0].result
-        outcome = judge.assert_unharmed(line.name, line.destinations, before, result, printed=False)
+        result = run_together(ring, Command(row.arguments(command), [struck]))[0].result
+        outcome = judge.assert_unharmed(row.name, row.destinations, before, result, printed=False)
         assert (outcome, result.status) == (expected, 0 if expected == "done" else 130), (step, number, when, result)
         if expected == "nothing" and (command == "rotate" or "pipe-to" not in kinds):
             # A command that nobody can give an older key keeps the new one, which opens nothing.
-            assert judge.look(line.name, line.destinations) == before
-        again = run_together(ring, Command(line.arguments(command)))[0].result
-        judge.assert_finished(line.name, line.destinations, again, printed=False)
+            assert judge.look(row.name, row.destinations) == before
+        again = run_together(ring, Command(row.arguments(command)))[0].result
+        judge.assert_finished(row.name, row.destinations, again, printed=False)
 
 
 @pytest.mark.parametrize("command", ["create", "rotate"])
@@ -109,20 +109,20 @@ def test_sigterm_is_as_sudden_as_a_kill_and_harms_as_little(
     ring: Keyctl, judge: DeliveryJudge, tmp_path: Path, command: str
 ) -> None:
     """Promises 2 and 3."""
-    line = Line(command, ("pipe-to", "env-file"), [], tmp_path)
+    row = Row(command, ("pipe-to", "env-file"), [], tmp_path)
     for step, number, when, expected in SIGNALS:
-        line.move_on()
+        row.move_on()
         if command == "rotate":
-            deliver(ring, judge, line)
-        before = judge.look(line.name, line.destinations)
+            deliver(ring, judge, row)
+        before = judge.look(row.name, row.destinations)
         struck = ("tests.support.strikes", "strike", [step, number, when, "terminate"])
-        result = run_together(ring, Command(line.arguments(command), [struck]))[0].result
+        result = run_together(ring, Command(row.arguments(command), [struck]))[0].result
         assert result.status == -signal.SIGTERM, result
         judge.wait_until_alone()
-        outcome = judge.assert_unharmed(line.name, line.destinations, before, result, printed=False)
+        outcome = judge.assert_unharmed(row.name, row.destinations, before, result, printed=False)
         assert outcome == ("delivering" if step == "hand_over" else expected), (step, number, when)
-        again = run_together(ring, Command(line.arguments(command)))[0].result
-        judge.assert_finished(line.name, line.destinations, again, printed=False)
+        again = run_together(ring, Command(row.arguments(command)))[0].result
+        judge.assert_finished(row.name, row.destinations, again, printed=False)
 
 
 @pytest.mark.parametrize("command", ["create", "rotate"])
@@ -130,17 +130,17 @@ def test_a_command_whose_starter_is_killed_at_once_still_finds_the_whole_key(
     ring: Keyctl, judge: DeliveryJudge, tmp_path: Path, command: str
 ) -> None:
     """Promise 3: one that finds its standard input empty may well store that in place of the key it has."""
-    line = Line(command, ("pipe-to",), [], tmp_path)
+    row = Row(command, ("pipe-to",), [], tmp_path)
     if command == "rotate":
-        deliver(ring, judge, line)
+        deliver(ring, judge, row)
     fault = Fault("kill", "hand_over", 1, "during", "program", "kill")
-    before = judge.look(line.name, line.destinations)
-    assert strike_and_judge(ring, judge, [(line, Case(command, line.kinds, fault, printed=False))]) == ["delivering"]
-    after = judge.look(line.name, line.destinations)
+    before = judge.look(row.name, row.destinations)
+    assert strike_and_judge(ring, judge, [(row, Case(command, row.kinds, fault, printed=False))]) == ["delivering"]
+    after = judge.look(row.name, row.destinations)
     assert after.working == [True]
     assert after.held != before.held
-    again = run_together(ring, Command(line.arguments(command)))[0].result
-    judge.assert_finished(line.name, line.destinations, again, printed=False)
+    again = run_together(ring, Command(row.arguments(command)))[0].result
+    judge.assert_finished(row.name, row.destinations, again, printed=False)
 
 
 @pytest.mark.xfail(
@@ -149,22 +149,22 @@ def test_a_command_whose_starter_is_killed_at_once_still_finds_the_whole_key(
     reason="a command outlives the rotation that started it and was killed; nothing makes the next one wait for it",
 )
 def test_a_command_that_outlives_its_killed_rotation_cannot_undo_the_next_one(keyctl: Keyctl, tmp_path: Path) -> None:
-    """Issue 4: exit 0 if and only if all was done. The stale key opens, but only until its grace is over."""
+    """Promise 3: exit 0 if and only if all was done. The stale key opens, but only until its grace is over."""
     assert keyctl.database_url is not None
-    line = Line("rotate", ("pipe-to",), [], tmp_path)
-    folder = line.destinations[0].folder
-    keyctl.ok(*line.arguments("create"))
+    row = Row("rotate", ("pipe-to",), [], tmp_path)
+    folder = row.destinations[0].folder
+    keyctl.ok(*row.arguments("create"))
     (folder / "fault").write_text("linger before\n")
-    assert keyctl(*line.arguments("rotate")).status == -signal.SIGKILL
+    assert keyctl(*row.arguments("rotate")).status == -signal.SIGKILL
     judge = DeliveryJudge(keyctl.database_url)
     judge.wait_until_alone()
-    again = keyctl(*line.arguments("rotate"))
-    held = line.destinations[0].held()
+    again = keyctl(*row.arguments("rotate"))
+    held = row.destinations[0].held()
     (folder / "go").touch()
     deadline = time.monotonic() + 5
-    while line.destinations[0].held() == held and time.monotonic() < deadline:
+    while row.destinations[0].held() == held and time.monotonic() < deadline:
         time.sleep(0.05)
-    found = judge.look(line.name, line.destinations)
+    found = judge.look(row.name, row.destinations)
     judge.close()
     if again.status == 0 and key_id(found.held[0] or "__") != found.current:
         raise StaleKeyError
@@ -176,36 +176,36 @@ def test_a_kill_while_destinations_are_put_back_leaves_each_with_a_key_that_work
     ring: Keyctl, judge: DeliveryJudge, tmp_path: Path, command: str, kinds: tuple[str, ...]
 ) -> None:
     """Promises 2 and 3: a failure that is being undone, and then the process dies as well."""
-    line = Line(command, kinds, [], tmp_path)
+    row = Row(command, kinds, [], tmp_path)
     for number, when in ((1, "before"), (1, "during"), (1, "after"), (2, "before"), (2, "after")):
-        line.move_on()
+        row.move_on()
         if command == "rotate":
-            deliver(ring, judge, line)
-        before = judge.look(line.name, line.destinations)
+            deliver(ring, judge, row)
+        before = judge.look(row.name, row.destinations)
         strikes = [["hand_over", 2, "during", "refuse"], ["put_back", number, when, "kill"]]
         struck = [("tests.support.strikes", "strike", one) for one in strikes]
-        result = run_together(ring, Command(line.arguments(command), struck))[0].result
+        result = run_together(ring, Command(row.arguments(command), struck))[0].result
         if (command, number, when) != ("create", 1, "during"):  # there a file is removed, and nothing staged
             assert result.status == -signal.SIGKILL, (number, when, result)
         judge.wait_until_alone()
-        judge.assert_unharmed(line.name, line.destinations, before, result, printed=False)
-        again = run_together(ring, Command(line.arguments(command)))[0].result
-        judge.assert_finished(line.name, line.destinations, again, printed=False)
+        judge.assert_unharmed(row.name, row.destinations, before, result, printed=False)
+        again = run_together(ring, Command(row.arguments(command)))[0].result
+        judge.assert_finished(row.name, row.destinations, again, printed=False)
 
 
 def test_a_create_that_takes_over_from_a_killed_one_and_fails_leaves_its_command_with_a_key_that_works(
     ring: Keyctl, judge: DeliveryJudge, tmp_path: Path
 ) -> None:
     """Promises 2 and 3: the first command has the killed create's key, which opens, and then the newer one."""
-    line = Line("create", ("pipe-to", "pipe-to"), [], tmp_path)
+    row = Row("create", ("pipe-to", "pipe-to"), [], tmp_path)
     kill = Fault("kill", "hand_over", 2, "after", "program", "kill")
     refusal = Fault("failure", "hand_over", 2, "during", "destination", "fail before")
     for fault in (kill, refusal):
-        outcome = strike_and_judge(ring, judge, [(line, Case("create", line.kinds, fault, printed=False))])
+        outcome = strike_and_judge(ring, judge, [(row, Case("create", row.kinds, fault, printed=False))])
         assert outcome == ["delivering"]
-        assert judge.look(line.name, line.destinations).working == [True, True]
-    again = run_together(ring, Command(line.arguments("create")))[0].result
-    judge.assert_finished(line.name, line.destinations, again, printed=False)
+        assert judge.look(row.name, row.destinations).working == [True, True]
+    again = run_together(ring, Command(row.arguments("create")))[0].result
+    judge.assert_finished(row.name, row.destinations, again, printed=False)
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -216,16 +216,16 @@ def test_faults_one_after_another_leave_every_destination_with_a_key_that_works(
     """Promises 2 and 3: nothing is finished or cleaned up by hand between one fault and the next."""
     chance = random.Random(seed)
     kinds = chance.choice(SETS["in pairs"])
-    line = Line(command, kinds, [], tmp_path)
+    row = Row(command, kinds, [], tmp_path)
     if command == "rotate":
-        deliver(ring, judge, line)
+        deliver(ring, judge, row)
     faults = [fault for fault in faults_of(kinds, judge.kind) if fault.what != "no answer"]
     for fault in chance.sample(faults, 6):
-        strike_and_judge(ring, judge, [(line, Case(command, kinds, fault, printed=False))])
-        if any(key.status == "active" for key in judge.every_key(line.name)):
-            line.command = command = "rotate"
-    again = run_together(ring, Command(line.arguments(command)))[0].result
-    judge.assert_finished(line.name, line.destinations, again, printed=False)
+        strike_and_judge(ring, judge, [(row, Case(command, kinds, fault, printed=False))])
+        if any(key.status == "active" for key in judge.every_key(row.name)):
+            row.command = command = "rotate"
+    again = run_together(ring, Command(row.arguments(command)))[0].result
+    judge.assert_finished(row.name, row.destinations, again, printed=False)
 
 
 def fill(path: Path) -> None:
@@ -242,24 +242,24 @@ def test_a_full_disk_under_a_file_keeps_the_key_out_of_all_destinations(
 ) -> None:
     """Promises 2 and 3, with a file system that really has no block left, under the second of two files."""
     with small_disk(tmp_path / "disk", 64) as disk:
-        line = Line(command, ("key-file", kind), [], tmp_path)
-        line.destinations[1] = File(kind, disk / "own")
+        row = Row(command, ("key-file", kind), [], tmp_path)
+        row.destinations[1] = File(kind, disk / "own")
         if command == "rotate":
-            deliver(ring, judge, line)
-        before = judge.look(line.name, line.destinations)
+            deliver(ring, judge, row)
+        before = judge.look(row.name, row.destinations)
         fill(disk / "ballast")
-        result = run_together(ring, Command(line.arguments(command)))[0].result
+        result = run_together(ring, Command(row.arguments(command)))[0].result
         assert result.status == 7
         assert "No space left" in result.stderr
-        assert judge.assert_unharmed(line.name, line.destinations, before, result, printed=False) == "nothing"
-        assert judge.look(line.name, line.destinations) == before
+        assert judge.assert_unharmed(row.name, row.destinations, before, result, printed=False) == "nothing"
+        assert judge.look(row.name, row.destinations) == before
         os.unlink(disk / "ballast")
-        again = run_together(ring, Command(line.arguments(command)))[0].result
-        judge.assert_finished(line.name, line.destinations, again, printed=False)
+        again = run_together(ring, Command(row.arguments(command)))[0].result
+        judge.assert_finished(row.name, row.destinations, again, printed=False)
 
 
 def test_the_matrix_has_every_destination_alone_and_in_pairs_first_and_second() -> None:
-    """Issue 4, Faults."""
+    """Promises 2 and 3: no destination, and no pair of them, is left out."""
     assert {one for one in COMBINATIONS if len(one) == 1} == {(kind,) for kind in KINDS}
     pairs = {frozenset(one) for one in COMBINATIONS if len(one) == 2}
     assert len(pairs) == 9

@@ -1,4 +1,4 @@
-"""`--key-file`: whole or not at all, and where nobody else can reach it. Issue 4, 3."""
+"""`--key-file`: whole or not at all, and where nobody else can reach it."""
 
 import json
 import os

@@ -3,17 +3,16 @@
 import os
 import re
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from alphalens_keyctl import keyformat
 from tests.services.secret_service import SecretService, secret_service
 from tests.support.commands import LIMIT, Keyctl, Process, Result
+from tests.support.waiting import wait_for
 
 # Backends that fail in the ways that matter; one class is chosen by PYTHON_KEYRING_BACKEND.
 BACKENDS = '''
@@ -103,26 +102,15 @@ def assert_refused(keyctl: Keyctl, result: Result) -> None:
     assert result.stderr.startswith("error: keyring: ")
     assert "--key-file" in result.stderr
     assert "alk_" not in result.stderr
-    assert {key["status"] for key in listed(keyctl)} <= {"revoked"}
-
-
-def listed(keyctl: Keyctl) -> list[dict[str, Any]]:
-    return keyctl.keys()
+    assert {key["status"] for key in keyctl.keys()} <= {"revoked"}
 
 
 def children(process: Process) -> list[int]:
     return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 
 
-def wait_until(happened: Callable[[], object]) -> None:
-    deadline = time.monotonic() + LIMIT
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_what_create_and_rotate_store_another_program_reads(ring: Keyctl, service: SecretService) -> None:
-    """Issue 4, 2: service `alphalens-keyctl`, user name the key's name; odd names too."""
+    """An entry's service is `alphalens-keyctl`, its user name the key's name; odd names too."""
     created = ring.ok("create", "Été ci", "--keyring", "--json").json
     assert created["delivered_to"] == ["keyring", "stdout"]
     assert service.read("Été ci") == created["raw_key"]
@@ -177,7 +165,7 @@ def test_show_takes_no_stranger_for_a_key(ring: Keyctl, service: SecretService) 
 
 
 def test_revoke_removes_its_own_entry_and_no_other(ring: Keyctl, service: SecretService) -> None:
-    """Issue 4, 2."""
+    """Promise 1: a raw key that opens nothing any more lies about nowhere; another key's entry stays."""
     _, first = ring.create("ci", "--keyring")
     ring.ok("rotate", "ci", "--keyring", "--no-print")
     newer = service.read("ci")
@@ -228,7 +216,7 @@ def _assert_locked(keyctl: Keyctl, old: str, *command: str) -> None:
     assert (result.status, result.stdout) == (7, "")
     assert result.error["code"] == "delivery_failed"
     assert "--key-file" in result.error["hint"]
-    open_keys = [key for key in listed(keyctl) if key["status"] != "revoked"]
+    open_keys = [key for key in keyctl.keys() if key["status"] != "revoked"]
     assert [(key["name"], key["status"], key["replaced_by"]) for key in open_keys] == [("ci", "active", None)]
     assert keyctl.opens(old)
 
@@ -253,7 +241,7 @@ def test_a_bus_that_never_answers_is_given_up(keyctl: Keyctl, tmp_path: Path) ->
 
 
 def test_a_bus_that_greets_and_falls_silent_is_given_up(keyctl: Keyctl, tmp_path: Path) -> None:
-    """Promise 11: 5 s for a request, issue 4. And what asks it inherits nothing but its three streams."""
+    """Promise 11: a request has 5 s. And what asks it inherits nothing but its three streams."""
     with silent_bus(keyctl, tmp_path) as bus:
         process = keyctl.start("create", "ci", "--keyring")
         connection, _ = bus.accept()
@@ -313,7 +301,7 @@ def test_without_a_bus_it_is_refused(keyctl: Keyctl, address: str | None) -> Non
     ],
 )
 def test_a_backend_that_keeps_nothing_or_in_the_open_is_refused_by_name(keyctl: Keyctl, name: str) -> None:
-    """Promise 1; issue 4, 2. The chainer is empty: no bus, and of keyrings.alt none but what is refused."""
+    """Promise 1. The chainer is empty: no bus, and of keyrings.alt none but what is refused."""
     keyctl.environment["PYTHON_KEYRING_BACKEND"] = name
     result = keyctl("create", "ci", "--keyring")
     assert_refused(keyctl, result)
@@ -372,7 +360,7 @@ def test_a_child_that_hangs_while_storing_shows_the_key_to_nobody_and_is_ended(
     """Promises 1, 2 and 11: the secret goes through a pipe; no argument and no environment has it."""
     keyctl = backend("HangsWhileStoring")
     process = keyctl.start("create", "ci", "--keyring", "--no-print")
-    wait_until((tmp_path / "storing").exists)
+    wait_for((tmp_path / "storing").exists)
     (child,) = children(process)
     for pid in (process.pid, child):
         for what in ("cmdline", "environ"):
@@ -390,7 +378,7 @@ def test_an_entry_that_cannot_be_removed_is_said(backend: Callable[[str], Keyctl
     result = keyctl("revoke", "ci", "--keyring")
     assert result.status == 7
     assert "still there" in result.stderr
-    assert [key["status"] for key in listed(keyctl)] == ["revoked"]
+    assert [key["status"] for key in keyctl.keys()] == ["revoked"]
 
 
 @pytest.mark.parametrize("module", ["keyring", "json", "encodings", "alphalens_keyctl", "sitecustomize"])

@@ -19,7 +19,7 @@ from alphalens_keyctl.moments import utc_now
 from alphalens_keyctl.provenance import Act, Origin
 from tests.support.commands import Keyctl
 from tests.support.faults import at, fault, go_on, paused
-from tests.support.fleets import NAMES, THREE, Store, all_keys, end_the_lease, piped, raws_of, write
+from tests.support.fleets import NAMES, THREE, Store, end_the_lease, piped, raws_of, write
 from tests.support.fork_server import CLOSED
 from tests.support.judge import Judge, judge
 from tests.support.terminal import Session
@@ -40,7 +40,7 @@ def test_a_stdout_that_does_not_take_the_keys_leaves_none_that_opens(keyctl: Key
         os.close(writing)
     assert done.status == 7
     assert "None of the new keys was activated" in done.stderr
-    assert {(key["status"], key["revoke_reason"]) for key in all_keys(keyctl)} == {("revoked", "delivery_failed")}
+    assert {(key["status"], key["revoke_reason"]) for key in keyctl.keys()} == {("revoked", "delivery_failed")}
     assert list(raws_of(keyctl.ok("create", "--from", fleet))) == NAMES, "the names are free at once"
 
 
@@ -131,7 +131,7 @@ def test_a_key_that_was_revoked_during_the_hand_out_takes_the_others_with_it(
     done = process.wait()
     assert done.status == 6
     assert not any(keyctl.opens(raw) for raw in raws_of(done).values())
-    assert {key["status"] for key in all_keys(keyctl)} == {"revoked"}
+    assert {key["status"] for key in keyctl.keys()} == {"revoked"}
 
 
 # A command for each key.
@@ -142,9 +142,9 @@ def test_the_command_runs_for_each_key_and_is_told_which_it_is(keyctl: Keyctl, f
     assert (done.status, done.stdout, done.stderr) == (0, "", "Created 3 keys.\n")
     assert all(keyctl.opens(raw) for raw in store.raws.values())
     assert set(store.raws) == set(NAMES)
-    ids = {key["name"]: key["id"] for key in all_keys(keyctl)}
+    ids = {key["name"]: key["id"] for key in keyctl.keys()}
     assert store.told == [["billing", ids["billing"], "ops"], ["search", ids["search"], ""], ["ci", ids["ci"], "ops"]]
-    assert {key["status"] for key in all_keys(keyctl)} == {"active"}
+    assert {key["status"] for key in keyctl.keys()} == {"active"}
     assert {tuple(event["detail"].get("delivered_to", ())) for event in keyctl.ok("audit", "--json").json} == {
         (), ("pipe-to store-key",),
     }  # fmt: skip
@@ -165,7 +165,7 @@ def test_when_the_third_command_fails_no_key_opens_and_the_names_are_free(
     assert set(store.raws) == set(NAMES)
     assert not any(raw in done.stderr for raw in store.raws.values())
     assert not any(keyctl.opens(raw) for raw in store.raws.values())
-    assert {(key["status"], key["revoke_reason"]) for key in all_keys(keyctl)} == {("revoked", "delivery_failed")}
+    assert {(key["status"], key["revoke_reason"]) for key in keyctl.keys()} == {("revoked", "delivery_failed")}
     assert piped(keyctl, fleet, store, environment=store.environment()).status == 0
     assert all(keyctl.opens(raw) for raw in store.raws.values())
     assert keyctl("audit", "verify").status == 0
@@ -201,7 +201,7 @@ def test_ctrl_c_before_the_keys_are_shown_leaves_none(keyctl: Keyctl, fleet: str
     # What was in the buffer may still come out; it opens nothing.
     assert not any(keyctl.opens(raw) for raw in raws_of(done).values())
     assert "None of the new keys was activated" in done.stderr
-    assert {(key["status"], key["revoke_reason"]) for key in all_keys(keyctl)} == {("revoked", "delivery_failed")}
+    assert {(key["status"], key["revoke_reason"]) for key in keyctl.keys()} == {("revoked", "delivery_failed")}
     assert list(raws_of(keyctl.ok("create", "--from", fleet))) == NAMES
 
 

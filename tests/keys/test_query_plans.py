@@ -1,4 +1,4 @@
-"""How the databases look keys up: whatever selects a few keys must not read the table (issue 5, "Scale").
+"""How the databases look keys up: whatever selects a few keys must not read the table.
 
 The statements are those that the program really sends, taken down on their way to the driver, and each is put to
 the database's own EXPLAIN in a table of 2,000 keys.
@@ -231,15 +231,15 @@ def test_a_rule_that_few_keys_break_is_checked_without_reading_the_others(
     assert found == {}
 
 
-@pytest.mark.parametrize("switch", Revocation)
-def test_switching_a_few_keys_touches_no_other(large: Database, switch: Revocation) -> None:
+@pytest.mark.parametrize("what", Revocation)
+def test_a_revocation_of_a_few_keys_touches_no_other(large: Database, what: Revocation) -> None:
     with large.reading() as connection:
-        status = Status.SUSPENDED if switch is Revocation.RESUME else Status.ACTIVE
+        status = Status.SUSPENDED if what is Revocation.RESUME else Status.ACTIVE
         wanted = Selection((status,))
         few = selection.ids(connection, wanted, limit=5, now=NOW)
     with large.writing() as tx:
         with taken_down() as sent:
-            assert revocation.apply(Writing(tx), switch, few, ACT, reason=None).changed == sorted(few)
+            assert revocation.apply(Writing(tx), what, few, ACT, reason=None).changed == sorted(few)
         written = [each for each in sent if each.statement.lstrip().startswith("UPDATE")]
         assert len(written) == 1
         # SQLite's own number of a row counts as well.

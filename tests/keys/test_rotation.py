@@ -204,13 +204,13 @@ def begun(database: Database, key_id: str) -> Key:
     act = draft_act()
     raw = generate()
     with database.writing() as tx:
-        line = rotation.rotatable(tx, database.attempts, key_id, act)
-        rotation.succeed_pending(tx, line, raw, None, act, lease=None)
+        lineage = rotation.rotatable(tx, database.attempts, key_id, act)
+        rotation.succeed_pending(tx, lineage, raw, None, act, lease=None)
         lifecycle.begin_delivering(tx, raw.id, act, destinations=["a destination"], lease=None)
         return lifecycle.require(tx, raw.id, act.at)
 
 
-def switched(database: Database, key_id: str, *, at: datetime | None = None, asked: datetime | None = None) -> Key:
+def handed_over(database: Database, key_id: str, *, at: datetime | None = None, asked: datetime | None = None) -> Key:
     act = draft_act(asked)
     with database.writing() as tx:
         return rotation.hand_over_name(
@@ -231,7 +231,7 @@ def test_the_grace_counts_from_what_was_promised_unless_the_delivery_took_its_ti
     for late, since in ((timedelta(milliseconds=500), asked), (HOUR, asked + HOUR)):
         old = made(database, f"late {late}")
         new = begun(database, old.id)
-        switched(database, new.id, at=asked, asked=asked + late)
+        handed_over(database, new.id, at=asked, asked=asked + late)
         assert now_is(database, old.id).retires_at == since + HOUR
 
 
@@ -242,10 +242,10 @@ def test_an_attempt_that_was_taken_over_cannot_become_current(database: Database
     quick = begun(database, old.id)
     assert quick.replaces == slow.id
     with pytest.raises(KeyctlError) as refused:
-        switched(database, slow.id)
+        handed_over(database, slow.id)
     assert refused.value.code is Code.CONFLICT
     assert quick.id in refused.value.message
-    switched(database, quick.id)
+    handed_over(database, quick.id)
     states = [now_is(database, key.id).status for key in (old, slow, quick)]
     assert states == ["retiring", "retiring", "active"]
 
@@ -257,7 +257,7 @@ def test_one_that_took_over_goes_on_after_the_slow_one_gave_up(database: Databas
     quick = begun(database, old.id)
     with database.writing() as tx:
         assert lifecycle.discard(tx, slow.id, draft_act(), reason=lifecycle.DELIVERY_FAILED)
-    switched(database, quick.id)
+    handed_over(database, quick.id)
     assert [now_is(database, key.id).status for key in (old, slow, quick)] == ["retiring", "revoked", "active"]
     assert now_is(database, old.id).replaced_by == quick.id
 
@@ -268,7 +268,7 @@ def test_a_rotation_taken_back_leaves_every_earlier_key_as_it_was(database: Data
     dead = begun(database, old.id)
     new = begun(database, old.id)
     before = [now_is(database, key.id) for key in (old, dead)]
-    current = switched(database, new.id)
+    current = handed_over(database, new.id)
     with database.writing() as tx:
         again = rotation.take_back(tx, current, draft_act(), destinations="a destination", reason=rotation.TRIAL_FAILED)
     assert again == before[0]
@@ -280,14 +280,14 @@ def test_a_rotation_taken_back_leaves_every_earlier_key_as_it_was(database: Data
     assert twice.value.code is Code.WRONG_STATE
 
 
-def test_a_suspended_key_is_not_rotated_and_a_suspended_predecessor_stops_the_switch(database: Database) -> None:
+def test_a_suspended_key_is_not_rotated_and_a_suspended_predecessor_stops_the_handover(database: Database) -> None:
     """Promise 5: a rotation does not undo what an admin decided meanwhile."""
     old = made(database)
     new = begun(database, old.id)
     with database.writing() as tx:
         lifecycle.change(tx, old.id, datetime.now(UTC), suspended_at=datetime.now(UTC))
     with pytest.raises(KeyctlError) as refused:
-        switched(database, new.id)
+        handed_over(database, new.id)
     assert refused.value.code is Code.CONFLICT
     with pytest.raises(KeyctlError) as refused, database.writing() as tx:
         rotation.rotatable(tx, database.attempts, old.id, draft_act())

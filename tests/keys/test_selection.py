@@ -382,9 +382,7 @@ def compare(keyctl: Keyctl) -> None:
     assert {key["id"] for key in everything if key["replaced_by"]} == expected
 
 
-def test_expiry_and_suspension_are_filters_of_the_commands_that_switch_keys_too(
-    keyctl: Keyctl, database: Database
-) -> None:
+def test_expiry_and_suspension_are_filters_of_revoke_suspend_and_resume_too(keyctl: Keyctl, database: Database) -> None:
     now = datetime.now(UTC)
     past = put(database, "past", expires_at=now - DAY)
     off = put(database, "off", suspended_at=now - 40 * DAY)

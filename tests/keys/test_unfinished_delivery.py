@@ -14,7 +14,7 @@ from tests.support.databases import by_hand
 from tests.support.faults import at_once
 from tests.support.held_delivery import HeldDelivery
 
-PLACE = "pipe-to sh"
+DESTINATION = "pipe-to sh"
 DAY = timedelta(days=1)
 
 
@@ -33,18 +33,18 @@ def test_what_a_killed_rotation_left_opens_and_says_where_it_was_going(keyctl: K
     left = HeldDelivery(keyctl, tmp_path / "dead", "rotate", "ci").die()
     assert keyctl.opens(old)
     assert keyctl.opens(left.raw)
-    found = {key["id"]: key for key in keyctl.keys()}  # noqa: SIM118  # no dict
+    found = {key["id"]: key for key in keyctl.keys()}
     assert {key_id: key["status"] for key_id, key in found.items()} == {old_id: "active", left.id: "delivering"}
-    assert (found[left.id]["delivering_to"], found[old_id]["delivering_to"]) == (PLACE, None)
+    assert (found[left.id]["delivering_to"], found[old_id]["delivering_to"]) == (DESTINATION, None)
     assert (found[left.id]["activated_at"], found[left.id]["replaces"]) == (None, old_id)
     lines = [key for line in keyctl.ok("list", "--jsonl").stdout.splitlines() if left.id in (key := line)]
     assert len(lines) == 1
-    assert f'"delivering_to": "{PLACE}"' in lines[0]
-    assert f"{left.id} was on its way to {PLACE}: rotate 'ci' to finish" in keyctl.ok("list").stdout
+    assert f'"delivering_to": "{DESTINATION}"' in lines[0]
+    assert f"{left.id} was on its way to {DESTINATION}: rotate 'ci' to finish" in keyctl.ok("list").stdout
     shown = keyctl.ok("show", left.id, "--json").json
-    assert (shown["status"], shown["delivering_to"]) == ("delivering", PLACE)
+    assert (shown["status"], shown["delivering_to"]) == ("delivering", DESTINATION)
     assert [key["id"] for key in shown["lineage"]] == [old_id, left.id]
-    assert f"was on its way to {PLACE}" in keyctl.ok("show", left.id).stdout
+    assert f"was on its way to {DESTINATION}" in keyctl.ok("show", left.id).stdout
     # The name still means the old key, and that is where people look.
     named = keyctl.ok("show", "ci", "--json").json
     assert named["id"] == old_id
@@ -59,18 +59,18 @@ def test_the_next_rotation_replaces_what_was_left_and_all_earlier_keys_retire_wi
     """Promises 2 and 3."""
     old, old_id = keyctl.create("ci")
     left = [HeldDelivery(keyctl, tmp_path / str(number), "rotate", "ci").die() for number in range(dead)]
-    line = [old_id, *(one.id for one in left)]
+    lineage = [old_id, *(one.id for one in left)]
     done = keyctl.ok("rotate", "ci", "--json").json
     new_id = done["key"]["id"]
-    found = {key["id"]: key for key in keyctl.keys()}  # noqa: SIM118  # no dict
-    assert {key_id: key["status"] for key_id, key in found.items()} == dict.fromkeys(line, "retiring") | {
+    found = {key["id"]: key for key in keyctl.keys()}
+    assert {key_id: key["status"] for key_id, key in found.items()} == dict.fromkeys(lineage, "retiring") | {
         new_id: "active"
     }
-    for key_id, after in zip(line, [*line[1:], new_id], strict=True):
+    for key_id, after in zip(lineage, [*lineage[1:], new_id], strict=True):
         assert_a_day(found[key_id])
         assert found[key_id]["replaced_by"] == after
         assert found[after]["replaces"] == key_id
-        assert [key["id"] for key in keyctl.ok("show", key_id, "--json").json["lineage"]] == [*line, new_id]
+        assert [key["id"] for key in keyctl.ok("show", key_id, "--json").json["lineage"]] == [*lineage, new_id]
     assert done["previous"] == found[old_id]
     for raw in (old, *(one.raw for one in left), done["raw_key"]):
         assert keyctl.opens(raw)
@@ -152,7 +152,7 @@ def test_create_after_a_killed_create_replaces_what_was_left(
     assert statuses(keyctl) == {left.id: "delivering"}
     done = keyctl.ok("create", "CI", "--owner", "bob", "--json", *(["--if-missing"] if if_missing else [])).json
     new_id = done["key"]["id"]
-    found = {key["id"]: key for key in keyctl.keys()}  # noqa: SIM118  # no dict
+    found = {key["id"]: key for key in keyctl.keys()}
     assert {key_id: key["status"] for key_id, key in found.items()} == {left.id: "retiring", new_id: "active"}
     assert_a_day(found[left.id])
     assert (found[new_id]["owner"], found[new_id]["name"], found[new_id]["replaces"]) == ("bob", "CI", left.id)
@@ -165,12 +165,12 @@ def test_create_after_a_killed_create_replaces_what_was_left(
         assert (again["raw_key"], again["key"]["id"]) == (None, new_id)
 
 
-def test_create_twice_killed_leaves_one_line_that_a_third_create_ends(keyctl: Keyctl, tmp_path: Path) -> None:
+def test_create_twice_killed_leaves_one_lineage_that_a_third_create_ends(keyctl: Keyctl, tmp_path: Path) -> None:
     left = [HeldDelivery(keyctl, tmp_path / str(number), "create", "ci").die() for number in range(2)]
     new_id = keyctl.ok("create", "ci", "--json").json["key"]["id"]
     assert statuses(keyctl) == {left[0].id: "retiring", left[1].id: "retiring", new_id: "active"}
-    line = [key["id"] for key in keyctl.ok("show", left[0].id, "--json").json["lineage"]]
-    assert line == [left[0].id, left[1].id, new_id]
+    lineage = [key["id"] for key in keyctl.ok("show", left[0].id, "--json").json["lineage"]]
+    assert lineage == [left[0].id, left[1].id, new_id]
     assert keyctl("rotate", "ci", "--abort").status == 6
 
 
@@ -220,7 +220,7 @@ def test_a_delivery_that_runs_is_not_taken_over(keyctl: Keyctl, tmp_path: Path) 
     for running in (rotating, creating):
         done = running.finish()
         assert done.status == 0, done
-        assert (done.json["raw_key"], done.json["delivered_to"]) == (None, [PLACE])
+        assert (done.json["raw_key"], done.json["delivered_to"]) == (None, [DESTINATION])
         assert done.json["key"]["id"] == running.id
         assert keyctl.opens(running.raw)
         assert statuses(keyctl)[running.id] == "active"

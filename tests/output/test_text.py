@@ -23,7 +23,7 @@ from alphalens_keyctl.text import is_inert
 from alphalens_keyctl.verification.judgement import Verification
 
 NOW = datetime(2026, 11, 23, 6, 34, tzinfo=UTC)
-# The design's K and E, section 5, word by word: these names are a contract.
+# These names and their order are a contract: a field is added, never renamed.
 K = [
     *["id", "name", "status", "owner", "purpose", "labels", "created_at", "created_by", "activated_at", "expires_at"],
     *["retires_at", "suspended_at", "last_used_at", "use_count", "revoked_at", "revoked_by", "revoke_reason"],
@@ -32,7 +32,7 @@ K = [
 E = ["seq", "at", "actor", "action", "key_id", "key_name", "detail", "hash"]
 
 TEXTS = st.text(st.characters(), max_size=20)  # lone surrogates too
-INSTANTS = st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  # in UTC
+INSTANTS = st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # in UTC
 IDS = st.text("0123456789ABCxyz", min_size=12, max_size=12)
 KEYS = st.builds(
     Key, IDS, TEXTS, st.sampled_from([status.value for status in Status]), st.none() | TEXTS, st.none() | TEXTS,
@@ -189,7 +189,7 @@ def test_csv_of_a_row_written_by_hand_cannot_act_on_the_terminal_that_shows_it(c
 # --- JSON
 
 
-def test_the_names_of_k_and_e_are_those_of_the_design() -> None:
+def test_the_names_of_keys_and_events_in_json_are_those_that_programs_know() -> None:
     assert list(documents.key_object(KEY)) == K
     assert list(KeyDocument._fields) == K
     assert list(documents.event_object(Event(1, NOW, "a", "key.create", None, None, {}, GENESIS))) == E
@@ -360,7 +360,7 @@ def test_a_number_is_said_with_its_noun(number: int, said: str) -> None:
     ],
 )
 def test_a_rotation_says_until_when_the_old_key_works_and_when_it_was_used(changes: dict[str, Any], said: str) -> None:
-    """Promise 3, in plain words (issue 2, part 8)."""
+    """Promise 3, in plain words."""
     sentence = sentences.retirement(KEY._replace(**changes), NOW)
     assert said in sentence
     assert "0123456789AB" in sentence

@@ -5,12 +5,12 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.support.tools import require_tool
+from tests.support.waiting import wait_for
 
 
 @contextmanager
@@ -43,13 +43,11 @@ def nginx(configuration: str, port: int) -> Iterator[None]:
 
 
 def _wait_until_up(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
-    deadline = time.monotonic() + 20
-    while True:
-        try:
+    def up() -> bool:
+        assert process.poll() is None, f"nginx did not start: {log.read_text()}"
+        with suppress(OSError):
             socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"nginx did not start: {log.read_text()}") from None
-            time.sleep(0.02)
-        else:
-            return
+            return True
+        return False
+
+    wait_for(up, "nginx does not listen")

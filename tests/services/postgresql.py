@@ -12,12 +12,14 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
 from psycopg import sql
+
+from tests.support.waiting import wait_for
 
 URL_VARIABLE = "KEYCTL_TEST_POSTGRESQL_URL"
 
@@ -140,13 +142,11 @@ def _free_port() -> int:
 
 def wait_until_up(url: str, seconds: float = 20.0) -> None:
     """Wait until a server answers."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
+
+    def up() -> bool:
+        with suppress(psycopg.OperationalError):
             psycopg.connect(url, connect_timeout=2).close()
-        except psycopg.OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-        else:
-            return
+            return True
+        return False
+
+    wait_for(up, "the server does not answer", within=seconds)

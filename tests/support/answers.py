@@ -27,7 +27,7 @@ def reason(keyctl: Keyctl, raw: str) -> str:
 
 def statuses(keyctl: Keyctl) -> dict[str, str]:
     """The status of every key, by id."""
-    return {key["id"]: key["status"] for key in keyctl.keys()}  # noqa: SIM118  # no dict
+    return {key["id"]: key["status"] for key in keyctl.keys()}
 
 
 def events(keyctl: Keyctl, key_id: str) -> list[str]:

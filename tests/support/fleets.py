@@ -1,12 +1,12 @@
 """A fleet in a file, a command that keeps its keys, and what is asked of a run of `create --from`."""
 
 import json
-import time
 from pathlib import Path
 from typing import Any, Final
 
 from tests.support.commands import Keyctl, Result
 from tests.support.judge import Judge
+from tests.support.waiting import wait_for
 
 THREE: Final = "name,owner,labels,expires\nbilling,ops,env=prod,30d\nsearch,,,\nci,ops,,never\n"
 NAMES: Final = ["billing", "search", "ci"]
@@ -41,10 +41,7 @@ class Store:
         return [line.split(" ") for line in (self.folder / ".told").read_text().splitlines()]
 
     def wait_for(self, name: str) -> None:
-        deadline = time.monotonic() + 30
-        while not (self.folder / name).exists():
-            assert time.monotonic() < deadline, f"{name} never came"
-            time.sleep(0.01)
+        wait_for((self.folder / name).exists, f"{name} never came")
 
 
 def write(folder: Path, content: str | bytes, name: str = "fleet.csv") -> str:
@@ -56,10 +53,6 @@ def write(folder: Path, content: str | bytes, name: str = "fleet.csv") -> str:
 def nothing(keyctl: Keyctl) -> bool:
     """Whether neither a key nor an event was ever written."""
     return keyctl.keys() == [] and keyctl.ok("audit", "--json").json == []
-
-
-def all_keys(keyctl: Keyctl) -> list[dict[str, Any]]:
-    return keyctl.keys()
 
 
 def raws_of(result: Result) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Random kills of `rotate` with two destinations (issue 4), each judged, with their counts.
+"""Random kills of `rotate` with two destinations, each judged, with their counts.
 
 Every run gets SIGKILL after a random part of the time that an unharmed run takes (with --late N, of what is left
 of it after that part: the beginning of a run is long and writes nothing); one that has ended by then is
@@ -17,13 +17,13 @@ from pathlib import Path
 
 from tests.support.commands import Keyctl
 from tests.support.deliveries import Command, DeliveryJudge, run_together
-from tests.support.strikes import Line, surroundings
+from tests.support.strikes import Row, surroundings
 
 DESTINATIONS = [("key-file", "env-file"), ("pipe-to", "key-file")]
 UNHARMED = 5  # runs that are timed
 # The judge reads the whole log each time: a database of its own for so many keeps that short.
 A_DATABASE = 100
-WHEN = {"nothing": "before delivering", "delivering": "while delivering", "done": "after the switch"}
+WHEN = {"nothing": "before delivering", "delivering": "while delivering", "done": "after the handover"}
 
 
 class Victim:
@@ -32,7 +32,7 @@ class Victim:
     def __init__(self, keyctl: Keyctl, judge: DeliveryJudge, kinds: tuple[str, ...], folder: Path) -> None:
         self._keyctl = keyctl
         self._judge = judge
-        self._line = Line("rotate", kinds, [], folder)
+        self._row = Row("rotate", kinds, [], folder)
         self.came: Counter[str] = Counter()
         self._finish("create")
         self._durations = [self._finish("rotate") for _ in range(UNHARMED)]
@@ -40,14 +40,14 @@ class Victim:
     def kill(self, chance: random.Random, late: float) -> None:
         """One kill, and the run after it. Raises AssertionError for what may not be."""
         while True:
-            destinations = self._line.destinations
-            before = self._judge.look(self._line.name, destinations)
+            destinations = self._row.destinations
+            before = self._judge.look(self._row.name, destinations)
             # An unharmed run of late: a machine that becomes busy makes all of them longer.
             delay = chance.uniform(late, 1) * statistics.median(self._durations[-UNHARMED:])
-            command = Command(self._line.arguments("rotate", printed=True), kill_after=delay)
+            command = Command(self._row.arguments("rotate", printed=True), kill_after=delay)
             (killed, _), *_ = run_together(self._keyctl, command)
             self._judge.wait_until_alone()
-            outcome = self._judge.assert_unharmed(self._line.name, destinations, before, killed, printed=True)
+            outcome = self._judge.assert_unharmed(self._row.name, destinations, before, killed, printed=True)
             self._durations.append(self._finish("rotate"))
             if killed.status == -signal.SIGKILL:
                 self.came[WHEN[outcome]] += 1
@@ -56,8 +56,8 @@ class Victim:
 
     def _finish(self, command: str) -> float:
         printed = command == "rotate"
-        ended = run_together(self._keyctl, Command(self._line.arguments(command, printed=printed)))[0]
-        self._judge.assert_finished(self._line.name, self._line.destinations, ended.result, printed=printed)
+        ended = run_together(self._keyctl, Command(self._row.arguments(command, printed=printed)))[0]
+        self._judge.assert_finished(self._row.name, self._row.destinations, ended.result, printed=printed)
         return ended.seconds
 
 

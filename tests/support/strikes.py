@@ -1,6 +1,6 @@
-"""Every fault of a delivery by combination: destinations × command × step × what goes wrong there (issue 4).
+"""Every fault of a delivery by combination: destinations × command × step × what goes wrong there.
 
-`strike` runs inside the forked child, before the command. `Line` is a row of combinations on one set of
+`strike` runs inside the forked child, before the command. `Row` is a row of combinations on one set of
 destinations; `run_matrix` runs and judges them. All of them, with a table of what came of it:
 
     python -m tests.support.strikes [--stride N] [--only create|rotate] [--with DESTINATION] [--without DESTINATION]
@@ -228,7 +228,7 @@ class Case(NamedTuple):
         return self.fault.told == "fail after" and self.kinds[self.fault.number - 1] == "pipe-to"
 
 
-class Line:
+class Row:
     """One set of destinations, struck again and again: for `rotate` the same key and destinations, for `create` new
     ones each time."""
 
@@ -266,14 +266,14 @@ class Line:
                 destination.path.rmdir()
 
 
-def lines(
+def matrix(
     folder: Path,
     database: str,
     *,
     command: str,
     stride: int = 1,
     kinds: Sequence[tuple[str, ...]] = tuple(COMBINATIONS),
-) -> list[Line]:
+) -> list[Row]:
     """The matrix, or every `stride`-th combination of it, starting elsewhere for each set of destinations."""
     made = []
     for number, one in enumerate(kinds):
@@ -281,63 +281,63 @@ def lines(
         # A stride that shares a factor with the order above would always leave out the same kind of fault.
         chosen = [fault for at, fault in enumerate(faults) if (at + number) % stride == 0]
         cases = [Case(command, one, fault, printed=at % 3 == 0) for at, fault in enumerate(chosen)]
-        made.append(Line(command, one, cases, folder))
+        made.append(Row(command, one, cases, folder))
     return made
 
 
 Outcomes = Counter[tuple[tuple[str, ...], str, str, str]]
 
 
-def run_matrix(keyctl: Keyctl, judge: DeliveryJudge, rows: Sequence[Line]) -> Outcomes:
+def run_matrix(keyctl: Keyctl, judge: DeliveryJudge, rows: Sequence[Row]) -> Outcomes:
     """Strike every case and judge it, run the command again and judge that; returns what came of them, by
     destinations, command, kind of fault and outcome."""
     came: Outcomes = Counter()
     if rows[0].command == "rotate":
         for group in _groups(rows):
-            for line, ended in zip(
-                group, run_together(keyctl, *(Command(line.arguments("create")) for line in group)), strict=True
+            for row, ended in zip(
+                group, run_together(keyctl, *(Command(row.arguments("create")) for row in group)), strict=True
             ):
-                judge.assert_finished(line.name, line.destinations, ended.result, printed=False)
-    while struck := [(line, case) for line in rows if (case := next(line.cases, None))]:
+                judge.assert_finished(row.name, row.destinations, ended.result, printed=False)
+    while struck := [(row, case) for row in rows if (case := next(row.cases, None))]:
         for group in _groups(struck):
-            for line, case, outcome in _strike_group(keyctl, judge, group):
-                came[line.kinds, line.command, case.fault.what, outcome] += 1
+            for row, case, outcome in _strike_group(keyctl, judge, group):
+                came[row.kinds, row.command, case.fault.what, outcome] += 1
     return came
 
 
 def _strike_group(
-    keyctl: Keyctl, judge: DeliveryJudge, group: Sequence[tuple[Line, Case]]
-) -> Iterator[tuple[Line, Case, str]]:
+    keyctl: Keyctl, judge: DeliveryJudge, group: Sequence[tuple[Row, Case]]
+) -> Iterator[tuple[Row, Case, str]]:
     outcomes = strike_and_judge(keyctl, judge, group)
-    again = run_together(keyctl, *(Command(line.arguments(line.command, printed=case.printed)) for line, case in group))
-    for (line, case), ended, outcome in zip(group, again, outcomes, strict=True):
-        judge.assert_finished(line.name, line.destinations, ended.result, printed=case.printed)
-        if line.command == "create":
-            line.move_on()
-        yield line, case, outcome
+    again = run_together(keyctl, *(Command(row.arguments(row.command, printed=case.printed)) for row, case in group))
+    for (row, case), ended, outcome in zip(group, again, outcomes, strict=True):
+        judge.assert_finished(row.name, row.destinations, ended.result, printed=case.printed)
+        if row.command == "create":
+            row.move_on()
+        yield row, case, outcome
 
 
-def strike_and_judge(keyctl: Keyctl, judge: DeliveryJudge, group: Sequence[tuple[Line, Case]]) -> list[str]:
+def strike_and_judge(keyctl: Keyctl, judge: DeliveryJudge, group: Sequence[tuple[Row, Case]]) -> list[str]:
     """Run these at once, each struck; returns what came of each, and takes away what stood in the way."""
-    before = [judge.look(line.name, line.destinations) for line, _ in group]
-    struck = run_together(keyctl, *(_prepared(line, case) for line, case in group))
+    before = [judge.look(row.name, row.destinations) for row, _ in group]
+    struck = run_together(keyctl, *(_prepared(row, case) for row, case in group))
     judge.wait_until_alone()
     outcomes = [
-        _judge(judge, line, case, found, ended.result)
-        for (line, case), found, ended in zip(group, before, struck, strict=True)
+        _judge(judge, row, case, found, ended.result)
+        for (row, case), found, ended in zip(group, before, struck, strict=True)
     ]
-    for line, _ in group:
-        line.repair()
+    for row, _ in group:
+        row.repair()
     return outcomes
 
 
-def _prepared(line: Line, case: Case) -> Command:
+def _prepared(row: Row, case: Case) -> Command:
     fault = case.fault
-    arguments = line.arguments(case.command, printed=case.printed)
+    arguments = row.arguments(case.command, printed=case.printed)
     if fault.told is None:
         given = [fault.step, fault.number, fault.when, fault.action]
         return Command(arguments, [(MODULE, "strike", given)])
-    destination = line.destinations[fault.number - 1]
+    destination = row.destinations[fault.number - 1]
     assert isinstance(destination, Stored)
     (destination.folder / "fault").write_text(f"{fault.told}\n" if destination.kind == "pipe-to" else fault.told)
     if fault.what != "no answer":
@@ -347,8 +347,8 @@ def _prepared(line: Line, case: Case) -> Command:
     return Command(arguments, [(MODULE, "be_impatient", [])])
 
 
-def _judge(judge: DeliveryJudge, line: Line, case: Case, before: Found, result: Result) -> str:
-    faithless = line.destinations[case.fault.number - 1] if case.faithless else None
+def _judge(judge: DeliveryJudge, row: Row, case: Case, before: Found, result: Result) -> str:
+    faithless = row.destinations[case.fault.number - 1] if case.faithless else None
     try:
         # What struck, struck. But where nothing is written any more a disk can be full and nobody notices, and
         # a first transaction that cleans up after another process may fail.
@@ -357,7 +357,7 @@ def _judge(judge: DeliveryJudge, line: Line, case: Case, before: Found, result: 
         elif case.fault.what != "no space" and not (case.fault.step == "transaction" and before.unfinished):
             assert result.status == 7, result
         return judge.assert_unharmed(
-            line.name, line.destinations, before, result, printed=case.printed, faithless=faithless
+            row.name, row.destinations, before, result, printed=case.printed, faithless=faithless
         )
     except AssertionError as error:
         error.add_note(f"{case}")
@@ -429,12 +429,12 @@ def main() -> int:
             for kinds in COMBINATIONS:
                 if (options.kind and options.kind not in kinds) or options.without in kinds:
                     continue
-                rows = lines(folder, judge.kind, command=command, stride=options.stride, kinds=[kinds])
+                rows = matrix(folder, judge.kind, command=command, stride=options.stride, kinds=[kinds])
                 try:
-                    row = run_matrix(keyctl, judge, rows)
-                    print(f"{command} {' + '.join(kinds)}: {_summary(row)}", flush=True)
-                    came += row
-                except AssertionError as error:  # the rest of this row is left out
+                    found = run_matrix(keyctl, judge, rows)
+                    print(f"{command} {' + '.join(kinds)}: {_summary(found)}", flush=True)
+                    came += found
+                except AssertionError as error:  # the rest of these rows is left out
                     violations += 1
                     print("violation:", error, *error.__notes__, file=sys.stderr, flush=True)
         judge.close()

@@ -157,7 +157,7 @@ def test_a_look_that_began_in_the_file_that_was_replaced_vouches_for_nothing_in_
 
 @on_postgresql
 def test_while_it_is_told_of_changes_a_key_is_remembered_beyond_the_bound(keyctl: Keyctl, database_url: str) -> None:
-    """Issue 3: the bound is for the time when nobody can tell."""
+    """Promise 5: the bound is for the time when nobody can tell."""
     raw, _ = keyctl.create("ci")
     with KeyVerifier(database_url, max_staleness=0.3, usage="off") as verifier:
         assert verifier.verify(raw)

@@ -48,7 +48,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_use_is_in_the_log_a_second_later(keyctl: Keyctl, database: Database) -> None:
-    """Promise 8; issue 3: at most a second behind, with nobody asking for it."""
+    """Promise 8: at most a second behind, with nobody asking for it."""
     raw, _ = keyctl.create("ci")
     with KeyVerifier(keyctl.database_url) as verifier:
         assert verifier.verify(raw)
@@ -57,7 +57,7 @@ def test_a_use_is_in_the_log_a_second_later(keyctl: Keyctl, database: Database) 
 
 @pytest.mark.usefixtures("slow")
 def test_no_more_than_a_thousand_uses_wait(keyctl: Keyctl, database: Database) -> None:
-    """Promise 8; issue 3: at most a thousand behind, however little time has passed."""
+    """Promise 8: at most a thousand behind, however little time has passed."""
     raw, _ = keyctl.create("ci")
     with KeyVerifier(keyctl.database_url) as verifier:
         assert all(verifier.verify(raw) for _ in range(1500))
@@ -181,7 +181,7 @@ def test_kinds_of_refused_attempts_that_wait_are_bounded_over_the_minutes_too(
 
 @on_postgresql
 def test_a_month_that_has_no_partition_yet_gets_one(keyctl: Keyctl, database: Database, database_url: str) -> None:
-    """Issue 3: nobody has to make them."""
+    """Promise 8: nobody has to make partitions for the log to go on."""
     raw, _ = keyctl.create("ci")
     month = f"usage_event_{time.strftime('%Y_%m', time.gmtime())}"
     by_hand(database_url, f"DROP TABLE {month}")

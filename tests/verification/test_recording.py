@@ -22,6 +22,7 @@ from alphalens_keyctl.verification import usage_log
 from alphalens_keyctl.verification.usage_log import Accepted
 from tests.support.commands import Keyctl
 from tests.support.usage_rows import usage_rows, use_count
+from tests.support.waiting import wait_for
 
 # Verifies for ever and says in a file how many uses were accepted so far.
 LOOP = """
@@ -58,10 +59,7 @@ def looping(keyctl: Keyctl, raw: str, tally: Path) -> "subprocess.Popen[str]":
     assert process.stdin is not None
     process.stdin.write(raw + "\n")
     process.stdin.close()
-    deadline = time.monotonic() + 30
-    while accepted(tally) < 500:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: accepted(tally) >= 500, "it accepts nothing")
     return process
 
 
@@ -200,10 +198,7 @@ def test_a_service_that_is_killed_loses_nothing_but_the_last_second_of_uses(
     raw, _ = keyctl.create("ci")
     process = looping(keyctl, raw, tmp_path / "tally")
     before = accepted(tmp_path / "tally")
-    deadline = time.monotonic() + 20
-    while use_count(database) < before:  # what was accepted by then is there soon, without any flush
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_for(lambda: use_count(database) >= before, "what was accepted is not there soon, without any flush")
     process.kill()
     process.wait(30)
     assert use_count(database) == len(usage_rows(database))

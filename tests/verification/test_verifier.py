@@ -203,7 +203,7 @@ def test_the_command_refuses_where_there_is_no_database_and_makes_none(fresh_key
 
 
 def test_a_key_on_its_way_to_its_destination_opens() -> None:
-    """Promise 2: a place that outlives the process may already hold it."""
+    """Promise 2: a destination that outlives the process may already hold it."""
     unset: dict[str, Any] = dict.fromkeys(Key._fields)
     for status in Status:
         key = Key(**unset | {"status": status, "labels": {}})
