@@ -16,10 +16,10 @@ CENTURY = timedelta(days=36525)
 UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 # Every instant, written at every offset that RFC 3339 has; the outermost days would leave the calendar in UTC.
 OFFSETS = st.integers(-(24 * 60 - 1), 24 * 60 - 1).map(lambda minutes: timezone(timedelta(minutes=minutes)))
-INSTANTS = st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29), timezones=OFFSETS)  # OFFSETS adds it
+INSTANTS = st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29), timezones=OFFSETS)  # noqa: DTZ001  # OFFSETS adds it
 FUTURE = st.datetimes(
-    datetime(2026, 11, 25),  # the same
-    datetime(2126, 11, 20),  # the same
+    datetime(2026, 11, 25),  # noqa: DTZ001  # the same
+    datetime(2126, 11, 20),  # noqa: DTZ001  # the same
     timezones=OFFSETS,
 )
 

@@ -8,16 +8,15 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 import pytest
-import typer.main
 
 from alphalens_keyctl import __version__
-from alphalens_keyctl.cli.app import app
 from alphalens_keyctl.keyformat import checksum
 from tests.services.postgresql import Databases
+from tests.support.command_tree import COMMANDS
 from tests.support.commands import Keyctl, Result
 from tests.support.raw_keys import RAW_KEY
 from tests.support.terminal import on_terminal
@@ -285,15 +284,6 @@ def test_what_was_typed_cannot_act_on_the_terminal_through_an_error(fresh_keyctl
         assert (result.status, result.stdout) == (2, "")
         assert not set(result.stderr) & set("\x1b\x07\x9b\u202e")
         assert "\nerror: b" not in result.stderr
-
-
-def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    yield path, command
-    for name, inner in getattr(command, "commands", {}).items():
-        yield from commands(inner, (*path, name))
-
-
-COMMANDS: Final = dict(commands(typer.main.get_command(app)))
 
 
 def test_these_are_the_commands_and_no_others() -> None:

@@ -10,6 +10,7 @@ from typing import Final
 
 import pytest
 
+from tests.support.command_tree import COMMANDS
 from tests.support.commands import Keyctl
 
 # Not pydantic: Typer itself reads arguments with it.
@@ -72,6 +73,33 @@ def test_each_command_does_its_job_in_a_file_beside_its_options() -> None:
     for name in files.keys() & loaded_at_start():
         if "ctx: typer.Context" in files[name].read_text("utf-8") and not name.endswith(".app"):
             assert late_imports(files[name], known=files.keys()), f"{name} calls no job file"
+
+
+# Every command but `serve`, in an order in which each one succeeds, with options that load something more.
+RUNS: Final = (
+    ("create", "ci", "--json"),
+    ("create", "billing", "--key-file", "key", "--env-file", ".env", "--pipe-to", "cat", "--no-print"),
+    ("create", "--from", "fleet.csv"),
+    ("list",), ("list", "--csv"), ("show", "ci"), ("verify",),
+    ("rotate", "ci", "--key-file", "ci-key", "--check", "cat"), ("rotate", "--abort", "ci"),
+    ("rotate", "billing", "search", "--grace", "0", "--jsonl"),
+    ("suspend", "search"), ("resume", "search"), ("revoke", "search", "--yes"), ("revoke", "--owner", "ops", "--yes"),
+    ("audit",), ("audit", "verify"), ("audit", "head"), ("audit", "usage"), ("audit", "check"),
+    ("audit", "check", "--sarif"), ("audit", "prune", "--usage", "--older-than", "90d", "--yes"),
+    ("db", "status"), ("db", "upgrade"),
+)  # fmt: skip
+
+
+def test_every_command_finds_what_it_loads_in_an_interpreter_of_its_own(fresh_keyctl: Keyctl) -> None:
+    """Elsewhere the fork server has everything loaded already, which would hide an import that is missing."""
+    (fresh_keyctl.home / "fleet.csv").write_text("name,owner\nsearch,ops\nold,ops\n")
+    raw = ""
+    for arguments in RUNS:
+        done = fresh_keyctl.spawn(*arguments, stdin=raw.encode() if arguments[0] == "verify" else b"")
+        assert done.status == (5 if arguments[1:2] == ("check",) else 0), (arguments, done)
+        raw = raw or done.json["raw_key"]
+    called = {path for path in COMMANDS for arguments in RUNS if path and arguments[: len(path)] == path}
+    assert called | {("serve",)} == {path for path in COMMANDS if path}
 
 
 def command_files() -> dict[str, Path]:

@@ -84,7 +84,7 @@ def lines_to_kill_at(keyctl: Keyctl, trace: Path, shard: int, kind: str, *comman
     """Run the command once unharmed, and choose this shard's share of the lines it executed."""
     assert keyctl(*command, before=fault(kill_at_line, 0, str(trace))).status == 0
     lines = json.loads(trace.read_text())
-    first = next(n for n, line in enumerate(lines, 1) if line.startswith("issuance.py"))
+    first = next(n for n, line in enumerate(lines, 1) if line.startswith("keys/issuance.py"))
     coarse, fine = STRIDES[kind]
     points = [*range(1, first, coarse), *range(first, len(lines) - TAIL, fine)]
     tail = range(len(lines) - TAIL, len(lines) + 1)

@@ -32,7 +32,7 @@ K = [
 E = ["seq", "at", "actor", "action", "key_id", "key_name", "detail", "hash"]
 
 TEXTS = st.text(st.characters(), max_size=20)  # lone surrogates too
-INSTANTS = st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # in UTC
+INSTANTS = st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  # in UTC
 IDS = st.text("0123456789ABCxyz", min_size=12, max_size=12)
 KEYS = st.builds(
     Key, IDS, TEXTS, st.sampled_from([status.value for status in Status]), st.none() | TEXTS, st.none() | TEXTS,

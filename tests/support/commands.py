@@ -108,7 +108,7 @@ class ForkServer:
         `before` names what the forked child does before it becomes the command: module, function, arguments. A
         command that is waited for `to_the_last` ends when the processes that it left behind have ended too.
         """
-        files = [tempfile.TemporaryFile() for _ in range(3)]  # two of them are read by the Process
+        files = [tempfile.TemporaryFile() for _ in range(3)]  # noqa: SIM115  # two of them are read by the Process
         if isinstance(stdin, bytes):
             files[0].write(stdin)
             files[0].seek(0)

@@ -165,7 +165,7 @@ def _end(status: int) -> NoReturn:
         try:
             if stream is not None and not stream.closed:
                 stream.flush()
-        except Exception as error:  # whatever a stream raises
+        except Exception as error:  # noqa: BLE001  # whatever a stream raises
             if stream is sys.stdout:
                 sys.__excepthook__(type(error), error, error.__traceback__)
             status = 120

@@ -57,7 +57,7 @@ class Crowd:
                     if not answer and raw not in self.doomed:
                         self.wrong.append(f"refused as {answer.reason}: {self.verifier.trouble}")
                 time.sleep(0.002)
-        except BaseException as error:  # whatever it is, the test has to hear of it
+        except BaseException as error:  # noqa: BLE001  # whatever it is, the test has to hear of it
             self.wrong.append(f"raised {error!r}")
         with self.counting:
             self.reasons += reasons

@@ -39,7 +39,7 @@ def service() -> Iterator[Address]:
             self.end_headers()
             self.wfile.write(body)
 
-        do_POST = do_GET  # the name that the base class looks for
+        do_POST = do_GET  # noqa: N815  # the name that the base class looks for
 
         def log_message(self, *_: Any) -> None:
             pass
