@@ -1,4 +1,4 @@
-"""The application: its commands and the options that stand before them."""
+"""The application: its commands, and the options that stand before a command."""
 
 from datetime import datetime
 from pathlib import Path
@@ -61,7 +61,7 @@ def options(
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option("--config", metavar="FILE", show_default=False, help="Read this instead of config.toml."),
+        typer.Option("--config", metavar="FILE", show_default=False, help="Read this file instead of config.toml."),
     ] = None,
     actor: Annotated[
         str | None,
@@ -70,10 +70,10 @@ def options(
             metavar="NAME",
             envvar=settings.ACTOR_VARIABLE,
             show_default=False,
-            help="Who acts, for the audit log. Default: the CI run or the user of the system.",
+            help="Who acts, for the audit log. Default: the CI run, else the system's user.",
         ),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors alone.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only results and errors.")] = False,
     no_color: Annotated[bool, typer.Option("--no-color", help="Print without colour.")] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="Print a traceback with an error.")
@@ -108,7 +108,7 @@ app.command(name="revoke", short_help="Switch keys off for good.")(revoke.revoke
 app.command(name="suspend", short_help="Switch keys off for now.")(suspend.suspend)
 app.command(name="resume", short_help="Switch suspended keys on again.")(resume.resume)
 app.command(name="rotate", short_help="Replace a key by a successor.")(rotate.rotate)
-app.command(name="verify", short_help="Say whether a raw key opens.")(verify.verify)
-app.command(name="serve", short_help="Answer a proxy whether a request carries a good key.")(serve.serve)
+app.command(name="verify", short_help="Say whether a raw key opens, and why not.")(verify.verify)
+app.command(name="serve", short_help="Tell a proxy whether a request carries a good key.")(serve.serve)
 app.add_typer(audit, name="audit")
 app.add_typer(db.app, name="db")

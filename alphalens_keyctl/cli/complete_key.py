@@ -1,4 +1,4 @@
-"""What TAB does on a KEY: look up ids in the database."""
+"""What TAB does on a KEY: look up the ids of keys."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,9 +14,9 @@ _MOST_IDS = 50
 
 
 def ids_starting_with(options: Mapping[str, Any], start: str) -> list[str]:
-    """Return ids of keys that begin with `start`; `options` are those that stand before the command.
+    """Return ids of keys that begin with `start`. `options` are the options that stand before the command.
 
-    Raises `KeyctlError` when the database cannot be read. TAB never makes a database, and never waits long for one.
+    Makes no database. Raises `KeyctlError` when the database cannot be read.
     """
     config, now = options.get("config"), utc_now()
     run = runs.start(

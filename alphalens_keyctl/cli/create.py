@@ -1,4 +1,4 @@
-"""`create NAME`: a new key, shown once."""
+"""`create NAME`: create a key and show it once."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,24 +19,26 @@ def create(
     ctx: typer.Context,
     name: Annotated[
         str | None,
-        typer.Argument(metavar="NAME", help="What the key is called; letter case does not matter.", show_default=False),
+        typer.Argument(metavar="NAME", help="The key's name; letter case does not matter.", show_default=False),
     ] = None,
     expires: Annotated[
         str,
-        typer.Option("--expires", metavar="WHEN", help="30m 24h 7d 4w, 2027-01-31, an instant, or never."),
+        typer.Option(
+            "--expires", metavar="WHEN", help="When the key expires: 30m 24h 7d 4w, 2027-01-31, an instant, or never."
+        ),
     ] = "never",
     owner: Annotated[
-        str | None, typer.Option("--owner", metavar="TEXT", help="Who answers for it.", show_default=False)
+        str | None, typer.Option("--owner", metavar="TEXT", help="Who answers for the key.", show_default=False)
     ] = None,
     purpose: Annotated[
-        str | None, typer.Option("--purpose", metavar="TEXT", help="What it is for.", show_default=False)
+        str | None, typer.Option("--purpose", metavar="TEXT", help="What the key is for.", show_default=False)
     ] = None,
     label: Annotated[
         list[str] | None,
         typer.Option("--label", metavar="K=V", help="A label; repeat for more.", show_default=False),
     ] = None,
     if_missing: Annotated[
-        bool, typer.Option("--if-missing", help="Do nothing where a key of that name exists.")
+        bool, typer.Option("--if-missing", help="Do nothing when a key of that name exists.")
     ] = False,
     from_: Annotated[
         Path | None,
@@ -47,15 +49,17 @@ def create(
             help="Create a key for each line of a CSV or JSON Lines file, all or none.",
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --from: check the file alone.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --from: check the file, and create nothing.")
+    ] = False,
     *,
     destinations: Destinations,
     json: JsonOption = False,
 ) -> None:
     """Create a key and show it once.
 
-    Without a terminal stdout is the raw key alone. It counts only when every destination has it, else none
-    keeps it.
+    Without a terminal, stdout is the raw key alone. The key is created only when every destination takes it;
+    when one fails, none keeps it.
     """
     run = runs.of(ctx)
     if from_ is not None:

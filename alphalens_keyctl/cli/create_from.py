@@ -1,4 +1,4 @@
-"""`create --from FILE`: a fleet moves in."""
+"""What `create --from FILE` does: create a key for each line of a file, all or none."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,10 +18,13 @@ from alphalens_keyctl.output.words import counted
 
 
 def create_from(run: Run, path: Path, given: Destinations, *, dry_run: bool) -> None:
-    """Create a key for each line of the file; their raw keys go to stdout as JSON Lines, or to a command each."""
+    """Create a key for each line of the file. The raw keys go to stdout as JSON Lines, or each to a run of a command.
+
+    With `dry_run`, check the file and the names, and create nothing. Raises `KeyctlError`.
+    """
     if given.keyring or given.key_file or given.env_file or len(given.pipe_to or ()) > 1:
         raise KeyctlError(Code.USAGE, "--from hands the keys to one --pipe-to, or to stdout", "Let one command do all.")
-    deliver_key.handover(run, given)  # refuses what is wrong with them before anything is read
+    deliver_key.handover(run, given)  # refuses contradicting options before the file is read
     lines = bulk_file.parse(_read(path), now=run.act.at)
     handout = (
         _handout(run, given.pipe_to[0], given.pipe_timeout) if given.pipe_to else bulk_issuance.Handout(show=_show(run))

@@ -27,7 +27,10 @@ def create_key(
     if_missing: bool,
     json: bool,
 ) -> None:
-    """Create a key and deliver it, or with `if_missing` leave the key that has the name; say which was done."""
+    """Create a key and deliver it; with `if_missing`, do nothing when a key has the name. Say what was done.
+
+    Raises `KeyctlError`.
+    """
     draft = Draft(name=name, owner=owner, purpose=purpose, labels=labels, expires_at=expires_at)
     handover = deliver_key.handover(run, given)
 

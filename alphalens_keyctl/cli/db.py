@@ -1,4 +1,4 @@
-"""`db`: the database's schema."""
+"""`db upgrade` and `db status`: look after the database's schema."""
 
 import typer
 
@@ -10,7 +10,7 @@ app = typer.Typer(help="Look after the database's schema.", no_args_is_help=Fals
 
 @app.command()
 def upgrade(ctx: typer.Context, json: JsonOption = False) -> None:
-    """Make the tables, or bring them to this version's schema. Safe to repeat, and from two places at once."""
+    """Make the tables, or bring them to this version's schema. Safe to repeat, and to run twice at once."""
     run = runs.of(ctx)
     from alphalens_keyctl.cli import db_schema
 

@@ -1,4 +1,4 @@
-"""What `db upgrade` and `db status` do: bring the schema up to date, and tell which one the database has."""
+"""What `db upgrade` and `db status` do: bring the schema to this version's, and say which schema there is."""
 
 from alphalens_keyctl import migrations
 from alphalens_keyctl.cli.run import Run
@@ -9,7 +9,7 @@ from alphalens_keyctl.output import channel, documents
 
 
 def upgrade(run: Run, *, json: bool) -> None:
-    """Make the tables or bring them to this version's schema, and say which schema they had and have."""
+    """Bring the database to this version's schema, and say which schema it had and has. Raises `KeyctlError`."""
     database = Database.connect(parse_address(run.settings.database_url), run.limits)
     before = database.schema().revision
     database.upgrade()
@@ -24,7 +24,10 @@ def upgrade(run: Run, *, json: bool) -> None:
 
 
 def status(run: Run, *, json: bool) -> None:
-    """Say which database is used, and how its schema stands to this version's. Changes nothing."""
+    """Say which database is used and how its schema compares with this version's. Changes nothing.
+
+    Raises `KeyctlError`, but not for a database that does not exist.
+    """
     address = parse_address(run.settings.database_url)
     try:
         database = Database.connect(address, run.limits, create=False)

@@ -1,4 +1,4 @@
-"""How `create` and `rotate` deliver a new raw key: the destinations that were chosen, and stdout."""
+"""How `create` and `rotate` deliver a new raw key: to the destinations that the options name, and to stdout."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 def handover(run: Run, given: Destinations) -> Handover:
-    """Return every destination but stdout, as one. Raises `KeyctlError` (usage)."""
-    # Commands first: what a place was handed that cannot give it back must come before what can.
+    """Return the destinations that the options name, stdout apart. Raises `KeyctlError` (usage)."""
+    # Commands first: a destination that cannot give a key back is handed it before those that can.
     destinations: list[Destination] = [
         *_commands(run, given.pipe_to or (), given.pipe_timeout),
         *_keyring(given.keyring),
@@ -35,7 +35,10 @@ def handover(run: Run, given: Destinations) -> Handover:
 
 
 def command_line(run: Run, line: str, option: str, timeout: float) -> "CommandLine":
-    """A command that is handed a raw key. Raises `KeyctlError` (usage)."""
+    """Return the command that `option` names, to be run with a raw key for at most `timeout` seconds.
+
+    Raises `KeyctlError` (usage).
+    """
     from alphalens_keyctl.delivery.command import CommandLine
 
     return CommandLine(line, option=option, limit=timeout, tell=run.note)
@@ -44,9 +47,10 @@ def command_line(run: Run, line: str, option: str, timeout: float) -> "CommandLi
 def show_once(
     run: Run, raw: RawKey, *, json: bool, document: Callable[[str], Mapping[str, Any]], panel: Callable[[], str]
 ) -> list[str]:
-    """Write the JSON document, or on a terminal the panel, or into a pipe the bare raw key, to stdout.
+    """Write a new raw key to stdout: with `json` in `document`, on a terminal in `panel`, into a pipe bare.
 
-    `document` is given what stdout is called. Returns that. Raises `KeyctlError` (delivery_failed).
+    `document` is given the name of stdout in `delivered_to`. Returns the names of the destinations written to.
+    Raises `KeyctlError` (delivery_failed).
     """
     if json:
         text = documents.json_document(document(stdout.name()))

@@ -1,4 +1,4 @@
-"""The program's entry: one place turns every error, usage errors too, into a message and an exit code."""
+"""The program's entry: every error, also of usage, becomes a message and an exit code here."""
 
 import gc
 import io

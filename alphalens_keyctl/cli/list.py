@@ -1,4 +1,4 @@
-"""`list`: which keys there are."""
+"""`list`: list keys."""
 
 from typing import Annotated
 
@@ -14,12 +14,12 @@ from alphalens_keyctl.cli.options.rows import TERMINAL_LIMIT, limit_option
 @with_groups(filters=Filters)
 def list_(
     ctx: typer.Context,
-    all_: Annotated[bool, typer.Option("--all", help="Revoked and retired keys too.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Also list revoked and retired keys.")] = False,
     sort: Annotated[
-        str, typer.Option("--sort", metavar="BY", help="created, name, owner, last-used, expires or uses.")
+        str, typer.Option("--sort", metavar="BY", help="Sort by created, name, owner, last-used, expires or uses.")
     ] = "created",
     limit: Annotated[
-        int | None, limit_option(f"At most so many; {TERMINAL_LIMIT} for people, all for machines.")
+        int | None, limit_option(f"List at most N keys. Default: {TERMINAL_LIMIT}; all with --json, --jsonl or --csv.")
     ] = None,
     json: JsonOption = False,
     jsonl: JsonLinesOption = False,
@@ -27,7 +27,7 @@ def list_(
     *,
     filters: Filters,
 ) -> None:
-    """List keys: all that are not revoked or retired, or those that fit every filter."""
+    """List the keys that fit every filter; revoked and retired keys only with --all or --status."""
     run = runs.of(ctx)
     machine = runs.one_format(json=json, jsonl=jsonl, csv=csv)
     from alphalens_keyctl.cli import list_keys

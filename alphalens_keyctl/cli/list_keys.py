@@ -1,4 +1,4 @@
-"""What `list` does: select keys and show them, to people or to machines."""
+"""What `list` does: select keys and print them, as a table or in a machine format."""
 
 from alphalens_keyctl.cli import select_keys
 from alphalens_keyctl.cli.options.arguments import one_of
@@ -11,9 +11,10 @@ from alphalens_keyctl.output.documents import Format
 
 
 def list_keys(run: Run, filters: Filters, *, final: bool, sort: str, limit: int | None, machine: Format | None) -> None:
-    """Print the keys that the filters select, with `final` revoked and retired ones too, in the order `sort`.
+    """Print the keys that the filters select, in the order `sort`; with `final` also revoked and retired keys.
 
-    Machines get all of them unless `limit` says less; people get `TERMINAL_LIMIT`, and how many there are.
+    Prints at most `limit` keys; where it is None, `TERMINAL_LIMIT` in a table and all in a machine format. The table
+    says how many more there are. Raises `KeyctlError`.
     """
     wanted = select_keys.selection(filters, final=final)
     order, now = one_of(selection.Sort, sort, "order"), run.act.at

@@ -1,4 +1,4 @@
-"""`resume KEY…`: switch suspended keys on again."""
+"""`resume KEY…`: let suspended keys open again."""
 
 import typer
 
@@ -18,7 +18,7 @@ def resume(
     filters: Filters,
     guards: Guards,
 ) -> None:
-    """Resume suspended keys: they open again, unless they expired meanwhile.
+    """Resume suspended keys: they open again, unless they have expired meanwhile.
 
     Resuming a key that is not suspended is fine.
     """

@@ -1,4 +1,4 @@
-"""`revoke KEY…`: switch keys off for good."""
+"""`revoke KEY…`: end keys for good."""
 
 from typing import Annotated
 
@@ -23,7 +23,7 @@ def revoke(
 ) -> None:
     """Revoke keys: they open nothing from now on, and nothing brings them back.
 
-    All of them or, where one cannot be found, none. Revoking a revoked key is fine.
+    When one of them cannot be found, none is revoked. Revoking a revoked key is fine.
     """
     run = runs.of(ctx)
     request = asked(keys, filters, guards, json=json)

@@ -21,14 +21,19 @@ from alphalens_keyctl.output import channel, documents, sentences
 from alphalens_keyctl.output.inert import for_terminal
 from alphalens_keyctl.output.words import counted
 
-_IN_USE: Final = timedelta(hours=1)  # issue 5
+# A key used this recently is in use: a filter may not stop it without --in-use.
+_IN_USE: Final = timedelta(hours=1)
+# The question before a change says how much each key was used in this time.
 _LATELY: Final = timedelta(days=7)
 _MOST_NAMED: Final = 10
 
 
 class Verb(NamedTuple):
-    """How a command speaks of what it does; which keys its filters mean when they say nothing of a status; and
-    whether it could stop somebody."""
+    """How a command words what it does.
+
+    `stops` says whether it could stop a service. `statuses` are those of the keys that its filters select when they
+    name no status.
+    """
 
     revocation: Revocation
     verb: str
@@ -46,26 +51,29 @@ RESUME: Final = Verb(
 
 
 class Chosen(NamedTuple):
-    """The ids of the keys that were asked for: those that would change, and the rest."""
+    """The ids of the keys that were asked for: those that change, and those that stay as they are."""
 
     changing: list[str]
     rest: list[str]
 
 
 def revoke(run: Run, asked: Asked, *, keyring: bool) -> None:
-    """Revoke the keys that were asked for, and report it; with `keyring` remove them from the keyring too."""
+    """Revoke the keys that were asked for, and report it; with `keyring` also remove them from the keyring.
+
+    Raises `KeyctlError`.
+    """
     done = _change_keys(run, REVOKE, asked)
     if keyring and not asked.dry_run:
         _forget(run, done)
 
 
 def suspend(run: Run, asked: Asked) -> None:
-    """Suspend the keys that were asked for, and report it."""
+    """Suspend the keys that were asked for, and report it. Raises `KeyctlError`."""
     _change_keys(run, SUSPEND, asked)
 
 
 def resume(run: Run, asked: Asked) -> None:
-    """Resume the keys that were asked for, and report it."""
+    """Resume the keys that were asked for, and report it. Raises `KeyctlError`."""
     _change_keys(run, RESUME, asked)
 
 
@@ -81,7 +89,7 @@ def _change_keys(run: Run, verb: Verb, asked: Asked) -> Changed:
             if asked.dry_run:
                 done = Changed(chosen.changing, chosen.rest)
             else:
-                # Where filters found nothing nobody was asked, so what they find a moment later must stay.
+                # Filters that selected nothing led to no question: a key that fits them a moment later must stay.
                 shown = chosen if confirmed or (wanted is not None and not chosen.changing) else None
                 done = _change(run, database, verb, asked, wanted, shown)
         try:
@@ -105,12 +113,12 @@ def _wanted(verb: Verb, asked: Asked) -> Selection | None:
             raise KeyctlError(Code.USAGE, "--max and --in-use are for filters", "Keys that are named need neither.")
         return None
     wanted = select_keys.selection(asked.filters)
-    # --expired says a status too.
+    # --expired names a status too.
     return wanted if wanted.statuses or wanted.expired else wanted._replace(statuses=verb.statuses)
 
 
 def _choose(connection: Connection, verb: Verb, asked: Asked, wanted: Selection | None, now: datetime) -> Chosen:
-    """The keys that were named, or those that the filters select, or of the named those that fit the filters."""
+    """Return the named keys, or the keys that the filters select, or of the named keys those that fit the filters."""
     applies = revocation.applies_to(verb.revocation, now=now)
     if not asked.references:
         assert wanted is not None  # noqa: S101  # one of the two was given
@@ -163,7 +171,11 @@ def _refuse_in_use(connection: Connection, wanted: Selection, applies: ColumnEle
 
 
 def _confirm(run: Run, database: Database, verb: Verb, asked: Asked, wanted: Selection | None, chosen: Chosen) -> bool:
-    """Ask where somebody is there to answer. True when what was shown was said yes to."""
+    """Show the keys that would change and ask. True when the answer was yes; False in a dry run, and for
+    named keys where nobody can answer.
+
+    Raises `KeyctlError` (declined, usage).
+    """
     if asked.dry_run:
         return False
     if not runs.can_ask():
@@ -198,7 +210,7 @@ def _change(
         act = run.act.now()
         chosen = _choose(tx, verb, asked, wanted, act.at)
         if shown is not None and not set(chosen.changing) <= set(shown.changing):
-            # While the question stood, a rotation may have given a name to another key than was said yes to.
+            # While the question stood, a rotation may have given the name to a key that the answer was not about.
             raise KeyctlError(
                 Code.LOST_RACE,
                 "other keys are meant than a moment ago; nothing was changed",
@@ -207,7 +219,7 @@ def _change(
         with run.progress(f"{verb.verb} keys", len(chosen.changing)) as tell:
             done = revocation.apply(tx, verb.revocation, chosen.changing, act, reason=asked.reason, tell=tell)
     unchanged = set(done.unchanged)
-    # In the order in which they were named, as a dry run has them.
+    # In the order in which the keys were named, as in a dry run.
     return Changed(
         [each for each in chosen.changing if each not in unchanged],
         [*(each for each in chosen.changing if each in unchanged), *chosen.rest],
@@ -229,7 +241,7 @@ def _report(run: Run, database: Database, verb: Verb, asked: Asked, done: Change
     lines = [f"{did} key '{key.name}' ({key.id})." for key in changed_keys]
     if len(done.changed) > len(changed_keys):
         lines.append(f"{did} {len(done.changed):,} keys in all.")
-    # A filter finds each night what the night before has switched off: cron would send mail of it every time.
+    # A filter selects each night what the night before has suspended: cron would send mail about it each time.
     if not (run.quiet and asked.filters.given):
         lines += [f"Key '{key.name}' ({key.id}) {verb.already.format(status=key.status)}." for key in unchanged_keys]
         if len(done.unchanged) > len(unchanged_keys):
@@ -246,7 +258,7 @@ def _still_opening(connection: Connection, changed: Sequence[Key], now: datetime
 
 
 def _forget(run: Run, done: Changed) -> None:
-    """Remove revoked keys from the keyring. One that holds another key by now keeps it."""
+    """Remove revoked keys from the keyring. An entry that holds another key by now stays."""
     from alphalens_keyctl.delivery import keyring
 
     with run.database() as database, database.reading() as connection:

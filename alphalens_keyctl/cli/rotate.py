@@ -1,4 +1,4 @@
-"""`rotate KEY…`: a successor for each; the old key works until its grace is over."""
+"""`rotate KEY…`: give each key a successor; the old key works until its grace is over."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -19,10 +19,11 @@ DEADLINE = "30d"
 
 
 class Asked(NamedTuple):
-    """What was asked for.
+    """What the options of `rotate` ask for.
 
-    `deadline` is None without `--until-used`. `expires_at` is the new key's expiry, unless `same_lifetime`: then it
-    lives as long as the old key was meant to. Without `if_older_than` and `if_expiring_within` every key is rotated.
+    `deadline` is None without `--until-used`. `expires_at` is the new key's expiry (UTC; None: never); with
+    `same_lifetime` it is ignored, and the new key gets the lifetime that the old key was given. A key is rotated when
+    it fits `if_older_than` or `if_expiring_within`, or when both are None.
     """
 
     references: Sequence[str | RawKey]
@@ -48,11 +49,11 @@ def rotate(
             metavar="KEY",
             autocompletion=complete_key_id,
             show_default=False,
-            help="Names, ids, starts of ids of 6 or more characters, or - for a raw key on stdin.",
+            help="Names, ids, first characters of ids (6 or more), or - for a raw key on stdin.",
         ),
     ] = None,
     grace: Annotated[
-        str, typer.Option("--grace", metavar="DUR", help="How long the old key keeps working; 0 cuts at once.")
+        str, typer.Option("--grace", metavar="DUR", help="How long the old key keeps working; 0 ends it at once.")
     ] = "24h",
     until_used: Annotated[
         bool, typer.Option("--until-used", help="Start the grace when the new key is first used.")
@@ -63,7 +64,7 @@ def rotate(
             "--deadline",
             metavar="DUR",
             show_default=False,
-            help=f"With --until-used: the old key ends then whatever happens. Default: {DEADLINE}.",
+            help=f"With --until-used: end the old key after DUR even if the new is never used. Default: {DEADLINE}.",
         ),
     ] = None,
     expires: Annotated[
@@ -72,16 +73,26 @@ def rotate(
             "--expires",
             metavar="WHEN",
             show_default=False,
-            help="When the new key expires. Default: it lives as long as the old one was meant to.",
+            help="When the new key expires. Default: after the lifetime that the old key was given.",
         ),
     ] = None,
     if_older_than: Annotated[
         str | None,
-        typer.Option("--if-older-than", metavar="DUR", show_default=False, help="Only a key active for longer."),
+        typer.Option(
+            "--if-older-than",
+            metavar="DUR",
+            show_default=False,
+            help="Rotate only a key that was activated at least DUR ago.",
+        ),
     ] = None,
     if_expiring_within: Annotated[
         str | None,
-        typer.Option("--if-expiring-within", metavar="DUR", show_default=False, help="Only a key about to expire."),
+        typer.Option(
+            "--if-expiring-within",
+            metavar="DUR",
+            show_default=False,
+            help="Rotate only a key that expires within DUR; beside --if-older-than, one of the two is enough.",
+        ),
     ] = None,
     check: Annotated[
         str | None,
@@ -89,11 +100,11 @@ def rotate(
             "--check",
             metavar="CMD",
             show_default=False,
-            help="Last, run this with the new raw key on its stdin; if it fails, take the rotation back.",
+            help="Finally run CMD with the new raw key on its stdin; if it fails, take the rotation back.",
         ),
     ] = None,
     abort: Annotated[
-        bool, typer.Option("--abort", help="Take an unused new key back; the old one is current again.")
+        bool, typer.Option("--abort", help="Take an unused new key back; the old key becomes current again.")
     ] = False,
     json: JsonOption = False,
     jsonl: JsonLinesOption = False,
@@ -103,8 +114,8 @@ def rotate(
 ) -> None:
     """Replace a key by a successor of the same name, owner, purpose and labels.
 
-    The old key keeps working for its grace. Of rotations at once one wins, the rest exit 6. Several keys, or
-    filters, need --pipe-to or --jsonl.
+    The old key keeps working until its grace is over. Of several rotations of one key at once, one wins and the
+    others exit 6. Several keys, or filters, need --pipe-to or --jsonl.
     """
     run = runs.of(ctx)
     runs.one_format(json=json, jsonl=jsonl)

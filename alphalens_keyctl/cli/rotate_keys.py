@@ -1,4 +1,4 @@
-"""What `rotate` does: one key, several, or taking a rotation back."""
+"""What `rotate` does: rotate one key or several, or take a rotation back."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -26,12 +26,12 @@ from alphalens_keyctl.models import Action, Key, Status
 from alphalens_keyctl.output import documents
 from alphalens_keyctl.output.sentences import retirement
 
-# Names of failed rotations that fit into an error message.
+# Failed rotations that an error message names.
 _MOST_NAMED = 20
 
 
 class Output(NamedTuple):
-    """What stdout gets: a document, a document a key, or without either the raw key as `no_print` allows."""
+    """What stdout gets: one document, a document for each key, or else the raw key, unless `no_print`."""
 
     json: bool = False
     jsonl: bool = False
@@ -39,7 +39,10 @@ class Output(NamedTuple):
 
 
 def rotate(run: Run, asked: Asked) -> None:
-    """Rotate what was asked for: the one key that was named, or each of several."""
+    """Rotate the one key that was named, or each of several.
+
+    Raises `KeyctlError`; some_failed when several were asked for and one failed.
+    """
     given = asked.destinations
     plan = _plan(run, asked)
     output = Output(json=asked.json, jsonl=asked.jsonl, no_print=given.no_print)
@@ -52,7 +55,7 @@ def rotate(run: Run, asked: Asked) -> None:
 
 
 def abort(run: Run, references: Sequence[str | RawKey], *, json: bool) -> None:
-    """Take a rotation back and say what came of it."""
+    """Take the rotation of one key back and say which keys were discarded. Raises `KeyctlError`."""
     if len(references) != 1:
         raise KeyctlError(Code.USAGE, "--abort takes one KEY", "Run it once for each.")
     with run.database() as database:
@@ -85,7 +88,7 @@ def _plan(run: Run, asked: Asked) -> RotationPlan:
 
 
 def _trial(run: Run, line: str, timeout: float) -> Callable[[Key, RawKey], None]:
-    """The last step of a careful rotation: a command that tries the new key."""
+    """Return the trial: it runs a command with the new key, and raises `KeyctlError` when the command fails."""
     command = deliver_key.command_line(run, line, "--check", timeout)
     command.look_up()
 
@@ -96,7 +99,7 @@ def _trial(run: Run, line: str, timeout: float) -> Callable[[Key, RawKey], None]
 
 
 class _Due:
-    """Whether a key needs rotating: always, unless a condition was given; then when one of them holds."""
+    """Tells whether a key is to be rotated: when one of the conditions holds, or when none was given."""
 
     def __init__(self, age: timedelta | None, remaining: timedelta | None, now: datetime) -> None:
         self._age = age
@@ -114,7 +117,7 @@ class _Due:
 
 
 def _rotate_one(run: Run, reference: str | RawKey, plan: RotationPlan, destinations: Handover, output: Output) -> None:
-    """Rotate one key and say what came of it."""
+    """Rotate one key and say what was done."""
     with run.database() as database:
         with database.reading() as connection:
             found = lookup.find(connection, reference, now=run.act.at)
@@ -136,7 +139,7 @@ def _rotate_each(
     destinations: Callable[[], Handover],
     output: Output,
 ) -> None:
-    """Rotate several keys, each for itself: one that fails keeps none of the others from its successor.
+    """Rotate several keys, each in transactions of its own: when one rotation fails, the others are made all the same.
 
     Raises `KeyctlError` (some_failed) when one failed.
     """
@@ -223,7 +226,7 @@ def _note(run: Run, result: issuance.Rotated, destinations: Sequence[str]) -> No
 
 
 def _delivered_to(connection: Connection, keys: Sequence[Key]) -> list[str]:
-    """Where keys that are given up had been delivered to, as the log says."""
+    """Return the destinations that discarded keys had been delivered to, as the audit log has them."""
     wanted = audit.LogFilter(key_ids=tuple(key.id for key in keys), action=Action.ACTIVATE)
     destinations = [
         destination for event in audit.read(connection, wanted) for destination in event.detail.get("delivered_to", [])

@@ -1,7 +1,7 @@
-"""What every command starts from: the settings, who acts, and the way to the database.
+"""What every command starts from: the settings, the actor, and the way to the database; and how a command answers.
 
-The options files import this file at every start. So what a method needs beyond the standard library and the
-settings (the database, Rich) is imported when the method is called.
+The options files import this file at every start. For speed, the database and Rich are imported by the functions
+that need them.
 """
 
 import os
@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the program. `asked_at` is when it began, before anything was loaded."""
+    """One run of the program.
+
+    `asked_at` is when it began, before anything was loaded. `machine` says that a machine format was asked for.
+    """
 
     asked_at: datetime
     settings: Settings
@@ -53,14 +56,17 @@ class Run:
 
     @contextmanager
     def database(self, *, create: bool = True) -> Iterator["Database"]:
-        """The database, open, and cleaned of what killed processes left."""
+        """Open the database, discard what killed processes left in it, and close it after the block.
+
+        A SQLite file that does not exist is made, unless `create` is False. Raises `KeyctlError`.
+        """
         from alphalens_keyctl.database import Database, exists, parse_address
 
         address = parse_address(self.settings.database_url)
         was_there = exists(address)
         database = Database.open(address, self.limits, create=create)
         if not was_there:
-            # A path with a slip of the pen in it makes an empty database as well.
+            # A mistyped path makes an empty database: it is told, so that nobody takes it for the real one.
             self.note(f"Made a new database at {address.display}.")
         try:
             _clean_up(database, self.act)
@@ -75,7 +81,10 @@ class Run:
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
-        """While the block lasts, show people how far it is, once it takes longer than a second."""
+        """While the block lasts, show how much of `total` is done, once the block takes longer than a second.
+
+        Yields the function to call with the number done. Shows nothing without a terminal, for machines, or when quiet.
+        """
         if self.quiet or self.machine or not channel.is_terminal(sys.stderr):
             yield lambda _done: None
             return
@@ -85,12 +94,12 @@ class Run:
             yield tell
 
     def note(self, text: str) -> None:
-        """Say something beside the result, on stderr; for machines that is where an error's document goes."""
+        """Write to stderr, beside the result. Nothing for machines: their stderr holds at most an error's document."""
         if not (self.quiet or self.machine):
             channel.note(text)
 
     def note_delivery(self, destinations: Sequence[str]) -> None:
-        """Say where a raw key was delivered to, besides stdout."""
+        """Say which destinations besides stdout a raw key was delivered to."""
         if destinations:
             self.note(f"Delivered to: {', '.join(destinations)}.")
 
@@ -105,7 +114,10 @@ def start(
     no_color: bool,
     machine: bool = False,
 ) -> Run:
-    """Settle settings and actor from the options and the process's surroundings."""
+    """Return the run that the options, the environment, config.toml and the operating system make.
+
+    Raises `KeyctlError`.
+    """
     settings = of_this_process(Given(database_url, actor, config_file))
     os_user = _os_user()
     ci = provenance.recognise_ci(os.environ)
@@ -119,16 +131,16 @@ def start(
 
 
 def of(context: typer.Context) -> Run:
-    """The run that a command belongs to."""
+    """Return the run that the application's callback made."""
     run = context.find_root().obj
     assert isinstance(run, Run)  # noqa: S101  # the application's callback put it there
     return run
 
 
 def confirm(question: str) -> None:
-    """Ask on the terminal, on stderr. Raises `KeyctlError` (declined) unless the answer is yes.
+    """Ask a question on stderr. Raises `KeyctlError` (declined) unless the answer is yes.
 
-    Typer's own question puts a space on stdout, which belongs to the result.
+    Not by Typer's `confirm`: it writes a space to stdout, which holds the result alone (promise 10).
     """
     sys.stderr.write(f"{question} [y/N]: ")
     sys.stderr.flush()
@@ -136,19 +148,19 @@ def confirm(question: str) -> None:
     try:
         said = sys.stdin.buffer.readline()
     finally:
-        if not said.endswith(b"\n"):  # Ctrl-C or the end of input leave the cursor behind the question
+        if not said.endswith(b"\n"):  # Ctrl-C and the end of input leave the cursor behind the question
             sys.stderr.write("\n")
     if said.strip().lower() not in (b"y", b"yes"):
         raise KeyctlError(Code.DECLINED, "not confirmed", "Nothing was changed.")
 
 
 def report(text: str) -> None:
-    """Write what a change did. Where that fails, say that the change itself stands."""
+    """Write the report of a change that was made. When writing fails, the error says that the change stands."""
     report_all([text])
 
 
 def report_all(pieces: Iterable[str]) -> None:
-    """`report` for what comes in pieces."""
+    """Write a report that comes in pieces, as `report` does."""
     try:
         channel.write(pieces)
     except KeyctlError as error:
@@ -163,12 +175,12 @@ def answer(text: str, *, status: int) -> None:
 
 
 def can_ask() -> bool:
-    """Whether somebody is there to answer."""
+    """Whether somebody can be asked: stdin and stderr are a terminal."""
     return channel.is_terminal(sys.stdin) and channel.is_terminal(sys.stderr)
 
 
 def one_format(**formats: bool) -> "Format | None":
-    """The one machine format that was asked for, by its option's name, or None. Raises `KeyctlError` for two."""
+    """Return the machine format whose option was given, or None. Raises `KeyctlError` (usage) for two."""
     from alphalens_keyctl.output.documents import Format
 
     asked = [Format(name) for name, wanted in formats.items() if wanted]
@@ -180,8 +192,8 @@ def one_format(**formats: bool) -> "Format | None":
 def _clean_up(database: "Database", act: Act) -> None:
     from alphalens_keyctl.keys import lifecycle
 
-    # Where this command may only read, or the writer is busy, the next one does it: what was left behind
-    # opens nothing meanwhile.
+    # Where this command may only read, or the database is busy, the next command does it: what killed processes
+    # left opens nothing meanwhile.
     with suppress(KeyctlError):
         with database.reading() as connection:
             left_behind = lifecycle.abandoned(connection, database.attempts)
@@ -191,7 +203,7 @@ def _clean_up(database: "Database", act: Act) -> None:
 
 
 def _os_user() -> str | None:
-    """The user who runs this, by the kernel's word: LOGNAME and USER say what anybody wants."""
+    """Return the user who runs this, as the kernel has it: anybody can set LOGNAME and USER."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:

@@ -1,4 +1,4 @@
-"""What the filters mean: how `list`, `revoke`, `suspend`, `resume` and `rotate` select keys."""
+"""The filters of `list`, `revoke`, `suspend`, `resume` and `rotate` as a `Selection`."""
 
 from datetime import timedelta
 
@@ -12,7 +12,10 @@ from alphalens_keyctl.moments import parse_span
 
 
 def selection(filters: Filters, *, final: bool = False) -> Selection:
-    """What they select. Raises `KeyctlError` (usage, invalid_input)."""
+    """Return what the filters select; with `final` also revoked and retired keys.
+
+    Raises `KeyctlError` (usage, invalid_input).
+    """
     wanted = Selection(
         statuses=tuple(one_of(Status, word, "status") for word in filters.status or ()),
         final=final,
@@ -36,7 +39,7 @@ def selection(filters: Filters, *, final: bool = False) -> Selection:
 
 
 def _refuse_contradictions(wanted: Selection) -> None:
-    """No key can fit these, so whoever wrote them meant something else."""
+    """Refuse filters that no key can fit: whoever wrote them meant something else."""
     asked = set(wanted.statuses)
     # A key that expired, retired or was revoked may have been suspended before.
     never_suspended = {Status.PENDING, Status.DELIVERING, Status.ACTIVE, Status.RETIRING}

@@ -1,4 +1,4 @@
-"""`serve`: the forward-auth endpoint for a proxy in front of a service."""
+"""`serve`: answer the proxy in front of a service (forward auth)."""
 
 import math
 from enum import StrEnum
@@ -31,15 +31,21 @@ def serve(
     port: Annotated[
         int | None,
         typer.Option(
-            "--port", min=0, max=65535, show_default=False, help=f"Listen on this port; 0: any. Default: {PORT}."
+            "--port",
+            min=0,
+            max=65535,
+            show_default=False,
+            help=f"Listen on this port; 0 picks a free one. Default: {PORT}.",
         ),
     ] = None,
     unix_socket: Annotated[
         Path | None,
-        typer.Option("--unix-socket", metavar="PATH", show_default=False, help="Listen there, with mode 0660."),
+        typer.Option(
+            "--unix-socket", metavar="PATH", show_default=False, help="Listen on this Unix socket, made with mode 0660."
+        ),
     ] = None,
     workers: Annotated[
-        int, typer.Option("--workers", min=1, max=_MOST_WORKERS, help="Serve in so many processes.")
+        int, typer.Option("--workers", min=1, max=_MOST_WORKERS, help="Serve in this many processes.")
     ] = 1,
     trusted_proxy: Annotated[
         list[str] | None,
@@ -47,24 +53,29 @@ def serve(
             "--trusted-proxy",
             metavar="CIDR",
             show_default=False,
-            help="Believe what this proxy says of the client: an address, a network, or unix. Repeatable.",
+            help="Believe what this proxy says of the client: an address, a network, or unix; repeat for more.",
         ),
     ] = None,
     max_staleness: Annotated[
         float,
         typer.Option(
-            "--max-staleness", metavar="SECONDS", help="Age of what is remembered while PostgreSQL cannot send word."
+            "--max-staleness",
+            metavar="SECONDS",
+            help="How old a remembered key may be while PostgreSQL cannot notify of changes.",
         ),
     ] = 1.0,
     usage: Annotated[
-        Usage, typer.Option("--usage", help="Refuse rather than lose a use, or go on and count what is lost.")
+        Usage,
+        typer.Option(
+            "--usage", help="When a use cannot be recorded: refuse the request, or answer it and count the loss."
+        ),
     ] = Usage.REQUIRED,
     access_log: Annotated[bool, typer.Option("--access-log", help="Log every request.")] = False,
 ) -> None:
-    """Answer a proxy's question whether a request carries a good key: 204 with who it is, or 401.
+    """Tell a proxy whether a request carries a good key: 204 with the key's id, name and owner, or 401.
 
-    For nginx auth_request, Traefik ForwardAuth, Caddy forward_auth and Envoy ext_authz. Logs go to stderr, a JSON
-    object a line. SIGTERM and Ctrl-C end it with exit 0, once every use is written.
+    For nginx auth_request, Traefik ForwardAuth, Caddy forward_auth and Envoy ext_authz. Logs go to stderr, one
+    JSON object per line. SIGTERM and Ctrl-C end it with exit 0, once every use is written.
     """
     run = runs.of(ctx)
     if unix_socket is not None and (host is not None or port is not None):

@@ -1,4 +1,4 @@
-"""What `serve` does: see that the database is there, then answer the proxy until a signal ends it."""
+"""What `serve` does: open the database once, then answer the proxy until a signal comes."""
 
 import gc
 from pathlib import Path
@@ -20,11 +20,14 @@ def serve_proxy(
     max_staleness: float,
     access_log: bool,
 ) -> None:
-    """Serve until SIGTERM or SIGINT. Raises `KeyctlError` when the database or the server cannot start."""
-    # Also says what is wrong with the database while somebody may be watching.
+    """Serve until SIGTERM or SIGINT. `max_staleness` is in seconds.
+
+    Raises `KeyctlError` when the database cannot be opened, when the server cannot start, or when uses are lost.
+    """
+    # Opened here first, so that what is wrong with the database is an error of this command and not a line in a log.
     with run.database(create=False):
         pass
-    gc.enable()  # the entry switched it off for commands that end soon
+    gc.enable()  # which the entry disabled, for commands that end soon
     server.serve(
         server.Service(
             database_url=run.settings.database_url,

@@ -1,4 +1,4 @@
-"""`show KEY`: everything about one key."""
+"""`show KEY`: show everything about one key."""
 
 from typing import Annotated
 
@@ -11,10 +11,12 @@ from alphalens_keyctl.cli.options.arguments import JsonOption, KeyArgument, pars
 def show(
     ctx: typer.Context,
     key: KeyArgument,
-    keyring: Annotated[bool, typer.Option("--keyring", help="Say whether the system's keyring has it.")] = False,
+    keyring: Annotated[
+        bool, typer.Option("--keyring", help="Also say whether the system's keyring has the key.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Show everything about one key, the line of successors it stands in, and how much it was used."""
+    """Show everything about one key, its lineage, and how much it was used."""
     run = runs.of(ctx)
     reference = parse_key(key)
     from alphalens_keyctl.cli import show_key

@@ -1,4 +1,4 @@
-"""What `show KEY` does: read everything about one key, and draw it or print it as JSON."""
+"""What `show KEY` does: read everything about one key, and print it as a panel or as JSON."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def show_key(run: Run, reference: str | RawKey, *, keyring: bool, json: bool) -> None:
-    """Print everything about one key; with `keyring` also what the keyring has under the key's name."""
+    """Print everything about one key; with `keyring` also what the keyring has under the key's name.
+
+    Raises `KeyctlError`.
+    """
     with run.database() as database, database.reading() as connection:
         found = lookup.find(connection, reference, now=run.act.at)
         lineage = lookup.lineage(connection, found, now=run.act.at)
@@ -58,5 +61,5 @@ def _panel(
 
 
 def _held(entry: "Entry", lineage: Sequence[Key]) -> Key | None:
-    """The key of the lineage that the keyring has, if it has one of them."""
+    """Return the key of the lineage that the keyring holds, or None."""
     return next((member for member in lineage if member.id == entry.key_id), None)

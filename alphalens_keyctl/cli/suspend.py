@@ -1,4 +1,4 @@
-"""`suspend KEY…`: switch keys off for now."""
+"""`suspend KEY…`: stop keys from opening until they are resumed."""
 
 import typer
 
@@ -20,7 +20,7 @@ def suspend(
 ) -> None:
     """Suspend keys: they open nothing until they are resumed.
 
-    Verifiers see it as fast as a revocation. Suspending a suspended key is fine.
+    Verifiers see a suspension as fast as a revocation. Suspending a suspended key is fine.
     """
     run = runs.of(ctx)
     request = asked(keys, filters, guards, json=json)

@@ -1,4 +1,4 @@
-"""`verify`: does this raw key open?"""
+"""`verify`: say whether a raw key opens."""
 
 from typing import Annotated
 
@@ -11,12 +11,12 @@ from alphalens_keyctl.cli.options.arguments import JsonOption
 
 def verify(
     ctx: typer.Context,
-    record: Annotated[bool, typer.Option("--record", help="Count it as a use, and log it.")] = False,
+    record: Annotated[bool, typer.Option("--record", help="Count the check as a use, and log it.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Check a raw key from stdin: exit 0 when it opens, 4 when not, with the reason.
 
-    It does not count as a use, unless --record says so.
+    The check does not count as a use, unless --record is given.
     """
     run = runs.of(ctx)
     presented = standard_input.read_line()

@@ -1,4 +1,4 @@
-"""What `verify` does: judge a raw key as a service does, say whether it opens, and exit with the verdict."""
+"""What `verify` does: verify a raw key as a service does, say whether it opens, and exit 0 or 4."""
 
 import json as jsonlib
 import logging
@@ -18,8 +18,8 @@ REFUSED: Final = 4
 
 
 def verify_key(run: Run, presented: bytes, *, record: bool, json: bool) -> None:
-    """Say whether the raw key `presented` opens, and exit 0 or 4; with `record` the verification counts as a use."""
-    # What a service reads in its log, this command says itself: stderr may hold one document and no more.
+    """Say whether the raw key `presented` opens; with `record`, count the verification as a use. Exits 0 or 4."""
+    # A verifier logs what went wrong. This command says it itself: stderr holds one document at most (promise 10).
     logging.getLogger("alphalens_keyctl").addHandler(logging.NullHandler())
     settings = run.settings
     with KeyVerifier(
@@ -37,7 +37,8 @@ def verify_key(run: Run, presented: bytes, *, record: bool, json: bool) -> None:
 
 
 def _say_why(trouble: KeyctlError, *, as_document: bool) -> None:
-    """The refusal is the result; that nobody could be asked is an error beside it, which --quiet does not silence."""
+    """Say on stderr why the database could not be asked. The refusal is the result; this is an error beside it, so
+    --quiet does not silence it."""
     if as_document:
         error = {"code": trouble.code.value, "message": redact(trouble.message), "hint": redact(trouble.hint)}
         channel.note(jsonlib.dumps({"error": error}))

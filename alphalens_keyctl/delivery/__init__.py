@@ -1,1 +1,1 @@
-"""The raw key's destinations: standard output, keyring, files, commands; and how several are given it as one."""
+"""The destinations of a raw key: stdout, keyring, files, commands; and the handover to several as one."""

@@ -1,4 +1,4 @@
-"""A command as a destination: the raw key on its standard input, whatever it does with it."""
+"""A command as a destination: it reads the raw key on its standard input and stores it."""
 
 import os
 import shlex
@@ -14,19 +14,19 @@ from alphalens_keyctl.delivery.ending import end
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import LONGEST, RawKey, redact
 
-# Bytes of what a command says that are passed on.
+# Bytes of a command's output that are passed on: the last ones.
 _MOST_SAID: Final = 1 << 16
 _LONGEST_REASON: Final = 200
-# Seconds that what a command leaves running may keep its output open.
+# Seconds to wait for the end of a command's output after the command itself: its children may keep it open.
 _LAST_WORDS: Final = 1.0
 
 Tell = Callable[[str], None]
 
 
 class CommandLine:
-    """A command, split into words as a shell splits them; no shell ever runs.
+    """A command, split into words as a shell splits them; no shell runs.
 
-    `tell` is given what the command says, with raw keys redacted. `limit` is in seconds.
+    `tell` is called with the command's output, raw keys redacted. `limit` is in seconds.
     """
 
     def __init__(self, line: str, *, option: str, limit: float, tell: Tell) -> None:
@@ -48,15 +48,16 @@ class CommandLine:
             raise failed(self.name, f"there is no command '{self._words[0]}'", "Name one on PATH, or its whole path.")
 
     def run(self, raw: RawKey, told: Mapping[str, str]) -> None:
-        """Run it to its end, with the raw key and a newline on its standard input and `told` in its environment.
+        """Run the command, with the raw key and a newline on its standard input and `told` in its environment.
 
-        Raises `CommandFailedError` when it ends with anything but 0, `NoAnswerError` when it does not end.
+        Raises `CommandFailedError` when it exits with anything but 0, `NoAnswerError` when it does not end in time.
         """
-        # As bytes: a name that this locale cannot spell is no reason to fail.
+        # As bytes: a key's name that this locale cannot encode is no reason to fail.
         environment = {**os.environb, **{name.encode(): value.encode() for name, value in told.items()}}
         try:
             with _holding(f"{raw.reveal()}\n".encode("ascii")) as stdin:
-                # In a session of its own: Ctrl-C is ours to handle, and what it started can be ended with it.
+                # In a session of its own: Ctrl-C reaches this process alone, and what the command started can be
+                # ended with it.
                 process = subprocess.Popen(  # noqa: S603  # the admin's own command, and no shell
                     self._words,
                     stdin=stdin,
@@ -85,14 +86,14 @@ class CommandLine:
 
 
 class CommandFailedError(KeyctlError):
-    """The command said that it did not take the key."""
+    """The command answered that it did not take the key."""
 
     def __init__(self, name: str, problem: str) -> None:
         super().__init__(Code.DELIVERY_FAILED, f"{name}: {problem}")
 
 
 class NoAnswerError(KeyctlError):
-    """The command was ended before it said anything. What it did with the key, nobody knows."""
+    """The command did not end in time. Nobody knows what it did with the key."""
 
     def __init__(self, name: str, problem: str) -> None:
         super().__init__(
@@ -111,27 +112,31 @@ class Command:
         self._may_hold = self._said_no = False
 
     def stage(self, parcel: Parcel) -> None:
-        """See that there is such a command."""
+        """Check that the command exists. Raises `KeyctlError` (delivery_failed)."""
         self._line.look_up()
         self._parcel = parcel
 
     def held(self) -> RawKey | None:
-        """Nobody knows."""
+        """None: a command cannot be asked what it stored."""
         return None
 
     def hand_over(self) -> None:
-        """Run it with the new key."""
+        """Run the command with the new key."""
         assert self._parcel is not None  # noqa: S101  # staged before
         self._may_hold = True
         try:
             self._line.run(self._parcel.raw, about(self._parcel.key))
         except CommandFailedError:
-            # Its own word that it did not take it (promise 2).
+            # The command's own word that it did not take the key (promise 2).
             self._said_no = True
             raise
 
     def put_back(self, earlier: RawKey | None) -> bool:
-        """Run it with the old key, where another destination still had that; else it keeps what it was given."""
+        """Run the command with the old key, when another destination held that.
+
+        Without an old key, or when that run fails: True only when the command had answered that it did not take the
+        new key.
+        """
         if not self._may_hold or self._parcel is None:
             return True
         if earlier is not None:
@@ -144,10 +149,10 @@ class Command:
 
 @contextmanager
 def _holding(content: bytes) -> Iterator[int]:
-    """The reading end of a pipe that holds `content`, far less than a pipe takes in, and then ends.
+    """Yield the reading end of a pipe that holds `content`, which must fit into a pipe's buffer.
 
-    Filled before anybody reads: were we killed between starting a command and writing to it, it would find its
-    standard input empty, and many a command would store that instead of the key it has.
+    The pipe is filled before a command starts: if this process were killed between the two, the command would read an
+    empty standard input, and might store that in place of the key it has.
     """
     reader, writer = os.pipe()
     try:
@@ -161,7 +166,7 @@ def _holding(content: bytes) -> Iterator[int]:
 
 
 class _Said:
-    """The end of what a command says, read by a thread so that a full pipe cannot stop it."""
+    """The end of a command's output, read by a thread so that a full pipe cannot stop the command."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
@@ -171,10 +176,10 @@ class _Said:
         self._thread.start()
 
     def without(self, raw: RawKey) -> str:
-        """What was said so far, with raw keys redacted."""
+        """Return the output so far, with `raw` and all other raw keys redacted."""
         self._thread.join(_LAST_WORDS)
         text = redact(bytes(self._kept).decode("utf-8", "replace").replace(raw.reveal(), f"[redacted {raw.id}]"))
-        # The cut may have left the end of a raw key, which nothing would recognise.
+        # The cut may have left the end of a raw key, which `redact` does not recognise.
         return (text[LONGEST:] if self._cut else text).strip()
 
     def _read(self) -> None:

@@ -1,4 +1,4 @@
-"""What every destination that outlives the process can do."""
+"""What a destination that outlives the process can do."""
 
 from typing import Final, NamedTuple, Protocol
 
@@ -12,7 +12,7 @@ _OWNER: Final = "ALPHALENS_KEY_OWNER"
 
 
 class Parcel(NamedTuple):
-    """What is delivered: the raw key, the record about it, and the ids of the keys it replaces."""
+    """What is delivered: a raw key, the key it belongs to, and the ids of the keys that it replaces."""
 
     key: Key
     raw: RawKey
@@ -20,45 +20,52 @@ class Parcel(NamedTuple):
 
 
 class Destination(Protocol):
-    """A destination for a raw key. Called in the order of the methods; `put_back` at any time after `stage` began."""
+    """A destination of a raw key. Its methods are called in their order; `put_back` at any time after `stage` began."""
 
     name: str
-    limit: float  # seconds that `stage`, `hand_over` and `put_back` may take together
+    limit: float  # seconds that `stage`, `hand_over` and `put_back` take together at most
 
     def stage(self, parcel: Parcel) -> None:
-        """Prepare without the destination holding the new key. Raises `KeyctlError` (delivery_failed)."""
+        """Prepare all that can be prepared before the destination holds the key.
+
+        Raises `KeyctlError` (delivery_failed).
+        """
 
     def held(self) -> RawKey | None:
-        """The raw key that the destination holds besides the new one, where it can tell."""
+        """Return the raw key that the destination held before the new one, or None when it cannot tell."""
 
     def hand_over(self) -> None:
-        """Have the destination hold the new key, for certain. Raises `KeyctlError` (delivery_failed)."""
+        """Give the destination the new key and make sure that it holds it. Raises `KeyctlError` (delivery_failed)."""
 
     def put_back(self, earlier: RawKey | None) -> bool:
-        """Have the destination hold what it held before. False where it may still hold the new key.
+        """Give the destination back what it held before. False when it may still hold the new key.
 
-        `earlier` is a key of the same line that another destination held: for one that cannot remember itself.
+        `earlier` is the raw key of a predecessor that some destination held, for a destination that does not know what
+        it held itself.
         """
 
 
 def about(key: Key) -> dict[str, str]:
-    """What a command is told of a key in its environment. Never the raw key: others can read it there."""
+    """Return the environment variables that describe a key to a command. Never the raw key (promise 1): an
+    environment is inherited and logged."""
     return {_NAME: key.name, _ID: key.id, _OWNER: key.owner or ""}
 
 
 def failed(name: str, problem: str, hint: str = "") -> KeyctlError:
-    """The error that says which destination failed, and why."""
+    """Return the error that says which destination failed, and why."""
     return KeyctlError(Code.DELIVERY_FAILED, f"{name}: {problem}", hint)
 
 
 def spelled(text: str) -> str:
-    """A path or a word as the operating system has it, with bytes that are no characters spelled out: it is
-    recorded where only characters can be."""
+    """Return a path or a word of the operating system with the bytes spelled out that are no characters.
+
+    The database records text, and text alone.
+    """
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def raw_key_in(content: str | bytes | None) -> RawKey | None:
-    """The raw key that `content` consists of, with or without an end of line, or None."""
+    """Return the raw key that is all of `content`, white space at its ends apart; None when there is none."""
     if content is None:
         return None
     try:

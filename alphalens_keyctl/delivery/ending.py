@@ -1,4 +1,4 @@
-"""Ending a process, with all that it started."""
+"""Ending a process together with what it started."""
 
 import os
 import signal
@@ -7,7 +7,10 @@ from contextlib import suppress
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:
-    """The process is over when this returns. It must lead a session of its own."""
+    """Kill the process and its process group, unless the process has ended, and return once it has ended.
+
+    The process must lead a session of its own.
+    """
     if process.poll() is None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

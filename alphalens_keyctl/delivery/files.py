@@ -1,4 +1,4 @@
-"""Files as destinations: one that holds the raw key alone, and one of variables in which it is one of many."""
+"""Files as destinations: `--key-file` holds the raw key alone, `--env-file` holds it as one of its variables."""
 
 import re
 from contextlib import suppress
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dotenv.parser import Binding
 
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SECONDS: Final = 10.0  # for a disk that is slow to sync
+_SECONDS: Final = 10.0  # seconds that a slow disk may take to sync a file
 _BOM: Final = "\ufeff"
 # An assignment as far as its value; the value; and what a shell and dotenv readers take for a comment behind it.
 # Of what else is white to dotenv readers (a lone CR, a no-break space), a shell takes none for white.
@@ -31,32 +31,35 @@ _SHELL_TOKEN: Final = re.compile(
 
 
 class Layout(Protocol):
-    """How a raw key stands in a file."""
+    """How a file holds a raw key."""
 
     def write(self, before: bytes | None, raw: RawKey) -> bytes:
-        """The file's new content. Raises ValueError for a file that cannot be worked on."""
+        """Return the file's content with the raw key. `before` is its content now, or None.
+
+        Raises ValueError for a file that cannot hold it.
+        """
 
     def read(self, content: bytes) -> RawKey | None:
-        """The raw key in the file, if there is one."""
+        """Return the raw key in the file, or None."""
 
 
 class Alone:
-    """The raw key and a newline, nothing else."""
+    """The raw key and a newline, and nothing else."""
 
     def write(self, _before: bytes | None, raw: RawKey) -> bytes:
-        """The file's new content."""
+        """Return the raw key and a newline, whatever the file holds now."""
         return f"{raw.reveal()}\n".encode("ascii")
 
     def read(self, content: bytes) -> RawKey | None:
-        """The raw key in the file, if there is nothing else."""
+        """Return the raw key when the file holds nothing else, or None."""
         return raw_key_in(content)
 
 
 class Variable:
-    """The value of one variable among the lines of a file that a shell or a dotenv reader takes in.
+    """The value of one variable in a file that a shell or a dotenv reader reads.
 
-    Every other line, its order and its comments stay. The value is written bare: a raw key consists of
-    letters, digits and underscores, which `sh`, dotenv readers, Docker and systemd all read the same.
+    All other lines stay as they are and where they are. The value is written without quotes: a raw key consists of
+    letters, digits and underscores, which `sh`, dotenv readers, Docker and systemd read the same.
     """
 
     def __init__(self, name: str) -> None:
@@ -66,8 +69,11 @@ class Variable:
         self._name = name
 
     def write(self, before: bytes | None, raw: RawKey) -> bytes:
-        """The file's new content. Every assignment of the variable gets the value: readers differ in which of
-        two they take."""
+        """Return the file's content with the variable set to the raw key.
+
+        Every assignment of the variable gets the value, since readers differ in which of two assignments they take.
+        Raises ValueError for a file in which the variable cannot be set.
+        """
         text = (before or b"").decode("utf-8", "surrogateescape")
         if "\0" in text:
             raise ValueError("it holds a NUL character and is no file of variables")
@@ -84,7 +90,7 @@ class Variable:
         return content
 
     def read(self, content: bytes) -> RawKey | None:
-        """The variable's value, if that is a raw key."""
+        """Return the variable's value when that is a raw key, or None."""
         text = content.decode("utf-8", "surrogateescape").removeprefix(_BOM)
         values = [binding.value for binding in _bindings(text) if binding.key == self._name]
         return raw_key_in(values[-1]) if values else None
@@ -96,7 +102,7 @@ class Variable:
 
 
 class KeyFile:
-    """`--key-file` and `--env-file`."""
+    """A file as a destination, for `--key-file` and `--env-file`."""
 
     limit = 2 * _SECONDS
 
@@ -110,7 +116,7 @@ class KeyFile:
         self._staged = self._moved_in = False
 
     def stage(self, parcel: Parcel) -> None:
-        """Write the new content beside the file, synced."""
+        """Write the new content to a temporary file beside the file, and sync it."""
         self._before = self._spot.read()
         try:
             self._content = self._layout.write(self._before.content if self._before else None, parcel.raw)
@@ -120,11 +126,11 @@ class KeyFile:
         self._spot.stage(self._content, self._before)
 
     def held(self) -> RawKey | None:
-        """The raw key that stood there when the new one was staged."""
+        """Return the raw key that the file held when the new one was staged, or None."""
         return self._layout.read(self._before.content) if self._before else None
 
     def hand_over(self) -> None:
-        """Move the new content into its place, and read it back."""
+        """Rename the temporary file over the file, and read it back."""
         self._moved_in = True
         self._spot.move_in()
         found = self._spot.read()
@@ -132,9 +138,9 @@ class KeyFile:
             raise failed(self.name, "what was written is not what stands there")
 
     def put_back(self, _earlier: RawKey | None) -> bool:
-        """Write the old content again, unless somebody else has written meanwhile."""
+        """Give the file its old content back, unless somebody else has written to it meanwhile."""
         if self._staged:
-            # What cannot be removed will hold a dead key, and the next attempt overwrites it.
+            # A temporary file that cannot be removed holds a key that opens nothing; the next attempt overwrites it.
             with suppress(KeyctlError):
                 self._spot.clear()
         if not self._moved_in:
@@ -156,18 +162,21 @@ class KeyFile:
 
 
 def _bindings(text: str) -> "list[Binding]":
-    """A file of variables in pieces: each the name it sets, if any, and its text to the letter. A quoted value
-    may run over lines that look like assignments."""
-    # Not `dotenv_values`: what that cannot parse it logs, and a log without a handler goes to stderr.
+    """Return a file of variables in pieces: each with the name that it sets, if any, and its exact text.
+
+    A quoted value may span lines that look like assignments.
+    """
+    # Not `dotenv_values`: it logs what it cannot parse, and a log without a handler goes to stderr.
     from dotenv.parser import parse_stream
 
     return list(parse_stream(StringIO(text, newline="")))
 
 
 def _is_command(assignment: str, text: str) -> bool:
-    """Whether a shell, too, takes every `assignment` in `text` for one, and not for a part of what stands before.
+    """Return whether a shell, too, reads every `assignment` in `text` as an assignment.
 
-    Dotenv readers end an open quote with its line; a shell ends it at the next quote, lines and variables later.
+    Where a quote is not closed, a dotenv reader ends it with the line; a shell ends it at the next quote, some lines
+    and variables later.
     """
     begun = {0}
     for token in _SHELL_TOKEN.finditer(text):

@@ -1,4 +1,4 @@
-"""Putting a file in its place, whole or not at all, where nobody else can reach it."""
+"""Replacing one file in a folder, whole or not at all, where no other user can reach it."""
 
 import errno
 import os
@@ -14,7 +14,7 @@ _LARGEST: Final = 1 << 20  # bytes; no file of keys or variables is near that
 
 
 class Found(NamedTuple):
-    """A file as it was: its content, and whose it is."""
+    """A file as it was read: its content, mode, owner and group."""
 
     content: bytes
     mode: int
@@ -23,20 +23,22 @@ class Found(NamedTuple):
 
 
 class Spot:
-    """The place of one file. `name` is what errors call it.
+    """Where one file is, or will be. `name` is what errors call the file.
 
-    Everything goes through a descriptor of the folder: between two steps nobody can put another folder in its
-    place.
+    Every step goes through a descriptor of the folder, so that nobody can swap the folder between two system calls.
     """
 
     def __init__(self, path: Path, name: str) -> None:
         self._path = path
         self._name = name
-        # One name for all attempts, so that what a killed one left is overwritten by the next.
+        # One name for all attempts: what a killed attempt left is overwritten by the next.
         self._aside = f".{path.name}.alphalens-keyctl"
 
     def read(self) -> Found | None:
-        """What stands there, or None. Raises `KeyctlError` for a link, a folder, or another user's."""
+        """Return the file, or None when there is none.
+
+        Raises `KeyctlError` (delivery_failed) for a link, a folder, or another user's file.
+        """
         with self._folder() as folder:
             try:
                 descriptor = os.open(
@@ -53,10 +55,10 @@ class Spot:
         return Found(content, stat.S_IMODE(about.st_mode), about.st_uid, about.st_gid)
 
     def stage(self, content: bytes, like: Found | None, *, exactly: bool = False) -> None:
-        """Write `content` beside the place, synced, readable to its owner alone from the first byte.
+        """Write `content` to a temporary file beside the file, and sync it. The file is created with mode 0600.
 
-        Where a file is replaced, its group keeps the rights it had: a service that may no longer read its key
-        has lost it. All others have none, unless what is put back is to be `exactly` as it was.
+        When the file replaces one, `like`, the group keeps its rights: a service that may no longer read its key has
+        lost it. Others get none, unless `exactly`, which gives a file that is put back the mode it had.
         """
         mode = 0o600 if like is None else like.mode if exactly else 0o600 | like.mode & 0o070
         with self._folder() as folder:
@@ -72,13 +74,13 @@ class Spot:
                 os.fsync(file.fileno())
 
     def move_in(self) -> None:
-        """Move what was staged into its place, in one step, and see that it lasts."""
+        """Rename the temporary file over the file, in one step, and sync the folder."""
         with self._folder() as folder:
             os.rename(self._aside, self._path.name, src_dir_fd=folder, dst_dir_fd=folder)
             os.fsync(folder)
 
     def clear(self) -> None:
-        """Remove what was staged."""
+        """Remove the temporary file."""
         with self._folder() as folder, suppress(FileNotFoundError):
             os.unlink(self._aside, dir_fd=folder)
 
@@ -103,10 +105,10 @@ class Spot:
             raise failed(self._name, problem, "Check the path, the folder and its owner.") from error
 
     def _refuse_open(self, folder: os.stat_result) -> None:
-        """Whoever may write to the folder can put a file or a link of theirs in the key's place."""
+        """Refuse a folder that other users may write to: they could put a file or link of theirs in the key's place."""
         if folder.st_uid not in (0, os.geteuid()):
             raise failed(self._name, "its folder belongs to another user", "Choose a folder of your own.")
-        # Of a group that is the user's own, as many systems make one for each user, nobody else is a member.
+        # Many systems make a group for each user, of which nobody else is a member.
         others = folder.st_mode & stat.S_IWOTH or (folder.st_mode & stat.S_IWGRP and folder.st_gid != os.getegid())
         if others and not folder.st_mode & stat.S_ISVTX:
             raise failed(self._name, "other users may write to its folder", f"chmod go-w '{self._path.parent}'")

@@ -1,4 +1,4 @@
-"""All destinations as one: the raw key reaches each of them, or none keeps it."""
+"""All destinations as one: each of them gets the raw key, or none keeps it."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,10 +10,10 @@ from alphalens_keyctl.models import Key
 
 
 class Handover:
-    """Destinations, given in the order in which they are handed the key: commands, keyring, files.
+    """The destinations, in the order in which they are handed the key: commands, keyring, files.
 
-    What can least be undone comes first, and what is done in one step, the renaming of a file, comes last.
-    Satisfies `issuance.Destinations`.
+    The destination that can least be undone comes first; files, which are renamed in one step, come last. Satisfies
+    `issuance.Destinations`.
     """
 
     def __init__(self, destinations: Sequence[Destination]) -> None:
@@ -23,16 +23,19 @@ class Handover:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What each destination is called."""
+        """The name of each destination, as in `delivered_to`."""
         return tuple(destination.name for destination in self._destinations)
 
     @property
     def limit(self) -> float:
-        """How long all of it may take, in seconds."""
+        """Seconds that all destinations take together at most."""
         return sum(destination.limit for destination in self._destinations)
 
     def stage(self, key: Key, raw: RawKey, replaced: frozenset[str]) -> None:
-        """Prepare every destination. Raises `KeyctlError` (delivery_failed) for the first that cannot."""
+        """Prepare every destination. `replaced` holds the ids of the keys that `key` replaces.
+
+        Raises `KeyctlError` (delivery_failed) for the first destination that cannot.
+        """
         self._replaced = replaced
         for destination in self._destinations:
             self._staged.append(destination)
@@ -44,13 +47,13 @@ class Handover:
             destination.hand_over()
 
     def put_back(self) -> bool:
-        """Give each destination what it held before, last first. False where one may still hold the new key."""
+        """Give each destination back what it held before, the last first. False when one may still hold the new key."""
         earlier = self._earlier()
         restored = [destination.put_back(earlier) for destination in reversed(self._staged)]
         return all(restored)
 
     def _earlier(self) -> RawKey | None:
-        """The predecessor's raw key, where a destination still has it: the database does not."""
+        """Return the predecessor's raw key when a destination still has it, or None. The database does not have it."""
         for destination in self._staged:
             with suppress(KeyctlError):
                 held = destination.held()

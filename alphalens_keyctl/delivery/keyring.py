@@ -1,4 +1,4 @@
-"""The operating system's keyring as a destination: service `alphalens-keyctl`, user name the key's name."""
+"""The system's keyring as a destination: the service is `alphalens-keyctl`, the user is the key's name."""
 
 import json
 import subprocess
@@ -13,19 +13,19 @@ from alphalens_keyctl.keyformat import RawKey, redact, same_digest
 
 SERVICE: Final = "alphalens-keyctl"
 NAME: Final = "keyring"
-LIMIT: Final = 5.0  # seconds for one request; issue 4
+LIMIT: Final = 5.0  # seconds for one request: a keyring answers at once, or is locked and never does (promise 11)
 _HINT: Final = "Use --key-file PATH, or unlock or install a keyring."
 
 
 class Entry(NamedTuple):
-    """What the keyring has under a key's name: whether anything, and which of the keys asked about that is."""
+    """What the keyring has under a key's name: whether there is an entry, and the id of the key in it, or None."""
 
     present: bool
     key_id: str | None
 
 
 def look(user: str, digests: Mapping[str, bytes]) -> Entry:
-    """Look under a name for one of the keys with these digests, by id.
+    """Return what the keyring has under the name `user`. `digests` are those of the keys it may be, by id.
 
     Raises `KeyctlError` (delivery_failed) when the keyring cannot be asked.
     """
@@ -37,13 +37,13 @@ def look(user: str, digests: Mapping[str, bytes]) -> Entry:
 
 
 def remove(user: str) -> None:
-    """Remove what it holds under a name; nothing happens where it holds nothing. Raises `KeyctlError`."""
+    """Remove the entry under the name `user`, if there is one. Raises `KeyctlError` (delivery_failed)."""
     if _ask("remove", user) is not None:
         raise failed(NAME, "the entry is still there after it was removed")
 
 
 class Keyring:
-    """`--keyring`."""
+    """The keyring as a destination, for `--keyring`."""
 
     name = NAME
     limit = 4 * LIMIT
@@ -54,16 +54,16 @@ class Keyring:
         self._touched = False
 
     def stage(self, parcel: Parcel) -> None:
-        """Read what is there: so it is known, before anything is changed, that there is a keyring."""
+        """Read the entry under the key's name, which also shows that there is a keyring before anything is changed."""
         self._before = _ask("read", parcel.key.name)
         self._parcel = parcel
 
     def held(self) -> RawKey | None:
-        """The raw key that it held when the new one was staged."""
+        """Return the raw key that the keyring held when the new one was staged, or None."""
         return raw_key_in(self._before)
 
     def hand_over(self) -> None:
-        """Store the key, read it back and compare: some backends store nothing and say nothing."""
+        """Store the key, read it back and compare: some backends store nothing and raise nothing."""
         assert self._parcel is not None  # noqa: S101  # staged before
         self._touched = True
         secret = self._parcel.raw.reveal()
@@ -71,7 +71,7 @@ class Keyring:
             raise failed(NAME, "what was stored is not what it holds now", _HINT)
 
     def put_back(self, _earlier: RawKey | None) -> bool:
-        """Store what it held before, unless somebody else has stored something meanwhile."""
+        """Give the keyring its old entry back, unless somebody else has stored another meanwhile."""
         if self._parcel is None or not self._touched:
             return True
         user = self._parcel.key.name
@@ -87,9 +87,9 @@ class Keyring:
 
 
 def _ask(do: str, user: str, secret: str | None = None) -> str | None:
-    """One request to the keyring, in a process of its own that is ended after `LIMIT`."""
+    """Send the keyring one request, in a process of its own that is killed after `LIMIT`; return what it holds then."""
     request = {"do": do, "service": SERVICE, "user": user} | ({} if secret is None else {"secret": secret})
-    # -P: a keyring.py that lies in the current folder must not be given a key.
+    # -P: a keyring.py in the current folder must not be loaded and given a key.
     command = (sys.executable, "-P", "-m", "alphalens_keyctl.delivery.keyring_process")
     process = subprocess.Popen(  # noqa: S603  # our own module
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True

@@ -1,7 +1,7 @@
-"""The process in which the operating system's keyring is asked: `python -P -m` this module.
+"""The process that asks the system's keyring: `python -P -m` this module.
 
-One JSON request on standard input, one JSON answer on standard output. A process of its own because a keyring
-whose bus is silent never answers, and only a process can be ended for certain.
+It reads one JSON request on standard input and writes one JSON answer to standard output. It is a process of its own
+because a keyring whose bus is silent never answers, and only a process can be killed for certain.
 """
 
 import json
@@ -9,7 +9,7 @@ import os
 import sys
 from typing import Any, Final
 
-# Backends that keep nothing, or keep it where anybody can read it.
+# Backends that store nothing, or store keys where others can read them.
 _REFUSED: Final = {
     "keyring.backends.null": "keeps nothing",
     "keyring.backends.fail": "is what stands in where there is no keyring",
@@ -19,20 +19,20 @@ _PLAINTEXT: Final = "plaintext"
 
 
 class RefusedError(Exception):
-    """This backend is not given a key. The message names it and says why."""
+    """No key is given to this backend. The message names the backend and says why."""
 
 
 def main() -> int:
     """Answer one request: {"do": "read" | "store" | "remove", "service", "user", "secret"}."""
     request = json.loads(sys.stdin.buffer.read())
-    # Whatever a backend prints is no answer.
+    # A backend may print to stdout, where only the answer belongs.
     stdout = os.dup(1)
     os.dup2(2, 1)
     try:
         answer = {"secret": _do(_usable_backend(), **request)}
     except RefusedError as error:
         answer = {"refused": str(error)}
-    except Exception as error:  # noqa: BLE001  # whatever a backend raises is its way of saying no
+    except Exception as error:  # noqa: BLE001  # a backend may raise anything
         answer = {"failed": f"{type(error).__name__}: {error}"}
     with open(stdout, "w", encoding="ascii") as answers:
         answers.write(json.dumps(answer))
@@ -40,7 +40,7 @@ def main() -> int:
 
 
 def _do(backend: Any, *, do: str, service: str, user: str, secret: str | None = None) -> str | None:
-    """Returns what the keyring holds after it was done."""
+    """Do what the request says; return what the keyring holds afterwards."""
     if do == "store":
         backend.set_password(service, user, secret)
     elif do == "remove" and backend.get_password(service, user) is not None:
@@ -50,7 +50,7 @@ def _do(backend: Any, *, do: str, service: str, user: str, secret: str | None = 
 
 
 def _usable_backend() -> Any:
-    """The keyring that this user has. Raises `RefusedError` for one that is none."""
+    """Return the backend of this user's keyring. Raises `RefusedError` when there is none that may hold a key."""
     import keyring
     from keyring.backends.chainer import ChainerBackend
 
@@ -58,7 +58,7 @@ def _usable_backend() -> Any:
     if not isinstance(backend, ChainerBackend):
         _refuse(backend)
         return backend
-    # A chain takes the first that accepts, which may be one in plain text: each is looked at, and one chosen.
+    # A chain stores in the first backend that accepts, which may be one in plain text: so one is chosen here.
     reasons = []
     for link in backend.backends:
         try:

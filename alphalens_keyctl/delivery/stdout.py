@@ -1,5 +1,4 @@
-"""Standard output, the one destination that does not outlive the process: it has the key for certain when the
-function returns, or that raises."""
+"""stdout, the one destination that does not outlive the process: it has the key when a function here returns."""
 
 import os
 import stat
@@ -12,21 +11,21 @@ from alphalens_keyctl.output import channel
 
 
 def name() -> str:
-    """What standard output is called in `delivered_to`."""
+    """Return the name of stdout in `delivered_to`: "terminal" or "stdout"."""
     return "terminal" if channel.is_terminal(sys.stdout) else "stdout"
 
 
 def write(text: str, raw: RawKey, *, mask: bool) -> list[str]:
-    """Write `text`, which shows `raw`, to standard output and flush it; returns where it went.
+    """Write `text`, which shows `raw`, to stdout and flush it; return the names of the destinations written to.
 
-    With `mask`, first tell GitHub Actions on standard error to hide the key in its log (`::add-mask::`).
-    Raises `KeyctlError` (delivery_failed) when either stream is closed, full or no longer read.
+    With `mask`, first tell GitHub Actions on stderr to hide the key in its log (`::add-mask::`). Raises `KeyctlError`
+    (delivery_failed) when either stream is closed, full or no longer read.
     """
     return write_all([text], [raw], mask=mask)
 
 
 def write_all(texts: Sequence[str], raws: Sequence[RawKey], *, mask: bool) -> list[str]:
-    """`write` for several texts that show several raw keys."""
+    """Write several texts that show several raw keys, as `write` does."""
     if mask:
         for raw in raws:
             _mask(raw)
@@ -43,7 +42,7 @@ def write_all(texts: Sequence[str], raws: Sequence[RawKey], *, mask: bool) -> li
 
 
 def _make_durable(descriptor: int) -> None:
-    """A file may take what is written and lose it later, when the disk turns out to be full or the power goes."""
+    """Sync stdout when it is a file: a file may take a key and lose it later, for lack of space or of power."""
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.fsync(descriptor)
 

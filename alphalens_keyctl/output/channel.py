@@ -1,4 +1,4 @@
-"""The two streams. stdout holds the result alone, stderr the rest; what could not be written is an error."""
+"""Writing to stdout, which holds the result alone, and to stderr, which holds the rest (promise 10)."""
 
 import io
 import os
@@ -15,11 +15,11 @@ _BLOCK: Final = 1 << 16
 
 
 class ReaderGoneError(Exception):
-    """Whoever read stdout has stopped reading: `list | head`."""
+    """The reader of stdout has stopped reading, as in `list | head`."""
 
 
 def write(pieces: Iterable[str], *, utf8: bool = False) -> None:
-    """Write a result to stdout and flush it; with `utf8` in UTF-8 whatever the locale, as a file format is.
+    """Write a result to stdout and flush it; with `utf8`, in UTF-8 whatever the locale.
 
     Raises `ReaderGoneError`, or `KeyctlError` (output_failed) when stdout is closed or full.
     """
@@ -56,7 +56,7 @@ def _blocks(pieces: Iterable[str]) -> Iterator[str]:
 
 
 def note(text: str) -> None:
-    """Write lines to stderr, inert and redacted. Nobody depends on it: where stderr is gone, so is the note."""
+    """Write lines to stderr, inert (promise 12) and with raw keys redacted. A failed write is no error."""
     stream = sys.stderr
     if stream is None:
         return
@@ -68,12 +68,12 @@ def note(text: str) -> None:
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Whether a standard stream leads to a terminal."""
+    """Return whether a standard stream is a terminal."""
     return stream is not None and stream.isatty()
 
 
 def abandon(stream: TextIO) -> None:
-    """What is still in the buffer would be tried again at exit and turn the status into 120."""
+    """Send the rest of the stream's buffer to /dev/null: Python would write it again at exit, fail, and exit 120."""
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, stream.fileno())
     os.close(devnull)

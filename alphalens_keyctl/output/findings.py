@@ -1,4 +1,4 @@
-"""What `audit check` found → a list for people, JSON, SARIF for code scanning, JUnit XML for CI."""
+"""The findings of `audit check` → a list for people, JSON, SARIF for code scanning, JUnit XML for CI."""
 
 import json
 from collections import Counter
@@ -15,15 +15,18 @@ from alphalens_keyctl.output.inert import for_terminal
 from alphalens_keyctl.output.screen import Screen, cell
 from alphalens_keyctl.output.words import counted
 
-# Keys that are named for each rule to people; machines get all.
+# Keys that the list names for each rule; the machine formats name all.
 _MOST_NAMED: Final = 20
-# SARIF 2.1.0 (OASIS): what the levels are called there.
+# The schema of SARIF 2.1.0 (OASIS), at the address that GitHub's code scanning documents.
 _SARIF: Final = "https://json.schemastore.org/sarif-2.1.0.json"
 _PROGRAM: Final = "alphalens-keyctl"
 
 
 def listed(findings: Iterable[Finding], rules: Sequence[Rule], screen: Screen) -> str:
-    """Rule by rule, the first keys of each."""
+    """Return the findings rule by rule, with the first keys of each, as text for `screen`.
+
+    The findings come ordered by rule.
+    """
     parts: list[Text] = []
     numbers: Counter[Severity] = Counter()
     for rule, group in groupby(findings, key=lambda finding: finding.rule):
@@ -44,7 +47,7 @@ def listed(findings: Iterable[Finding], rules: Sequence[Rule], screen: Screen) -
 
 
 def as_json(findings: Iterable[Finding]) -> Iterator[str]:
-    """One document: `{"findings": […], "errors": …, "warnings": …}`, streamed."""
+    """Yield one JSON document, `{"findings": […], "errors": …, "warnings": …}`, in pieces."""
     numbers: Counter[Severity] = Counter()
     yield '{"findings": ['
     for number, finding in enumerate(findings):
@@ -54,7 +57,10 @@ def as_json(findings: Iterable[Finding]) -> Iterator[str]:
 
 
 def as_sarif(findings: Iterable[Finding], rules: Sequence[Rule]) -> Iterator[str]:
-    """SARIF 2.1.0, a run with a result for each finding, streamed. A key is no file: its id stands in for a path."""
+    """Yield one SARIF 2.1.0 document in pieces: one run, with a result for each finding.
+
+    A result of SARIF is about a file; the key's id stands in for the path.
+    """
     driver = {
         "name": _PROGRAM,
         "version": __version__,
@@ -77,7 +83,7 @@ def as_sarif(findings: Iterable[Finding], rules: Sequence[Rule]) -> Iterator[str
 
 
 def as_junit(findings: Iterable[Finding], rules: Sequence[Rule]) -> Iterator[str]:
-    """JUnit XML: a test suite with a case for each rule, failed where keys break it."""
+    """Yield one JUnit XML document in pieces: a test suite with a case for each rule, failed when a key breaks it."""
     broken: dict[Rule, list[str]] = {}
     for finding in findings:
         broken.setdefault(finding.rule, []).append(_line(finding))
@@ -115,7 +121,7 @@ def _result(finding: Finding) -> dict[str, Any]:
         "message": {"text": _line(finding)},
         "locations": [
             {
-                # GitHub shows no result without a line.
+                # GitHub's code scanning shows no result without a line number.
                 "physicalLocation": {
                     "artifactLocation": {"uri": f"api-keys/{finding.key_id}"},
                     "region": {"startLine": 1},

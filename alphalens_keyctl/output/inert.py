@@ -1,6 +1,6 @@
-"""Promise 12, on the way out: text from the database cannot act on what shows it.
+"""Promise 12, where text leaves: text from the database cannot act on the terminal or spreadsheet that shows it.
 
-What comes in is checked, but a row may have been written by hand, by an older version or by someone else.
+Text is also validated where it enters, but a row may have been written by hand or by an older version.
 """
 
 from typing import Final
@@ -12,15 +12,17 @@ _FORMULA_STARTS: Final = frozenset("=+-@\t\r\n")
 
 
 def for_terminal(text: str) -> str:
-    """`text` with everything that could move a cursor, open a link or hide something spelled out."""
+    """Return `text` with every character spelled out that could move a cursor, open a link or hide text."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(c if is_inert(c) or c in "\\`" else _spelled(c) for c in text)
 
 
 def for_spreadsheet(text: str) -> str:
-    """`text` as a cell that no spreadsheet runs: an apostrophe stands before what would be a formula, and
-    before what begins with an apostrophe, so that reading it back is unambiguous."""
+    """Return `text` as a cell that no spreadsheet runs: with an apostrophe before what would be a formula.
+
+    Text that begins with an apostrophe gets another, so that the cell can be read back.
+    """
     return "'" + text if text and (text[0] in _FORMULA_STARTS or text[0] == "'") else text
 
 

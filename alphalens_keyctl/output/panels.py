@@ -1,4 +1,4 @@
-"""One thing for people: a new key shown once, everything about a key, the state of the log."""
+"""Panels, for people: a new key that is shown once, and everything about one key."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -21,16 +21,16 @@ from alphalens_keyctl.output.tables import dot
 from alphalens_keyctl.output.usage import rows_of_one_key
 from alphalens_keyctl.output.words import ago, counted, span
 
-_GAP: Final = 2  # columns between a label and what it stands for
+_GAP: Final = 2  # columns between a label and its value
 
 
 def created(result: Created, raw: RawKey, *, now: datetime, screen: Screen) -> str:
-    """A new key with its raw key, shown this once."""
+    """Return the panel of `create`: a new key with its raw key."""
     return _shown_once("Key created", result.key, raw, result.delivered_to, [], now, screen)
 
 
 def rotated(result: Rotated, raw: RawKey, *, now: datetime, screen: Screen) -> str:
-    """A successor with its raw key, and what becomes of the old key."""
+    """Return the panel of `rotate`: a successor with its raw key, and when the old key ends."""
     said = [] if result.previous is None else [retirement(result.previous, now, grace_after_use=result.grace_after_use)]
     return _shown_once("Key rotated", result.key, raw, result.delivered_to, said, now, screen)
 
@@ -45,7 +45,11 @@ def details(
     now: datetime,
     screen: Screen,
 ) -> str:
-    """Everything about one key. `keyring` says what the keyring has under its name, where it was asked."""
+    """Return the panel of `show`: everything about one key.
+
+    `lineage` is oldest first. `keyring` says what the keyring has under the key's name, or is None when the keyring
+    was not asked.
+    """
     rows: list[tuple[str, Text]] = [
         ("status", Text.assemble(dot(key.status, screen), " ", key.status)),
         ("name", cell(key.name, "bold")),
@@ -101,8 +105,8 @@ def _shown_once(
         *(Text(f"\n{for_terminal(remark)}") for remark in remarks),
         line,
     )
-    # Not drawn but written: Rich would break the line at the screen's edge, and a copied key would have a
-    # line break in it. The terminal wraps it by itself and copies it whole.
+    # The raw key is not drawn by Rich, which would break it at the screen's edge: a copied key would hold a line
+    # break. A terminal wraps a long line by itself and copies it whole.
     return f"{head}\n{raw.reveal()}\n\n{foot}"
 
 
@@ -111,7 +115,7 @@ def _kept(destinations: Sequence[str]) -> str:
 
 
 def _still_used(old: OldKey, now: datetime) -> str:
-    """Whether somebody still has to change over to the new key."""
+    """Say when an old key ends, and who still uses it."""
     end = f"retires {ago(old.key.retires_at, now)}"
     if old.awaits is not None:
         end = f"retires {span(old.awaits)} after the new key's first use, {ago(old.key.retires_at, now)} at the latest"

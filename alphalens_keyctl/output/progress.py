@@ -1,4 +1,4 @@
-"""How far a long job is: a bar on stderr, for a terminal alone."""
+"""A progress bar on stderr, for terminals."""
 
 import sys
 import time
@@ -9,12 +9,15 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-_PATIENCE: Final = 1.0  # seconds; issue 5
+_PATIENCE: Final = 1.0  # seconds that a job may take without a bar: about how long a person waits undisturbed
 
 
 @contextmanager
 def shown(what: str, total: int, *, color: bool) -> Iterator[Callable[[int], None]]:
-    """Yields what is to be told how many are done; the bar appears once the block has lasted a second."""
+    """Show a bar of `total` steps while the block lasts, once the block has lasted a second.
+
+    Yields the function to call with the number of steps done.
+    """
     console = Console(file=sys.stderr, no_color=not color, markup=False, highlight=False, emoji=False)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     progress = Progress(*columns, console=console, transient=True)

@@ -1,4 +1,4 @@
-"""What a person sees: the console that everything for people is drawn on."""
+"""The screen that tables and panels are drawn for: its width, colours and characters."""
 
 import io
 import sys
@@ -11,13 +11,13 @@ from rich.text import Text
 from alphalens_keyctl.output.channel import is_terminal
 from alphalens_keyctl.output.inert import for_terminal
 
-# Into a pipe a row stays on its line, however long, so that grep finds the whole of it.
+# Columns of a pipe: a row stays on one line there, so that grep finds all of it.
 _PIPE_WIDTH = 2000
 
 
 @dataclass(frozen=True)
 class Screen:
-    """How wide stdout is, and what it can show."""
+    """The width of stdout in columns, and what stdout can show."""
 
     width: int
     terminal: bool
@@ -26,7 +26,7 @@ class Screen:
 
     @classmethod
     def of_stdout(cls, *, color: bool) -> "Screen":
-        """The screen behind stdout. A pipe is wide and never coloured, whatever the environment says."""
+        """Return the screen behind stdout. A pipe is never coloured, whatever the environment says (promise 10)."""
         terminal = is_terminal(sys.stdout)
         encoding = getattr(sys.stdout, "encoding", None) or "ascii"
         return cls(
@@ -37,7 +37,7 @@ class Screen:
         )
 
     def draw(self, *parts: RenderableType) -> str:
-        """Rich's parts → the text to write. Plain strings are not markup."""
+        """Return what Rich draws of the parts, as the text to write. Plain strings are not taken for markup."""
         buffer = io.StringIO()
         console = Console(
             file=buffer,
@@ -56,5 +56,8 @@ class Screen:
 
 
 def cell(text: str | None, style: str = "", *, missing: str = "-") -> Text:
-    """Text from the database, made inert, as a cell that folds rather than loses its end."""
+    """Return text from the database as a cell: inert (promise 12), and folded where it is too long.
+
+    `missing` stands for None.
+    """
     return Text(for_terminal(text) if text is not None else missing, style=style, overflow="fold")

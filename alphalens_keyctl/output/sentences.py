@@ -1,4 +1,4 @@
-"""One value → one sentence for people: a verdict, what filters select, what becomes of an old key."""
+"""A value → a sentence for people: a verdict, what filters select, when an old key ends."""
 
 from datetime import datetime, timedelta
 from typing import Final
@@ -13,7 +13,7 @@ from alphalens_keyctl.verification.judgement import Verification
 
 
 def used_lately(key: Key, used: tuple[int, int] | None, now: datetime) -> str:
-    """How much a key was used in the last 7 days: `used` is how often, and from how many addresses."""
+    """Say how much a key was used in the last 7 days. `used` is how often, and from how many addresses."""
     if key.last_used_at is None:
         return "never used"
     last = f"last {ago(key.last_used_at, now)}"
@@ -25,7 +25,7 @@ def used_lately(key: Key, used: tuple[int, int] | None, now: datetime) -> str:
 
 
 def selected(wanted: Selection) -> str:
-    """What filters select, behind the word "keys"."""
+    """Say what filters select, to follow the word "keys"."""
     said = []
     if wanted.statuses:
         said.append(f"that are {' or '.join(wanted.statuses)}")
@@ -50,7 +50,7 @@ def selected(wanted: Selection) -> str:
 
 
 def keyring_entry(present: bool, held: Key | None) -> str:
-    """What the keyring has under a key's name: `held` where it is one of the keys that had the name."""
+    """Say what the keyring has under a key's name. `held` is the entry's key where that is one of the lineage."""
     if not present:
         return "no entry"
     if held is None:
@@ -60,8 +60,10 @@ def keyring_entry(present: bool, held: Key | None) -> str:
 
 
 def retirement(old: Key, now: datetime, *, grace_after_use: timedelta | None = None) -> str:
-    """Until when a key that was rotated out works, and when it was used last. With `grace_after_use` it ends so
-    long after its successor's first use, which is still to come."""
+    """Say until when a key that was rotated out works, and when it was last used.
+
+    With `grace_after_use` the key ends that long after the first use of its successor, which nobody has used yet.
+    """
     used = (
         f"It was last used {ago(old.last_used_at, now)}, {counted(old.use_count, 'time')} in all."
         if old.last_used_at
@@ -87,7 +89,7 @@ _REFUSALS: Final = {
 
 
 def verification(answer: Verification, now: datetime) -> str:
-    """Whether a raw key opens, and if not why and since when."""
+    """Say whether a raw key opens, and when not, why and since when."""
     key = answer.key
     called = for_terminal(f"key '{key.name}' ({key.id})") if key else "the key"
     if answer.allowed and key is not None:
@@ -118,7 +120,7 @@ _BREAKS: Final = {
 
 
 def log_verdict(verdict: Verdict, *, extends: bool) -> str:
-    """What `audit verify` found."""
+    """Say what `audit verify` found. `extends` says that the log was compared with a saved head."""
     if verdict.broken is not None:
         said = _BREAKS[verdict.broken.kind].format(seq=verdict.broken.seq)
         return f"Broken ({verdict.broken.kind}): {said}. {counted(verdict.events, 'event')} before it hold together."

@@ -1,4 +1,4 @@
-"""Lists for people: keys and audit events, from a narrow screen to a wide one."""
+"""Tables, for people: keys and audit events, on a narrow screen or a wide one."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -12,9 +12,10 @@ from alphalens_keyctl.models import Event, Key, Status
 from alphalens_keyctl.output.screen import Screen, cell
 from alphalens_keyctl.output.words import ago, counted
 
-NARROW: Final = 72  # below this a row of columns would be cut to pieces
-_WIDE: Final = 120  # from here the rest of a key fits on its line
-# A mark for UTF-8, one for ASCII, a colour.
+# Columns of a screen: below NARROW a table would break into pieces, from _WIDE on all columns fit.
+NARROW: Final = 72
+_WIDE: Final = 120
+# For each status its mark in UTF-8, its mark in ASCII, and its colour.
 DOTS: Final = {
     Status.ACTIVE: ("●", "*", "green"),
     Status.RETIRING: ("◐", "~", "yellow"),
@@ -28,7 +29,7 @@ DOTS: Final = {
 
 
 def key_list(keys: Sequence[Key], total: int, *, hidden: int, now: datetime, screen: Screen) -> str:
-    """A list of keys. `total` is how many match, `hidden` how many revoked and retired ones were left out."""
+    """Return a table of keys. `total` is how many were selected, `hidden` how many revoked or retired are left out."""
     footer = Text(_key_footer(keys, total, hidden, screen), style="dim")
     if not keys:
         return screen.draw(footer)
@@ -42,13 +43,13 @@ def key_list(keys: Sequence[Key], total: int, *, hidden: int, now: datetime, scr
 
 
 def dot(status: str, screen: Screen) -> Text:
-    """A status as a coloured mark; each has its own shape for those who do not see the colour."""
+    """Return a status as a coloured mark. Each status has its own shape, for those who do not see the colour."""
     unicode, ascii_, style = DOTS[Status(status)]
     return Text(unicode if screen.unicode else ascii_, style=style)
 
 
 def event_list(events: Sequence[Event], total: int, *, now: datetime, screen: Screen) -> str:
-    """A list of audit events, oldest first."""
+    """Return a table of audit events. `total` is how many were selected."""
     footer = Text(
         f"the latest {len(events):,} of {counted(total, 'event')}: --limit {total} shows all"
         if len(events) < total
@@ -122,7 +123,7 @@ def _stacked(keys: Sequence[Key], now: datetime, screen: Screen) -> Table:
 
 
 def _end(key: Key, now: datetime) -> Text:
-    """When the key stops to open: a retiring key retires, whatever its expiry, unless that comes first."""
+    """Return when the key stops opening: when it was revoked, else the earlier of its expiry and its retirement."""
     if key.revoked_at is not None:
         return Text(f"revoked {ago(key.revoked_at, now)}")
     ends = [moment for moment in (key.expires_at, key.retires_at) if moment is not None]
@@ -130,7 +131,7 @@ def _end(key: Key, now: datetime) -> Text:
 
 
 def ruled(screen: Screen) -> Table:
-    """An empty table in the house's manner: no border, a rule under its head, nothing but columns in a pipe."""
+    """Return an empty table as all tables look: without border, with a rule under the head; in a pipe bare columns."""
     return Table(
         box=(box.SIMPLE_HEAD if screen.unicode else box.ASCII2) if screen.terminal else None,
         padding=(0, 1, 0, 0),

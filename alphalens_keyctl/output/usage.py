@@ -1,4 +1,4 @@
-"""The usage log for people: how much each key was used over a span, from where, and what was refused."""
+"""The usage log, for people: how much each key was used in a period, from where, and what was refused."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -15,18 +15,18 @@ from alphalens_keyctl.output.screen import Screen, cell
 from alphalens_keyctl.output.tables import NARROW, ruled
 from alphalens_keyctl.output.words import ago, counted, span
 
-# The first stands for nothing at all, so that little is told from none.
+# The first level stands for 0, so that one use is seen beside none.
 _LEVELS: Final = "·▁▂▃▄▅▆▇█"
 _ASCII_LEVELS: Final = "._-:=+*%#"
 _ADDRESSES_IN_PANEL: Final = 5
 _GAP: Final = 2  # columns between two of a table
-_FIXED: Final = ("Uses", "Refused", "Last use")  # what is never folded, beside the id
+_FIXED: Final = ("Uses", "Refused", "Last use")  # columns that are never folded, beside the id
 _SHORTEST_NAME: Final = 8
 _SHORTEST_LINE: Final = 4
 
 
 def summary(found: Summary, *, now: datetime, screen: Screen, default_span: bool) -> str:
-    """The usage log over a span. `default_span` says that nobody chose where it begins."""
+    """Return the summary of `audit usage`. `default_span` says that the user gave no start of the period."""
     buckets = found.buckets
     why = f" (the last {span(buckets.until - buckets.since)}; --since reaches further back)" if default_span else ""
     head = Text(f"{rfc3339(buckets.since)} to {rfc3339(buckets.until)}{why}", style="dim")
@@ -50,7 +50,7 @@ def summary(found: Summary, *, now: datetime, screen: Screen, default_span: bool
 
 
 def rows_of_one_key(found: Profile, *, now: datetime, screen: Screen, width: int) -> list[tuple[str, Text]]:
-    """What a key's panel says about its use: a label and a text of `width` columns for each line."""
+    """Return the rows of a key's panel about its use: each a label and a text of at most `width` columns."""
     days = f"{len(found.over_time)} days"
     if not (found.uses or found.refused):
         return [(days, Text("no use"))]
@@ -67,13 +67,15 @@ def rows_of_one_key(found: Profile, *, now: datetime, screen: Screen, width: int
 
 
 def sparkline(numbers: Sequence[int], screen: Screen, *, most: int) -> str:
-    """Numbers, none below 0, as a line of at most `most` characters, the highest as high as it gets. Where
-    there are more numbers than that, neighbours are added up."""
+    """Return numbers, none below 0, as a line of at most `most` characters, scaled to the highest number.
+
+    When there are more numbers, neighbours are added up.
+    """
     together = max(1, -(-len(numbers) // max(1, most)))
     sums = [sum(numbers[start : start + together]) for start in range(0, len(numbers), together)]
     levels = _LEVELS if screen.unicode else _ASCII_LEVELS
     highest = max(sums, default=0)
-    # Rounded up, so that one use among a million is seen.
+    # Rounded up, so that one use beside a million is seen.
     return "".join(levels[-(-number * (len(levels) - 1) // highest) if highest else 0] for number in sums)
 
 

@@ -1,9 +1,9 @@
-"""Times and numbers in words a person reads."""
+"""Times and numbers, in words for people."""
 
 from datetime import datetime, timedelta
 from typing import Final
 
-# Each unit up to where the next reads better.
+# Each unit, and the length up to which it is used: "35 hours", then "2 days".
 _UNITS: Final = (
     (timedelta(minutes=60), timedelta(minutes=1), "minute"),
     (timedelta(hours=36), timedelta(hours=1), "hour"),
@@ -15,7 +15,8 @@ _UNITS: Final = (
 
 
 def span(length: timedelta) -> str:
-    """A length of time: "2 hours", "3 days". Minutes and hours are rounded down, the rest to the nearest."""
+    """Return a length of time: "2 hours", "3 days". Seconds, minutes and hours are rounded down, longer units to the
+    nearest."""
     if length < timedelta(minutes=1):
         return counted(max(0, int(length.total_seconds())), "second")
     for limit, unit, name in _UNITS:
@@ -25,18 +26,18 @@ def span(length: timedelta) -> str:
 
 
 def ago(moment: datetime | None, now: datetime, *, never: str = "never") -> str:
-    """How long ago, or in how long: "3 days ago", "in 2 weeks", "just now"."""
+    """Return how long ago or in how long: "3 days ago", "in 2 weeks", "just now"; `never` where `moment` is None."""
     if moment is None:
         return never
     distance = moment - now
     if abs(distance) < timedelta(minutes=1):
         return "just now" if distance <= timedelta(0) else "in a moment"
-    # What lies ahead was often asked for a second ago: "in 7 days", not "in 6 days".
+    # A moment ahead was often set some seconds ago: "in 7 days", not "in 6 days".
     return f"in {span(distance + timedelta(seconds=59))}" if distance > timedelta(0) else f"{span(-distance)} ago"
 
 
 def exactly(length: timedelta) -> str:
-    """A length of time as it was asked for, in the largest unit that divides it."""
+    """Return a length of time as it was written, in the largest unit that divides it: "30 days", not "4 weeks"."""
     for unit, name in ((7 * 24 * 60, "week"), (24 * 60, "day"), (60, "hour")):
         number, rest = divmod(length, timedelta(minutes=unit))
         if number and not rest:
@@ -45,5 +46,5 @@ def exactly(length: timedelta) -> str:
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """ "1 key", "2 keys"."""
+    """Return a number with its noun: "1 key", "2 keys"."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {plural or noun + 's'}"

@@ -1,4 +1,4 @@
-"""Speed without a clock: a command loads what it needs, and nothing heavy beside."""
+"""Speed without a clock: each command is two files, and loads what it needs and nothing heavy beside."""
 
 import ast
 import re

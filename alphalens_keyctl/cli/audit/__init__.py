@@ -1,1 +1,1 @@
-"""`audit` and its subcommands, one file each."""
+"""`audit` and its subcommands, each in two files as all commands are."""

@@ -1,4 +1,4 @@
-"""The group `audit`: its subcommands."""
+"""The group `audit`: `audit` alone, and its subcommands."""
 
 import typer
 
@@ -12,4 +12,4 @@ app.command()(verify.verify)
 app.command()(head.head)
 app.command(name="usage", short_help="Show which keys were used, when and from where.")(usage.usage)
 app.command(name="check", short_help="Check every key against the policy.")(check.check)
-app.command(name="prune", short_help="Remove what is old from the usage log.")(prune.prune)
+app.command(name="prune", short_help="Remove old rows of the usage log.")(prune.prune)

@@ -1,4 +1,4 @@
-"""`audit check`: keys that are not as they should be."""
+"""`audit check`: check every key against the policy."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -11,7 +11,7 @@ from alphalens_keyctl.errors import Code, KeyctlError
 
 
 class Report(StrEnum):
-    """What machines can ask for, each the name of its option."""
+    """A machine format of `audit check`; its value is the name of its option."""
 
     JSON = "json"
     SARIF = "sarif"
@@ -22,10 +22,13 @@ def check(
     ctx: typer.Context,
     rule: Annotated[
         list[str] | None,
-        typer.Option("--rule", metavar="ID", show_default=False, help="Only this rule; repeat for more."),
+        typer.Option("--rule", metavar="ID", show_default=False, help="Check only this rule; repeat for more."),
     ] = None,
     fail_on: Annotated[
-        str, typer.Option("--fail-on", metavar="SEVERITY", help="warning, or error: exit 5 from there on.")
+        str,
+        typer.Option(
+            "--fail-on", metavar="SEVERITY", help="Exit 5 for a finding of this severity or worse: warning or error."
+        ),
     ] = "warning",
     json: JsonOption = False,
     sarif: Annotated[bool, typer.Option("--sarif", help="Print SARIF 2.1.0, for code scanning.")] = False,
@@ -33,7 +36,8 @@ def check(
 ) -> None:
     """Check every key against the policy; exit 5 when one breaks a rule.
 
-    The table `check` of config.toml says when: rotation_age, unused, never_used, expiring, suspended, owners, ignore.
+    The table `check` of config.toml sets the limits: rotation_age, unused, never_used, expiring, suspended, owners,
+    ignore.
     """
     run = runs.of(ctx)
     reports = [Report(name) for name, wanted in (("json", json), ("sarif", sarif), ("junit", junit)) if wanted]

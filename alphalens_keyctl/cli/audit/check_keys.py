@@ -1,4 +1,4 @@
-"""What `audit check` does: hold every key against the policy, show what was found, and exit with the verdict."""
+"""What `audit check` does: check every key against the policy, print the findings, and exit 0 or 5."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,9 +18,9 @@ FOUND_SOMETHING: Final = 5
 
 
 def check_keys(run: Run, *, rules: Sequence[str], fail_on: str, report: Report | None) -> None:
-    """Show every finding of the rules with these ids, of all rules where there are none.
+    """Print every finding of the rules with these ids, or of all rules where `rules` is empty.
 
-    Exits 5 when there is a finding of the severity `fail_on` or worse.
+    Exits 5 when there is a finding of the severity `fail_on` or worse. Raises `KeyctlError`.
     """
     limits = run.settings.check
     chosen = policy.chosen(rules, ignored=limits.ignore)
@@ -29,7 +29,7 @@ def check_keys(run: Run, *, rules: Sequence[str], fail_on: str, report: Report |
         found = _Watched(policy.check(connection, chosen, limits, now=run.act.at))
         with suppress(channel.ReaderGoneError):
             channel.write(_rendered(run, found, chosen, report), utf8=report is Report.JUNIT)
-        deque(found, maxlen=0)  # the verdict is about all of them, whoever still reads
+        deque(found, maxlen=0)  # the verdict is about every finding, even when nobody reads on
     if Severity.ERROR in found.severities or (found.severities and least is Severity.WARNING):
         raise typer.Exit(FOUND_SOMETHING)
 
@@ -45,7 +45,7 @@ def _rendered(run: Run, found: Iterable[Finding], rules: Sequence[Rule], report:
 
 
 class _Watched:
-    """Findings on their way to the renderer, which are read once; and how bad the worst were."""
+    """Findings on their way to the renderer, read once; `severities` holds those that passed."""
 
     def __init__(self, findings: Iterator[Finding]) -> None:
         self._findings = findings

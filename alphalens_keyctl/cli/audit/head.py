@@ -1,4 +1,4 @@
-"""`audit head`: the audit log's last link, to be kept elsewhere."""
+"""`audit head`: print the audit log's head, to be kept elsewhere."""
 
 import typer
 
@@ -7,7 +7,7 @@ from alphalens_keyctl.cli.options.arguments import JsonOption
 
 
 def head(ctx: typer.Context, json: JsonOption = False) -> None:
-    """Print the log's last place, hash and time. Keep it elsewhere: 'audit verify --head' needs it."""
+    """Print the last event's number, hash and time. Keep them elsewhere: 'audit verify --head' compares the log."""
     run = runs.of(ctx)
     from alphalens_keyctl.cli.audit import head_of_log
 

@@ -1,4 +1,4 @@
-"""What `audit head` does: print the last link of the audit log."""
+"""What `audit head` does: print the head of the audit log."""
 
 from alphalens_keyctl.cli.run import Run
 from alphalens_keyctl.logs import audit
@@ -6,7 +6,7 @@ from alphalens_keyctl.output import channel, documents
 
 
 def print_head(run: Run, *, json: bool) -> None:
-    """Print the head: what `audit verify --head` takes when printed as JSON."""
+    """Print the head: the number, hash and time of the last event. Its JSON is what `audit verify --head` takes."""
     with run.database() as database, database.reading() as connection:
         last = documents.head_object(audit.head(connection))
     if json:

@@ -1,4 +1,4 @@
-"""`audit` alone: the log of every change."""
+"""`audit` alone: show the audit log."""
 
 from typing import Annotated
 
@@ -25,12 +25,16 @@ def audit(
         str | None, typer.Option("--actor", metavar="TEXT", show_default=False, help="Only what this actor did.")
     ] = None,
     action: Annotated[
-        str | None, typer.Option("--action", metavar="ACTION", show_default=False, help="For example key.revoke.")
+        str | None,
+        typer.Option(
+            "--action", metavar="ACTION", show_default=False, help="Only this action, for example key.revoke."
+        ),
     ] = None,
-    since: Annotated[str | None, since_option("From then on: 7d, a date, an instant.")] = None,
-    until: Annotated[str | None, until_option("Before then: 7d, a date, an instant.")] = None,
+    since: Annotated[str | None, since_option("Only events since WHEN: 7d (ago), a date or an instant.")] = None,
+    until: Annotated[str | None, until_option("Only events before WHEN: 7d (ago), a date or an instant.")] = None,
     limit: Annotated[
-        int | None, limit_option(f"The latest so many; {TERMINAL_LIMIT} for people, all for machines.")
+        int | None,
+        limit_option(f"Show the latest N events. Default: {TERMINAL_LIMIT}; all with --json, --jsonl or --csv."),
     ] = None,
     json: JsonOption = False,
     jsonl: JsonLinesOption = False,
@@ -59,7 +63,7 @@ def audit(
 
 
 def _refuse_options_before(ctx: typer.Context, subcommand: str) -> None:
-    """An option that goes unheard is worse than one refused: `audit --json verify` would print no JSON."""
+    """Refuse options that the subcommand would ignore: `audit --json verify` would print no JSON."""
     given = [name for name, value in ctx.params.items() if value not in (None, False)]
     if given:
         raise KeyctlError(

@@ -1,4 +1,4 @@
-"""What `audit` alone does: select events of the audit log and show them, to people or to machines."""
+"""What `audit` alone does: select events of the audit log and print them, as a table or in a machine format."""
 
 from datetime import datetime
 
@@ -24,9 +24,10 @@ def show_log(
     limit: int | None,
     machine: Format | None,
 ) -> None:
-    """Print the events that fit everything that is not None, oldest first.
+    """Print the events that fit every filter that is not None, oldest first. `since` and `until` are UTC.
 
-    Machines get all of them unless `limit` says less; people get the latest `TERMINAL_LIMIT`, and how many there are.
+    Prints the latest `limit` events; where it is None, `TERMINAL_LIMIT` in a table and all in a machine format. The
+    table says how many more there are. Raises `KeyctlError`.
     """
     now = run.act.at
     wanted = audit.LogFilter(

@@ -1,4 +1,4 @@
-"""`audit prune`: remove what is old from the usage log."""
+"""`audit prune`: remove old rows of the usage log."""
 
 from typing import Annotated
 
@@ -13,16 +13,19 @@ from alphalens_keyctl.moments import parse_span
 def prune(
     ctx: typer.Context,
     older_than: Annotated[
-        str, typer.Option("--older-than", metavar="DUR", show_default=False, help="What is older goes: 90d, 52w.")
+        str,
+        typer.Option("--older-than", metavar="DUR", show_default=False, help="Remove rows older than DUR: 90d, 52w."),
     ],
-    usage: Annotated[bool, typer.Option("--usage", help="The usage log; the audit log itself is for ever.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go, and remove nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    usage: Annotated[
+        bool, typer.Option("--usage", help="Prune the usage log; the audit log is never shortened.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed, and remove nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Remove old rows of the usage log for good, with an event in the audit log.
+    """Remove old rows of the usage log for good, and write an event to the audit log.
 
-    When and how often each key was used stays on record with the key.
+    Each key keeps its last use and its number of uses.
     """
     run = runs.of(ctx)
     if not usage:

@@ -11,7 +11,10 @@ from alphalens_keyctl.output.words import counted
 
 
 def prune_usage(run: Run, before: datetime, *, dry_run: bool, ask: bool, json: bool) -> None:
-    """Remove the rows before an instant, or with `dry_run` count them; `ask` first where somebody can answer."""
+    """Remove the rows before the instant `before` (UTC), or with `dry_run` count them.
+
+    With `ask`, ask first where somebody can answer. Raises `KeyctlError`.
+    """
     with run.database() as database:
         asking = ask and not dry_run and runs.can_ask()
         if asking or dry_run:

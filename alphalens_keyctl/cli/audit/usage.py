@@ -1,4 +1,4 @@
-"""`audit usage`: who used which key, when and from where."""
+"""`audit usage`: show the usage log."""
 
 from typing import Annotated
 
@@ -17,17 +17,26 @@ def usage(
     key: KeyFilter = None,
     since: Annotated[
         str | None,
-        since_option(f"From then on: 24h, a date, an instant; {DEFAULT_DAYS}d for people, all for machines."),
+        since_option(
+            "Only uses since WHEN: 24h (ago), a date or an instant. "
+            f"Default: {DEFAULT_DAYS}d; all with --json, --jsonl or --csv."
+        ),
     ] = None,
-    until: Annotated[str | None, until_option("Before then: 24h, a date, an instant.")] = None,
+    until: Annotated[str | None, until_option("Only uses before WHEN: 24h (ago), a date or an instant.")] = None,
     outcome: Annotated[
         str | None,
         typer.Option(
-            "--outcome", metavar="REASON", show_default=False, help="ok, malformed, unknown, expired, revoked, …"
+            "--outcome",
+            metavar="REASON",
+            show_default=False,
+            help="Only this outcome: ok, malformed, unknown, expired, revoked, …",
         ),
     ] = None,
     limit: Annotated[
-        int | None, limit_option(f"For machines the latest so many rows; for people so many keys, else {KEYS_SHOWN}.")
+        int | None,
+        limit_option(
+            f"Show N keys, by default {KEYS_SHOWN}; with --json, --jsonl or --csv the latest N rows, by default all."
+        ),
     ] = None,
     json: JsonOption = False,
     jsonl: JsonLinesOption = False,
@@ -35,7 +44,7 @@ def usage(
 ) -> None:
     """Show which keys were used, when and from where, and what was refused.
 
-    For people summed up; every row, oldest first, for machines.
+    The table sums the uses up; --json, --jsonl and --csv print every row, oldest first.
     """
     run = runs.of(ctx)
     machine = runs.one_format(json=json, jsonl=jsonl, csv=csv)

@@ -1,4 +1,4 @@
-"""What `audit usage` does: sum the usage log up for people, or print its rows for machines."""
+"""What `audit usage` does: sum the usage log up in a table, or print its rows in a machine format."""
 
 from datetime import datetime, timedelta
 
@@ -23,10 +23,11 @@ def show_usage(
     limit: int | None,
     machine: Format | None,
 ) -> None:
-    """Print the rows that fit everything that is not None, oldest first, for machines; for people a summary.
+    """Print the rows that fit every filter that is not None, oldest first, or without `machine` their summary.
 
-    `limit` is the latest so many rows for machines, and so many keys for people, who get the last `DEFAULT_DAYS`
-    where `since` is None.
+    `since` and `until` are UTC. `limit` is a number of rows, the latest, and in the summary a number of keys
+    (`KEYS_SHOWN` where it is None). The summary starts `DEFAULT_DAYS` before its end where `since` is None. Raises
+    `KeyctlError`.
     """
     now = run.act.at
     wanted = usage.UsageFilter(

@@ -1,4 +1,4 @@
-"""`audit verify`: proves that nobody touched the audit log."""
+"""`audit verify`: prove that the audit log is whole."""
 
 from typing import Annotated
 
@@ -21,7 +21,7 @@ def verify(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Walk the whole log: exit 0 when it is sound, 5 with the first break and its kind when not."""
+    """Check the whole audit log: exit 0 when it is sound, else 5 with the first break and its kind."""
     run = runs.of(ctx)
     from alphalens_keyctl.cli.audit import verify_log
 

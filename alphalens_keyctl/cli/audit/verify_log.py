@@ -1,4 +1,4 @@
-"""What `audit verify` does: walk the audit log, compare it with a saved head, and exit with the verdict."""
+"""What `audit verify` does: check the audit log, also against a saved head, and exit 0 or 5."""
 
 import errno
 import json as jsonlib
@@ -20,7 +20,10 @@ _LARGEST_HEAD: Final = 4096  # bytes; a saved head has about 150
 
 
 def verify_log(run: Run, *, head: str | None, json: bool) -> None:
-    """Say whether the log is sound, and extends the head saved in the file `head` (`-`: stdin); exit 0 or 5."""
+    """Say whether the audit log is sound, and whether it extends the head saved in the file `head` (`-`: stdin).
+
+    Exits 0 or 5. Raises `KeyctlError`; invalid_input for a file that holds no head.
+    """
     saved = None if head is None else _read_head(head)
     with run.database() as database, database.reading(tolerant=True) as connection:
         verdict = audit.verify(connection, saved)
@@ -36,7 +39,7 @@ def _read_head(source: str) -> Head:
         content = standard_input.read(standard_input.standard_input(), most=_LARGEST_HEAD)
     else:
         try:
-            # Not blocking, so that a FIFO without a writer is empty rather than a wait for ever.
+            # Not blocking: a FIFO without a writer reads as empty, where it would else wait for ever (promise 11).
             descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK)
             if stat.S_ISDIR(os.fstat(descriptor).st_mode):
                 os.close(descriptor)

@@ -1,1 +1,1 @@
-"""Options and arguments that several commands share. Light: each file imports what does a job when it runs."""
+"""Options and arguments that several commands share. Loaded at every start, and light as the options files are."""

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share, and what TAB completes."""
+"""Arguments and options that several commands share, and how KEY is parsed and completed."""
 
 from enum import StrEnum
 from typing import Annotated, Final, TypeVar
@@ -14,7 +14,10 @@ _Word = TypeVar("_Word", bound=StrEnum)
 
 
 def complete_key_id(context: typer.Context, incomplete: str) -> list[str]:
-    """Ids of keys, for TAB. Ids alone: a name could run as code when zsh completes it. Any trouble, no ids."""
+    """Return ids of keys that begin with `incomplete`, for TAB; none when the database cannot be read.
+
+    Ids alone: zsh would run code that stands in a name (promise 12).
+    """
     try:
         from alphalens_keyctl.cli import complete_key
 
@@ -27,20 +30,20 @@ KeyArgument = Annotated[
     str,
     typer.Argument(
         metavar="KEY",
-        help="A name, an id, 6 or more characters an id begins with, or - for a raw key on stdin.",
+        help="A name, an id, its first 6 or more characters, or - for a raw key on stdin.",
         autocompletion=complete_key_id,
         show_default=False,
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 JsonLinesOption = Annotated[bool, typer.Option("--jsonl", help="Print JSON Lines.")]
-# More than any database holds, and still a number that both take.
+# More than any database holds, and a number that both databases take.
 MOST_ROWS: Final = 1_000_000_000
 CsvOption = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
 
 
 def one_of(words: type[_Word], given: str, what: str) -> _Word:
-    """A word of a closed list. Raises `KeyctlError` (usage) that names the list."""
+    """Return the member of `words` that was given, in any letter case. Raises `KeyctlError` (usage), with the list."""
     try:
         return words(given.lower())
     except ValueError:
@@ -48,7 +51,7 @@ def one_of(words: type[_Word], given: str, what: str) -> _Word:
 
 
 def parse_key(reference: str) -> str | RawKey:
-    """KEY → the text to look up, or the raw key that stands on stdin."""
+    """KEY → the text to look up, or for `-` the raw key on stdin. Raises `KeyctlError` (invalid_input)."""
     if reference != "-":
         return text.parse_line(reference, what="KEY", longest=text.LONGEST_NAME)
     try:

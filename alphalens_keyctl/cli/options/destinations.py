@@ -1,4 +1,4 @@
-"""The options that say where a new raw key goes: what `create` and `rotate` share."""
+"""The options of `create` and `rotate` that name the destinations of a new raw key."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,12 +7,12 @@ from typing import Annotated, Final
 import typer
 
 ENV_VARIABLE: Final = "ALPHALENS_API_KEY"
-PIPE_LIMIT: Final = 60.0  # seconds; issue 4
+PIPE_LIMIT: Final = 60.0  # seconds: enough for a secret store over a slow network, and a CI job can wait for it
 
 
 @dataclass(frozen=True)
 class Destinations:
-    """Where a new raw key goes, besides stdout or instead of it."""
+    """Where a new raw key goes, beside stdout or with `no_print` instead of it."""
 
     keyring: Annotated[bool, typer.Option("--keyring", help="Keep the raw key in the system's keyring.")] = False
     key_file: Annotated[
@@ -23,7 +23,9 @@ class Destinations:
     ] = None
     env_file: Annotated[
         list[Path] | None,
-        typer.Option("--env-file", metavar="PATH", show_default=False, help="Set a variable in this file."),
+        typer.Option(
+            "--env-file", metavar="PATH", show_default=False, help="Set a variable in this file to the raw key."
+        ),
     ] = None
     env_var: Annotated[str, typer.Option("--env-var", metavar="NAME", help="The variable that --env-file sets.")] = (
         ENV_VARIABLE
@@ -34,11 +36,11 @@ class Destinations:
             "--pipe-to",
             metavar="CMD",
             show_default=False,
-            help="Run this with the raw key on its stdin, without a shell.",
+            help="Run CMD, without a shell, with the raw key on its stdin.",
         ),
     ] = None
     pipe_timeout: Annotated[
         float,
-        typer.Option("--pipe-timeout", metavar="SECONDS", min=0.1, max=3600, help="How long a command may take."),
+        typer.Option("--pipe-timeout", metavar="SECONDS", min=0.1, max=3600, help="How long each command may take."),
     ] = PIPE_LIMIT
     no_print: Annotated[bool, typer.Option("--no-print", help="Do not write the raw key to stdout.")] = False

@@ -1,4 +1,4 @@
-"""The options that say which keys are meant."""
+"""The options that select keys: filters."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -8,22 +8,30 @@ import typer
 
 @dataclass(frozen=True)
 class Filters:
-    """The options as they were written, with the names and the help that they have everywhere."""
+    """The filters as they were written. `select_keys.selection` parses them when a command runs."""
 
     status: Annotated[
         list[str] | None,
-        typer.Option("--status", metavar="STATUS", show_default=False, help="active, suspended, …; repeat for more."),
+        typer.Option(
+            "--status",
+            metavar="STATUS",
+            show_default=False,
+            help="Of this status: active, suspended, …; repeat for more.",
+        ),
     ] = None
     name: Annotated[
-        str | None, typer.Option("--name", metavar="GLOB", show_default=False, help="Names, with * and ?.")
+        str | None, typer.Option("--name", metavar="GLOB", show_default=False, help="Named like this, with * and ?.")
     ] = None
     owner: Annotated[
-        str | None, typer.Option("--owner", metavar="TEXT", show_default=False, help="Exactly this owner.")
+        str | None, typer.Option("--owner", metavar="TEXT", show_default=False, help="Owned by exactly this owner.")
     ] = None
     label: Annotated[
         list[str] | None,
         typer.Option(
-            "--label", metavar="K=V", show_default=False, help="Labelled so, or '!K' not at all; repeat for more."
+            "--label",
+            metavar="K=V",
+            show_default=False,
+            help="With this label; '!K': without label K; repeat for more.",
         ),
     ] = None
     unused_for: Annotated[
@@ -32,22 +40,23 @@ class Filters:
             "--unused-for",
             metavar="DUR",
             show_default=False,
-            help="Not used for so long, counted from activation if never.",
+            help="Unused for at least DUR; a never-used key counts from its activation.",
         ),
     ] = None
-    never_used: Annotated[bool, typer.Option("--never-used", help="Never used at all.")] = False
-    expired: Annotated[bool, typer.Option("--expired", help="Past its expiry.")] = False
+    never_used: Annotated[bool, typer.Option("--never-used", help="Never used.")] = False
+    expired: Annotated[bool, typer.Option("--expired", help="Expired.")] = False
     expires_within: Annotated[
-        str | None, typer.Option("--expires-within", metavar="DUR", show_default=False, help="About to expire.")
+        str | None, typer.Option("--expires-within", metavar="DUR", show_default=False, help="Expiring within DUR.")
     ] = None
     older_than: Annotated[
-        str | None, typer.Option("--older-than", metavar="DUR", show_default=False, help="Created longer ago.")
+        str | None, typer.Option("--older-than", metavar="DUR", show_default=False, help="Created at least DUR ago.")
     ] = None
     suspended_for: Annotated[
-        str | None, typer.Option("--suspended-for", metavar="DUR", show_default=False, help="Suspended for so long.")
+        str | None,
+        typer.Option("--suspended-for", metavar="DUR", show_default=False, help="Suspended for at least DUR."),
     ] = None
 
     @property
     def given(self) -> bool:
-        """Whether any of them was written."""
+        """Whether any filter was written."""
         return self != Filters()

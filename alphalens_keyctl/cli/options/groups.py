@@ -1,4 +1,4 @@
-"""Options that belong together, as one value: each option is written once, for every command that has it."""
+"""Groups of options: written once, as the fields of a dataclass, for every command that has them."""
 
 import functools
 import inspect
@@ -7,8 +7,11 @@ from typing import Any, get_type_hints
 
 
 def with_groups(**groups: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Decorate a command: in the place of each parameter named here stand the options of its group, a dataclass
-    whose fields are annotated as a command's parameters are. The command gets the group as one value."""
+    """Return a decorator that gives a command the options of whole groups.
+
+    Each keyword is the name of one of the command's parameters, and the dataclass of its group, whose fields are
+    annotated as a command's parameters are. Typer sees the fields as options; the command gets an instance.
+    """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         hints = {name: get_type_hints(group, include_extras=True) for name, group in groups.items()}

@@ -1,4 +1,4 @@
-"""The options that `revoke`, `suspend` and `resume` share, and what they come to."""
+"""The options that `revoke`, `suspend` and `resume` share, and the value that they are parsed into."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,8 @@ from alphalens_keyctl.cli.options.arguments import MOST_ROWS, complete_key_id, p
 from alphalens_keyctl.cli.options.filters import Filters
 from alphalens_keyctl.keyformat import RawKey
 
-# What one command may change when a filter chose the keys; issue 5.
+# Keys that one command may change when filters select them, unless --max allows more: a mistyped filter in a crontab
+# must not stop a whole fleet.
 MOST_BY_FILTER: Final = 100
 
 KeysArgument = Annotated[
@@ -20,20 +21,20 @@ KeysArgument = Annotated[
         metavar="KEY",
         autocompletion=complete_key_id,
         show_default=False,
-        help="Names, ids, starts of ids of 6 or more characters, or - for a raw key on stdin.",
+        help="Names, ids, first characters of ids (6 or more), or - for a raw key on stdin.",
     ),
 ]
 
 
 @dataclass(frozen=True)
 class Guards:
-    """What stands between a slip of the pen and a thousand keys."""
+    """The options that guard against changing the wrong keys, or too many."""
 
     reason: Annotated[
-        str | None, typer.Option("--reason", metavar="TEXT", help="Why, for the log.", show_default=False)
+        str | None, typer.Option("--reason", metavar="TEXT", help="Why, for the audit log.", show_default=False)
     ] = None
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")] = False
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False
     most: Annotated[
         int | None,
         typer.Option(
@@ -42,16 +43,16 @@ class Guards:
             min=1,
             max=MOST_ROWS,
             show_default=False,
-            help=f"Refuse when filters select more keys. Default: {MOST_BY_FILTER}.",
+            help=f"Refuse when filters select more than N keys. Default: {MOST_BY_FILTER}.",
         ),
     ] = None
     in_use: Annotated[
-        bool, typer.Option("--in-use", help="Also keys that filters select and that were used within the last hour.")
+        bool, typer.Option("--in-use", help="Let filters select keys that were used within the last hour.")
     ] = False
 
 
 class Asked(NamedTuple):
-    """What was asked for. `most` is None where no limit was spelled out."""
+    """What the options of a revocation ask for. `most` is None without `--max`."""
 
     references: Sequence[str | RawKey]
     filters: Filters
@@ -64,7 +65,7 @@ class Asked(NamedTuple):
 
 
 def asked(keys: Sequence[str] | None, filters: Filters, guards: Guards, *, json: bool) -> Asked:
-    """The options as one value. Raises `KeyctlError` (usage, invalid_input)."""
+    """Return the options as one value. Raises `KeyctlError` (invalid_input, input_failed)."""
     why = guards.reason
     if why is not None:
         why = text.parse_line(why, what="reason", longest=text.LONGEST_REASON)

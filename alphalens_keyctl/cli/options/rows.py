@@ -1,6 +1,6 @@
-"""Options that say which rows `list`, `audit` and `audit usage` show.
+"""The options of `list`, `audit` and `audit usage` that say which rows they show.
 
-Each command words its own help: the same option has another default in each.
+Each command words the help of these options itself, since the defaults differ.
 """
 
 from datetime import datetime
@@ -11,7 +11,7 @@ import typer
 from alphalens_keyctl.cli.options.arguments import MOST_ROWS, complete_key_id
 from alphalens_keyctl.moments import parse_since
 
-# Rows of a list that people get where they set no limit.
+# Rows of a table without --limit.
 TERMINAL_LIMIT: Final = 100
 
 KeyFilter = Annotated[
@@ -21,28 +21,28 @@ KeyFilter = Annotated[
         metavar="KEY",
         autocompletion=complete_key_id,
         show_default=False,
-        help="Only this key; by name, every key that had it.",
+        help="Only this key; a name means every key that ever had it.",
     ),
 ]
 
 
 def since_option(help_text: str) -> Any:
-    """`--since WHEN`, for `parse_period`."""
+    """Return the option `--since WHEN`, which `parse_period` parses."""
     return typer.Option("--since", metavar="WHEN", show_default=False, help=help_text)
 
 
 def until_option(help_text: str) -> Any:
-    """`--until WHEN`, for `parse_period`."""
+    """Return the option `--until WHEN`, which `parse_period` parses."""
     return typer.Option("--until", metavar="WHEN", show_default=False, help=help_text)
 
 
 def limit_option(help_text: str) -> Any:
-    """`--limit N`: a number of rows, 0 too."""
+    """Return the option `--limit N`: a number of rows, from 0 on."""
     return typer.Option("--limit", metavar="N", min=0, max=MOST_ROWS, show_default=False, help=help_text)
 
 
 def parse_period(since: str | None, until: str | None, *, now: datetime) -> tuple[datetime | None, datetime | None]:
-    """`--since` and `--until` → where the period starts and where it ends (exclusive), each UTC or open.
+    """`--since` and `--until` → the start of a period and its end (exclusive), each in UTC, or None where it is open.
 
     Raises `KeyctlError` (invalid_input).
     """

@@ -1,4 +1,4 @@
-"""What comes in by a pipe: a raw key, a saved head. Bounded in size and in time (promise 11)."""
+"""Reading stdin: a raw key or a saved head, bounded in size and in time (promise 11)."""
 
 import os
 import select
@@ -12,13 +12,14 @@ from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import LONGEST
 from alphalens_keyctl.output import channel
 
-LIMIT: Final = 60.0  # seconds that something piped in may take to come
+LIMIT: Final = 60.0  # seconds that piped input may take to arrive
 
 
 def read_line() -> bytes:
-    """The first line of stdin without its end, at most a little more than a raw key is long.
+    """Return the first line of stdin without its end of line, cut a little past the length of a raw key.
 
-    On a terminal it is asked for and not echoed. Raises `KeyctlError` when stdin is closed or silent.
+    On a terminal, ask for the line and do not echo it. Raises `KeyctlError` (input_failed) when stdin is closed or
+    silent.
     """
     if channel.is_terminal(sys.stdin):
         typed: str = typer.prompt("Raw key", hide_input=True, err=True)
@@ -28,14 +29,17 @@ def read_line() -> bytes:
 
 
 def standard_input() -> int:
-    """The descriptor of stdin. Raises `KeyctlError` when it is closed."""
+    """Return the descriptor of stdin. Raises `KeyctlError` (input_failed) when stdin is closed."""
     if sys.stdin is None:
         raise KeyctlError(Code.INPUT_FAILED, "stdin is closed", "Pipe the text in.")
     return 0
 
 
 def read(descriptor: int, *, most: int, until: bytes | None = None) -> bytes:
-    """Read to the end, to `until` or past `most` bytes. Raises `KeyctlError` when nothing comes in time."""
+    """Read until the end of input, until `until` has come, or until more than `most` bytes have come.
+
+    Raises `KeyctlError` (input_failed) when that takes longer than `LIMIT`.
+    """
     deadline = time.monotonic() + LIMIT
     content = b""
     while len(content) <= most and (until is None or until not in content):
