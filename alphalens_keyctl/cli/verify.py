@@ -1,6 +1,5 @@
 """`verify`: does this raw key open?"""
 
-import json as jsonlib
 from typing import Annotated
 
 import typer
@@ -8,12 +7,10 @@ import typer
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.options import standard_input
 from alphalens_keyctl.cli.options.arguments import JsonOption
-from alphalens_keyctl.errors import KeyctlError
-from alphalens_keyctl.keyformat import redact
+from alphalens_keyctl.errors import ExitStatus, KeyctlError
 from alphalens_keyctl.moments import utc_now
 from alphalens_keyctl.output import channel
-
-REFUSED = 4
+from alphalens_keyctl.output.errors import error_document
 
 
 def verify(
@@ -50,13 +47,12 @@ def verify(
         from alphalens_keyctl.output.words import verification
 
         said = verification(found, utc_now()) + "\n"
-    runs.answer(said, status=0 if found.allowed else REFUSED)
+    runs.answer(said, status=ExitStatus.DONE if found.allowed else ExitStatus.REFUSED)
 
 
 def _say_why(trouble: KeyctlError, *, as_document: bool) -> None:
     """The refusal is the result; that nobody could be asked is an error beside it, which --quiet does not silence."""
     if as_document:
-        error = {"code": trouble.code.value, "message": redact(trouble.message), "hint": redact(trouble.hint)}
-        channel.note(jsonlib.dumps({"error": error}))
+        channel.note(error_document(trouble))
     else:
         channel.note(f"The database cannot be asked: {trouble.message}. {trouble.hint}".rstrip())

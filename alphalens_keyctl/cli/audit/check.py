@@ -9,12 +9,10 @@ import typer
 
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.options.arguments import JsonOption, one_of
-from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.errors import Code, ExitStatus, KeyctlError
 
 if TYPE_CHECKING:
     from alphalens_keyctl.keys.policy import Finding, Severity
-
-FOUND_SOMETHING = 5  # design, section 5
 
 
 def check(
@@ -57,7 +55,7 @@ def check(
             channel.write(pieces, utf8=junit)
         deque(found, maxlen=0)  # the verdict is about all of them, whoever still reads
     if policy.Severity.ERROR in found.severities or (found.severities and least is policy.Severity.WARNING):
-        raise typer.Exit(FOUND_SOMETHING)
+        raise typer.Exit(ExitStatus.FOUND)
 
 
 class _Watched:

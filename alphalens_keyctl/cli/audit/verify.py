@@ -12,12 +12,11 @@ import typer
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.options import standard_input
 from alphalens_keyctl.cli.options.arguments import JsonOption
-from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.errors import Code, ExitStatus, KeyctlError
 
 if TYPE_CHECKING:
     from alphalens_keyctl.logs.audit import Head
 
-FOUND = 5
 _LARGEST_HEAD = 4096  # bytes; a saved head has about 150
 
 
@@ -48,7 +47,7 @@ def verify(
         from alphalens_keyctl.output.words import log_verdict
 
         said = log_verdict(verdict, extends=saved is not None) + "\n"
-    runs.answer(said, status=0 if verdict.broken is None else FOUND)
+    runs.answer(said, status=ExitStatus.DONE if verdict.broken is None else ExitStatus.FOUND)
 
 
 def _read_head(source: str) -> "Head":
