@@ -1,8 +1,8 @@
-"""What a raw key looks like: make, parse, check, redact, digest.
+"""The form of a raw key: generate, parse, digest and redact one.
 
-A raw key is `<prefix>_<id>_<secret><checksum>`: prefix `[a-z][a-z0-9]{1,9}`, 12 base62 characters of
-public id, 43 of secret, 6 of CRC32 over everything before them (design, section 3). 62^43 > 2^256, so
-the secret carries at least 256 bits; 62^6 > 2^32, so the checksum fits.
+A raw key is `<prefix>_<id>_<secret><checksum>`: prefix `[a-z][a-z0-9]{1,9}`, 12 base62 characters of public id, 43 of
+secret, 6 of CRC32 over everything before them. 62^43 > 2^256, so the secret carries at least 256 bits; 62^6 > 2^32, so
+the checksum fits.
 """
 
 import hashlib
@@ -27,9 +27,9 @@ _RAW_KEY = re.compile(
     rf"(?P<prefix>[a-z][a-z0-9]{{1,9}})_(?P<id>[0-9A-Za-z]{{{ID_LENGTH}}})"
     rf"_(?P<rest>[0-9A-Za-z]{{{SECRET_LENGTH + CHECKSUM_LENGTH}}})"
 )
-# Wider than a valid key on purpose: a key that lost a few characters to a bad copy, or gained some, still
-# gives most of its secret away. What stands before the secret is looked at and not taken: of two keys that
-# stand together without a gap, the second's prefix is the end of the first's secret.
+# Wider than a valid key on purpose: a key that lost a few characters to a bad copy, or gained some, still gives most of
+# its secret away. The match looks behind for the prefix and the id instead of consuming them: where two keys stand
+# together without a gap, the prefix of the second ends the secret of the first.
 _LOOKALIKE = re.compile(r"(?<=[a-z][a-z0-9]_[0-9A-Za-z]{12}_|[a-z0-9]{2}_[0-9A-Za-z]{12}_)[0-9A-Za-z]{16,}")
 
 
@@ -38,8 +38,8 @@ class MalformedKeyError(Exception):
 
 
 class RawKey:
-    """A raw key in memory. Its secret leaves through `reveal()` alone: repr, str, format and pickle do not
-    show it, so that no log line or traceback can."""
+    """A raw key in memory. The secret leaves through `reveal()` alone: repr, str, format and pickle do not show it, so
+    that no log line or traceback can (promise 1)."""
 
     __slots__ = ("_text", "id", "prefix")
 
@@ -53,10 +53,10 @@ class RawKey:
         return self._text
 
     def digest(self) -> bytes:
-        """SHA-256 of the whole raw key, 32 bytes: what is kept at rest under `DIGEST_SCHEME`.
+        """SHA-256 of the whole raw key, 32 bytes: all that the database stores of it, under `DIGEST_SCHEME`.
 
-        A slow hash would protect nothing: a random secret of 256 bits cannot be guessed (NIST SP 800-63B
-        5.1.2.2, OWASP ASVS 6.5.2).
+        A slow hash would protect nothing: a random secret of 256 bits cannot be guessed (NIST SP 800-63B 5.1.2.2,
+        OWASP ASVS 6.5.2).
         """
         return hashlib.sha256(self._text.encode("ascii")).digest()
 
@@ -89,8 +89,8 @@ def generate(prefix: str = DEFAULT_PREFIX) -> RawKey:
 def parse(text: str | bytes) -> RawKey:
     """Check the form of a presented key and take it apart.
 
-    Raises `MalformedKeyError`, and nothing else, for anything that is not exactly a raw key. Length and
-    alphabet are looked at before the checksum, so that ten megabytes cost no more than ten bytes.
+    Raises `MalformedKeyError`, and nothing else, for anything that is not exactly a raw key. Length and alphabet are
+    checked before the checksum, so that ten megabytes cost no more than ten bytes.
     """
     if len(text) > LONGEST:
         raise MalformedKeyError("it is too long for a raw key")
@@ -123,12 +123,12 @@ def is_id(text: str) -> bool:
 
 
 def resembles_raw_key(text: str) -> bool:
-    """Whether a raw key, or enough of one to be worth hiding, stands anywhere in `text`."""
+    """Whether a raw key, or enough of one to give its secret away, stands anywhere in `text`."""
     return _LOOKALIKE.search(text) is not None
 
 
 def redact(text: str) -> str:
-    """`text` with the secret of every raw key in it taken out; the public id stays."""
+    """`text` with `[redacted]` in place of the secret of every raw key; the public id stays."""
     return _LOOKALIKE.sub("[redacted]", text)
 
 

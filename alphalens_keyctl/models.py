@@ -1,13 +1,13 @@
 """The tables, and the values that leave them.
 
-What must never break is held by the database and made by the migrations; here stand the columns. Nothing
-outside this package's domain code sees a row: it sees `Key`, `Event` and `Use`.
+The migrations put what must never break into the database itself; this file names the columns. Only the domain code
+of this package sees a row: everything else gets a `Key`, an `Event` or a `Use`.
 """
 
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from sqlalchemy import (
     JSON,
@@ -28,7 +28,7 @@ from sqlmodel import Field, SQLModel
 
 
 class Status(StrEnum):
-    """What a key is at an instant. The table knows all but `expired` and `retired`, which the clock adds."""
+    """What a key is at an instant. The table stores every status but `expired` and `retired`, which the clock adds."""
 
     PENDING = "pending"
     DELIVERING = "delivering"
@@ -41,7 +41,7 @@ class Status(StrEnum):
 
 
 class Action(StrEnum):
-    """What an audit event records. A word is added, never renamed: the log is for ever."""
+    """What an audit event records. A word is added, never renamed: the audit log is kept for ever."""
 
     CREATE = "key.create"
     DELIVER = "key.deliver"
@@ -56,7 +56,7 @@ class Action(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a raw key opens or does not: a closed list, part of the JSON contract."""
+    """Why a raw key opens or does not: a closed list, part of the JSON contract (a word is added, never renamed)."""
 
     OK = "ok"
     MALFORMED = "malformed"
@@ -69,6 +69,85 @@ class Reason(StrEnum):
     UNAVAILABLE = "unavailable"
 
 
+# The statuses under which a key opens.
+OPENING: Final = frozenset({Status.ACTIVE, Status.RETIRING, Status.DELIVERING})
+
+_Time = TypeVar("_Time")
+_Labels = TypeVar("_Labels")
+_FOR_EVER: Final = float("inf")
+
+
+class KeyFields(NamedTuple, Generic[_Time, _Labels]):
+    """The fields of K, the JSON contract's word for a key, in their order. Everything that lists the fields of a key
+    takes them from here."""
+
+    id: str
+    name: str
+    status: str
+    owner: str | None
+    purpose: str | None
+    labels: _Labels
+    created_at: _Time
+    created_by: str
+    activated_at: _Time | None
+    expires_at: _Time | None
+    retires_at: _Time | None
+    suspended_at: _Time | None
+    last_used_at: _Time | None
+    use_count: int
+    revoked_at: _Time | None
+    revoked_by: str | None
+    revoke_reason: str | None
+    replaces: str | None
+    replaced_by: str | None
+    delivering_to: str | None
+
+
+class Key(KeyFields[datetime, Mapping[str, str]]):
+    """A key as the rest of the program sees it. Times are aware, in UTC. `status` is the one that the key had at the
+    instant of the query, unless a function says that it is the stored one."""
+
+    __slots__ = ()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the name of the key means this key. `CURRENT_SQL` says the same to the database."""
+        in_place = self.activated_at is not None or self.replaces is None
+        return in_place and self.retires_at is None and self.revoked_at is None
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether the delivery of the key has not ended: the key is pending, or is delivering whatever the clock or
+        an admin made of it since."""
+        return self.activated_at is None and self.revoked_at is None
+
+    @property
+    def opens(self) -> bool:
+        """Whether a key of this status opens."""
+        return self.status in OPENING
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """The instant at which the clock ends the key, at its expiry or its retirement; None where neither is set."""
+        return min((end for end in (self.expires_at, self.retires_at) if end is not None), default=None)
+
+    def status_at(self, at: float) -> tuple[Status, float]:
+        """What the clock makes of the stored status at an instant, and until when that holds should nobody change
+        the key. Both instants are in seconds since the epoch. `conditions.status_at` says the same to the database."""
+        status = Status(self.status)
+        if status in (Status.PENDING, Status.REVOKED):
+            return status, _FOR_EVER
+        ends_at = self.ends_at
+        end = _FOR_EVER if ends_at is None else ends_at.timestamp()
+        if at < end:
+            return status, end
+        # A key rotated out has given its name up: past its end the key is retired, whichever end came first.
+        return (Status.EXPIRED if self.retires_at is None else Status.RETIRED), _FOR_EVER
+
+
+# What `Key` says in Python, said to the database.
+CURRENT_SQL: Final = "revoked_at IS NULL AND retires_at IS NULL AND (activated_at IS NOT NULL OR replaces IS NULL)"
+LIVE_SUCCESSOR_SQL: Final = "replaces IS NOT NULL AND revoked_at IS NULL"
 # Derived inside the database, so that no code can leave a status that contradicts the times beside it.
 STATUS_SQL: Final = (
     "CASE WHEN revoked_at IS NOT NULL THEN 'revoked'"
@@ -78,11 +157,9 @@ STATUS_SQL: Final = (
     " WHEN retires_at IS NOT NULL THEN 'retiring'"
     " ELSE 'active' END"
 )
-# The key that its name means: a successor on its way is not it yet, a key rotated out no longer.
-CURRENT_SQL: Final = "revoked_at IS NULL AND retires_at IS NULL AND (activated_at IS NOT NULL OR replaces IS NULL)"
-LIVE_SUCCESSOR_SQL: Final = "replaces IS NOT NULL AND revoked_at IS NULL"
-# When a key stops to open. One that was rotated out "until used" keeps its last date until its successor's
-# first use is on record; from then the grace runs. Derived, so that recording a use never writes to another key.
+# When a key that was rotated out stops opening. One that was rotated out "until used" keeps its last date until the
+# first use of its successor is on record; the grace runs from that use. The end is derived, so that recording a use
+# never writes to another key.
 _FIRST_USE: Final = "(SELECT awaited.first_used_at FROM api_key AS awaited WHERE awaited.id = api_key.awaits_use_of)"
 RETIRES_SQL: Final = {
     "sqlite": (
@@ -96,14 +173,15 @@ RETIRES_SQL: Final = {
     ),
 }
 
-# Byte order, whatever the database's locale: a prefix of a name or an id is then a range of the index.
+# Byte order, whatever the locale of the database: the start of a name or an id is then a range of the index.
 ByteOrderText = Text().with_variant(Text(collation="C"), "postgresql")
-# INTEGER PRIMARY KEY is SQLite's row number itself: the log is read in its order without an index between.
+# SQLite reads a table in the order of its INTEGER PRIMARY KEY, which is the row number, without an index between.
 Sequence = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class JsonObject(TypeDecorator[Mapping[str, str]]):
-    """JSON, on PostgreSQL JSONB. A variant would load PostgreSQL's drivers into every command on SQLite."""
+    """JSON, on PostgreSQL JSONB. SQLAlchemy's `with_variant` would load PostgreSQL's drivers into every command on
+    SQLite."""
 
     impl = JSON
     cache_ok = True
@@ -116,7 +194,7 @@ class JsonObject(TypeDecorator[Mapping[str, str]]):
         return dialect.type_descriptor(JSONB())
 
     def coerce_compared_value(self, op: Any, value: Any) -> TypeEngine[Any]:
-        # A type decorator would bind the key in labels[key] as JSON; it is the key of an index.
+        # A type decorator would bind the name in labels[name] as JSON, but the name is a plain text.
         return self.impl_instance.coerce_compared_value(op, value)
 
 
@@ -125,7 +203,7 @@ def _unique_where(name: str, column: str, condition: str) -> Index:
 
 
 class ApiKey(SQLModel, table=True):
-    """A key's record. The raw key is not in it, only its digest."""
+    """The row of a key. It holds the digest of the raw key, and never the raw key."""
 
     __tablename__ = "api_key"
     __table_args__ = (
@@ -178,7 +256,8 @@ class ApiKey(SQLModel, table=True):
 
 
 class AuditEvent(SQLModel, table=True):
-    """A link of the hash chain. `detail` is JSON text, kept to the letter because the hash covers it."""
+    """The row of an audit event, a link of the hash chain. `detail` is JSON text, kept to the letter because the hash
+    covers it."""
 
     __tablename__ = "audit_event"
     __table_args__ = (
@@ -200,16 +279,16 @@ class AuditEvent(SQLModel, table=True):
     hash: bytes = Field(sa_type=LargeBinary)
 
 
-# Of refused attempts there is one row a minute for each of these; an upsert finds it by them.
+# Refused attempts share a row for each minute and each value of these; an upsert finds the row by them.
 REFUSED_ONCE: Final = ("at", "outcome", "coalesce(key_id, '')", "coalesce(client_ip, '')")
 REFUSED_SQL: Final = "outcome <> 'ok'"
 
 
 class UsageEvent(SQLModel, table=True):
-    """A use of a key, or how often in a minute one kind of attempt was refused.
+    """The row of a use of a key, or of the attempts of one kind that were refused within a minute.
 
-    `at` is the instant of the use; of refused attempts the start of their minute. On PostgreSQL the table is
-    partitioned by month, which this class does not show.
+    `at` is the instant of the use, or the start of the minute of the refused attempts. PostgreSQL partitions the
+    table by month, which this class does not show.
     """
 
     __tablename__ = "usage_event"
@@ -236,34 +315,9 @@ class UsageEvent(SQLModel, table=True):
     count: int = Field(default=1, sa_type=BigInteger)
 
 
-class Key(NamedTuple):
-    """A key as the rest of the program sees it: K of the design, in K's order. Times are aware, in UTC;
-    `status` is what it was at the instant of the query."""
-
-    id: str
-    name: str
-    status: str
-    owner: str | None
-    purpose: str | None
-    labels: Mapping[str, str]
-    created_at: datetime
-    created_by: str
-    activated_at: datetime | None
-    expires_at: datetime | None
-    retires_at: datetime | None
-    suspended_at: datetime | None
-    last_used_at: datetime | None
-    use_count: int
-    revoked_at: datetime | None
-    revoked_by: str | None
-    revoke_reason: str | None
-    replaces: str | None
-    replaced_by: str | None
-    delivering_to: str | None
-
-
 class Event(NamedTuple):
-    """An audit event as the rest of the program sees it: E of the design, in E's order."""
+    """An audit event as the rest of the program sees it: E of the JSON contract, in its order. `at` is aware, in
+    UTC."""
 
     seq: int
     at: datetime
@@ -276,10 +330,11 @@ class Event(NamedTuple):
 
 
 class Use(NamedTuple):
-    """A row of the usage log as the rest of the program sees it: U of the design, in U's order."""
+    """A row of the usage log on its way to a machine format: U of the JSON contract, in its order. `at` is text in the
+    form of `moments.rfc3339_exact`, or None where somebody wrote what is no time."""
 
     id: int
-    at: datetime
+    at: str | None
     key_id: str | None
     key_name: str | None
     outcome: str
@@ -287,7 +342,7 @@ class Use(NamedTuple):
     method: str | None
     path: str | None
     user_agent: str | None
-    count: int  # type: ignore[assignment]  # U's word for it, over a method of tuples that nobody needs here
+    count: int  # type: ignore[assignment]  # the contract's word, over a method of tuples that nobody needs here
 
 
 key_table: Final = ApiKey.__table__  # type: ignore[attr-defined]  # SQLModel sets it and does not declare it

@@ -1,4 +1,4 @@
-"""Points in time and spans: what people write, and how they are written back. Always UTC inside."""
+"""Instants and spans: what people write → values, and values → RFC 3339. Every instant is aware, in UTC."""
 
 import re
 from datetime import UTC, date, datetime, timedelta
@@ -6,11 +6,11 @@ from typing import Final
 
 from alphalens_keyctl.errors import Code, KeyctlError
 
-LONGEST_SPAN: Final = timedelta(days=36525)  # a hundred years: design, section 5
+LONGEST_SPAN: Final = timedelta(days=36525)  # a hundred years; more is taken for a slip of the pen
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _SPAN = re.compile(r"([0-9]{1,9})([mhdw])")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-# RFC 3339, section 5.6: an offset is required, T and Z may be lower case.
+# RFC 3339, 5.6: an offset is required, T and Z may be lower case.
 _INSTANT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-5][0-9])"
 )
@@ -23,9 +23,10 @@ def utc_now() -> datetime:
 
 
 def parse_span(text: str, *, what: str, zero: bool = False) -> timedelta:
-    """`30m 24h 7d 4w` → a span. A bare `0` is a span where `zero` says that none makes sense.
+    """`30m`, `24h`, `7d`, `4w` → a span. `zero` allows a span of nothing, also written as a bare `0`.
 
-    Raises `KeyctlError` (invalid_input) for anything else, and beyond a hundred years.
+    `what` names the span in the message ("age"). Raises `KeyctlError` (invalid_input) for anything else, and for more
+    than a hundred years.
     """
     if zero and text == "0":
         return timedelta(0)
@@ -44,12 +45,13 @@ def parse_span(text: str, *, what: str, zero: bool = False) -> timedelta:
 
 
 def parse_expiry(text: str, *, now: datetime) -> datetime | None:
-    """When a key shall expire: a span from `now`, a date (00:00 UTC), an RFC 3339 instant, or `never` → None."""
+    """The instant at which a key is to expire: a span from `now`, a date (00:00 UTC) or an RFC 3339 instant; None for
+    `never`. Raises `KeyctlError` (invalid_input) for anything else, a past instant, or more than a hundred years."""
     if text == "never":
         return None
     if _SPAN.fullmatch(text) is not None:
         return now + parse_span(text, what="expiry")
-    expiry = _parse_point(text, what="expiry", also=", or 'never'.")
+    expiry = _parse_instant(text, what="expiry", also=", or 'never'.")
     if expiry <= now:
         raise _refusal("expiry", "lies in the past", "Choose an instant to come; revoke a key to end it now.")
     if expiry - now > LONGEST_SPAN:
@@ -58,25 +60,26 @@ def parse_expiry(text: str, *, now: datetime) -> datetime | None:
 
 
 def parse_since(text: str, *, what: str, now: datetime) -> datetime:
-    """A point to look back to: a span before `now`, a date (00:00 UTC) or an RFC 3339 instant."""
+    """An instant to look back to: a span before `now`, a date (00:00 UTC) or an RFC 3339 instant. Raises `KeyctlError`
+    (invalid_input) for anything else."""
     if _SPAN.fullmatch(text) is not None:
         return now - parse_span(text, what=what)
-    return _parse_point(text, what=what, also=".")
+    return _parse_instant(text, what=what, also=".")
 
 
 def rfc3339(moment: datetime) -> str:
-    """An aware datetime as RFC 3339 in UTC with `Z`, whole seconds (fractions are cut, not rounded)."""
+    """An aware datetime as RFC 3339 in UTC with `Z`, in whole seconds (a fraction is cut off, not rounded)."""
     if moment.tzinfo is not UTC:
         moment = moment.astimezone(UTC)
     return moment.isoformat(timespec="seconds")[:-6] + "Z"
 
 
 def rfc3339_exact(moment: datetime) -> str:
-    """The same to the microsecond, always with six digits: the form the audit chain hashes."""
+    """An aware datetime as RFC 3339 in UTC with `Z` and six digits of a second, the form that the audit log hashes."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
-def _parse_point(text: str, *, what: str, also: str) -> datetime:
+def _parse_instant(text: str, *, what: str, also: str) -> datetime:
     try:
         if _DATE.fullmatch(text) is not None:
             day = date.fromisoformat(text)

@@ -1,4 +1,4 @@
-"""Who acts, and from where: what every audit event says beside what was done."""
+"""Who acts, when, and from where: what every audit event says beside what was done."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 from alphalens_keyctl.moments import utc_now
 from alphalens_keyctl.text import LONGEST_ACTOR, tame
 
-_LONGEST: Final = 2000  # characters of a link or a host's name
+_LONGEST: Final = 2000  # characters of a link or of the name of a host
 
 
 class Origin(NamedTuple):
-    """Where a change came from. What cannot be known is None."""
+    """Where a change came from. None means: not known."""
 
     host: str | None
     os_user: str | None
@@ -21,26 +21,26 @@ class Origin(NamedTuple):
 
 
 class Act(NamedTuple):
-    """One doing: the instant (aware, UTC), the actor's name, and the origin."""
+    """Who acts, at which instant (aware, UTC), and from where."""
 
     at: datetime
     actor: str
     origin: Origin
 
     def now(self) -> "Act":
-        """The same doing at the present instant: a question or a delivery may have taken its time."""
+        """The act at the present instant: a question or a delivery may have taken its time."""
         return self._replace(at=utc_now())
 
 
 class CiRun(NamedTuple):
-    """A run of a CI system: the system, what it calls the run's project, and the run's page."""
+    """A run of a CI system: the system, what the system calls the project, and the web page of the run."""
 
     system: str
     project: str
     url: str | None
 
 
-# Each system's documented variables: the one that is set in every run, the project, the run's page.
+# For each system its documented variables: the one that is set in every run, the project, the web page of the run.
 _SYSTEMS: Final = (
     ("github-actions", "GITHUB_ACTIONS", "GITHUB_REPOSITORY", None),
     ("gitlab-ci", "GITLAB_CI", "CI_PROJECT_PATH", "CI_JOB_URL"),
@@ -52,7 +52,7 @@ _SYSTEMS: Final = (
 
 
 def recognise_ci(environment: Mapping[str, str]) -> CiRun | None:
-    """The CI run that `environment` describes, or None. The values come from outside and are made inert."""
+    """The CI run that `environment` describes, or None. Its texts come from outside and are made inert (promise 12)."""
     for system, marker, project, url in _SYSTEMS:
         if environment.get(marker, "").lower() not in ("", "false", "0"):
             page = _github_page(environment) if system == "github-actions" else environment.get(url or "")
@@ -61,7 +61,7 @@ def recognise_ci(environment: Mapping[str, str]) -> CiRun | None:
 
 
 def actor_name(given: str | None, ci: CiRun | None, os_user: str | None) -> str:
-    """The actor: the name that was given, else the CI run, else the user of the operating system."""
+    """The name of the actor: `given`, else the CI run, else the user of the operating system, else `unknown`."""
     if given is not None:
         return given
     if ci is not None:
@@ -70,7 +70,7 @@ def actor_name(given: str | None, ci: CiRun | None, os_user: str | None) -> str:
 
 
 def origin(*, host: str, os_user: str | None, ci: CiRun | None) -> Origin:
-    """The origin of what this process does."""
+    """The origin of what this process does, its texts made inert (promise 12)."""
     return Origin(
         host=tame(host, longest=_LONGEST) or None,
         os_user=tame(os_user or "", longest=_LONGEST) or None,
@@ -85,13 +85,13 @@ def _github_page(environment: Mapping[str, str]) -> str | None:
 
 
 def _web_page(url: str | None) -> str | None:
-    """The URL without user, password, query and fragment, which may carry a token."""
+    """The URL without user, password, query and fragment, which may carry a token; None where that is no web page."""
     if not url:
         return None
     try:
         parts = urlsplit(url.strip())
-        # Reading it raises where it is no number: an unescaped '/' in a password makes the host end early,
-        # and what is left of the token stands where the port should.
+        # Reading the port raises where it is no number: an unescaped '/' in a password ends the host early, and what is
+        # left of the token then stands where the port should.
         port = parts.port
     except ValueError:
         return None

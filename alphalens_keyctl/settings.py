@@ -1,4 +1,4 @@
-"""Options, environment, `config.toml`, defaults → one frozen object. The first that says something wins."""
+"""Options, environment, `config.toml`, defaults → one frozen object. The first of these that sets a value wins."""
 
 import os
 import re
@@ -19,13 +19,14 @@ DATABASE_FILE: Final = "keys.db"
 CONFIG_FILE: Final = "config.toml"
 DATABASE_VARIABLE: Final = "ALPHALENS_KEYCTL_DATABASE_URL"
 ACTOR_VARIABLE: Final = "ALPHALENS_KEYCTL_ACTOR"
-_LARGEST_FILE: Final = 1 << 20  # bytes; a device has no end
-_LONGEST_WAIT: Final = 3600.0
+_LARGEST_FILE: Final = 1 << 20  # bytes; reading a device would never end
+_LONGEST_WAIT: Final = 3600.0  # seconds (promise 11: every wait has a limit)
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """The table `check` of config.toml: when `audit check` objects. `owners` empty means: anybody will do."""
+    """The table `check` of config.toml: from when on `audit check` objects to a key. `owners` are the owners that a key
+    may have; empty, a key may have any owner. `ignore` are ids of rules."""
 
     rotation_age: timedelta = timedelta(days=90)
     unused: timedelta = timedelta(days=90)
@@ -38,7 +39,7 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that can be set. Times are in seconds; `actor` None means: find out who runs this."""
+    """Everything that can be set. Times are in seconds. Where `actor` is None, the caller finds out who acts."""
 
     database_url: str
     actor: str | None = None
@@ -51,7 +52,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Given:
-    """What the options and the environment say; None where they are silent."""
+    """What the options and the environment set; None where they set nothing."""
 
     database_url: str | None = None
     actor: str | None = None
@@ -61,9 +62,9 @@ class Given:
 def load(given: Given, *, config_folder: Path, data_folder: Path) -> Settings:
     """Settle every setting.
 
-    The configuration file is `given.config_file`, which must then exist, or `config.toml` in
-    `config_folder`, which need not. Raises `KeyctlError`: configuration_invalid, naming the
-    file and the key; invalid_input for a given actor.
+    The configuration file is `given.config_file`, which must then exist, or `config.toml` in `config_folder`, which
+    need not exist. Raises `KeyctlError`: configuration_invalid, naming the file and the setting; invalid_input for a
+    given actor.
     """
     values: dict[str, Any] = {"database_url": str(data_folder / DATABASE_FILE)}
     values |= _read_file(given.config_file or config_folder / CONFIG_FILE, required=given.config_file is not None)
@@ -75,10 +76,10 @@ def load(given: Given, *, config_folder: Path, data_folder: Path) -> Settings:
 
 
 def of_this_process(given: Given) -> Settings:
-    """`load` with what the environment and the platform say where `given` is silent."""
+    """`load` with the environment for what `given` leaves out, and the folders of the platform."""
     from platformdirs import user_config_path, user_data_path
 
-    # A variable that is set but empty counts as given: `load` refuses it.
+    # A variable that is set but empty counts as given, and `load` refuses it.
     url = given.database_url if given.database_url is not None else os.environ.get(DATABASE_VARIABLE)
     actor = given.actor if given.actor is not None else os.environ.get(ACTOR_VARIABLE)
     return load(
@@ -101,9 +102,9 @@ def _read_file(path: Path, *, required: bool) -> dict[str, Any]:
     except OSError as error:
         raise _invalid(f"the configuration file {path} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        # The parser's own message may repeat what stands there, a password even; the place is enough.
-        place = re.search(r" \(at line [0-9]+, column [0-9]+\)$", str(error))
-        raise _invalid(f"the configuration file {path} is not valid TOML{place[0] if place else ''}") from None
+        # The message of the parser may repeat the text of the file, a password even; line and column are enough.
+        position = re.search(r" \(at line [0-9]+, column [0-9]+\)$", str(error))
+        raise _invalid(f"the configuration file {path} is not valid TOML{position[0] if position else ''}") from None
     return {key: _read_value(key, value, path) for key, value in found.items()}
 
 
@@ -115,7 +116,7 @@ def _read_value(key: str, value: object, path: Path) -> object:
 
 
 def _shown(key: str) -> str:
-    # A key of a file is shown only when it looks like one: it may be a URL that slipped to the wrong side.
+    # The name of a setting is shown only where it looks like one: it may be a URL that slipped to the wrong side.
     return keyformat.redact(key) if re.fullmatch(r"[A-Za-z0-9_-]{1,40}", key) else "a key that is no word"
 
 
@@ -125,8 +126,8 @@ def _database_url(value: object, where: str) -> str:
     if keyformat.resembles_raw_key(value):
         raise _invalid(f"{where} holds a raw key", "Name a database there. Consider the key leaked: rotate it.")
     if not value:
-        # In CI a secret that is not there arrives as an empty variable. The default database instead would
-        # be another one than was meant.
+        # In CI a secret that does not exist arrives as an empty variable. The default database would be another one
+        # than was meant.
         raise _invalid(f"{where} is set but empty", "Give it a value, or unset it to use the default.")
     return value
 
@@ -171,7 +172,7 @@ def _duration(value: object, where: str) -> timedelta:
 
 
 def _owners(value: object, where: str) -> tuple[str, ...]:
-    # Held to the rules of an owner: what no key can have would never match, in silence.
+    # Parsed as the owner of a key is: an owner that no key can have would never match, in silence.
     try:
         return tuple(text.parse_line(each, what="owner", longest=text.LONGEST_OWNER) for each in _texts(value, where))
     except KeyctlError as error:

@@ -1,7 +1,7 @@
-"""The text that people type: what is accepted, and which two texts name the same thing.
+"""The text that people type: which text is accepted, and which two texts are the same name.
 
-Promise 12, on the way in. What is accepted can be shown in a terminal, a table, a shell completion and a
-log without moving a cursor, hiding a character or running anything.
+Promise 12, on the way in. A terminal, a table, a shell completion and a log can show accepted text without moving a
+cursor, hiding a character or running anything.
 """
 
 import re
@@ -21,12 +21,11 @@ LONGEST_LABEL_VALUE: Final = 100
 MOST_LABELS: Final = 32
 
 _LABEL_KEY = re.compile(r"[a-z0-9]([a-z0-9._/-]{0,61}[a-z0-9])?")
-# General categories (Unicode 4.5) with no place in a one-line text: controls, formats (bidi and zero-width
-# characters are here), surrogates (bytes that were not UTF-8), private use, unassigned, line and paragraph
-# separators.
+# General categories (Unicode 4.5) with no place in a one-line text: controls, formats (bidi and zero-width characters
+# among them), surrogates (bytes that were not UTF-8), private use, unassigned, line and paragraph separators.
 _REFUSED_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-# Characters of other categories that show nothing (Default_Ignorable_Code_Point, and the blank Braille cell),
-# and the two that a shell or a completion script may act on.
+# Characters of other categories that show nothing (Default_Ignorable_Code_Point, and the blank Braille cell), and the
+# backslash and the backquote, on which a shell or a completion script may act.
 _REFUSED: Final = frozenset(
     "\\`\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
     + "".join(map(chr, range(0xFE00, 0xFE10)))
@@ -36,13 +35,13 @@ _REFUSED: Final = frozenset(
 
 
 def parse_line(text: str, *, what: str, longest: int) -> str:
-    """One line of text as it will be stored: NFC, and nothing in it that a terminal would act on.
+    """One line of text as it will be stored: normalised to NFC, without anything that a terminal would act on.
 
-    `what` names the text in the message ("name"), `longest` counts characters after normalisation.
-    Raises `KeyctlError` (invalid_input); the message never repeats the refused text.
+    `what` names the text in the message ("name"); `longest` is in characters after normalisation. Raises `KeyctlError`:
+    invalid_input, or raw_key_in_argument for a text that holds a raw key. The message never repeats the text.
     """
     given, text = text, unicodedata.normalize("NFC", text)
-    # Both: normalisation turns some other letters into those of a raw key.
+    # Before and after: normalisation turns some other letters into letters of a raw key.
     if keyformat.resembles_raw_key(given) or keyformat.resembles_raw_key(text):
         raise KeyctlError(
             Code.RAW_KEY_IN_ARGUMENT,
@@ -64,8 +63,8 @@ def parse_line(text: str, *, what: str, longest: int) -> str:
 
 
 def tame(text: str, *, longest: int) -> str:
-    """Text that nobody can be asked to correct, such as a host's name, made acceptable: what `parse_line`
-    would refuse becomes a question mark. May be empty."""
+    """`text`, which nobody can be asked to correct (the name of a host, say), made acceptable: a question mark in place
+    of each character that `parse_line` would refuse, raw keys redacted, cut to `longest` characters. May be empty."""
     text = unicodedata.normalize("NFC", text[:longest])
     text = "".join("?" if _problem_with(c) else c for c in text).strip(" ")
     if text and unicodedata.category(text[0]).startswith("M"):
@@ -74,7 +73,7 @@ def tame(text: str, *, longest: int) -> str:
 
 
 def parse_name(text: str) -> str:
-    """A key's name. `-` alone is refused: as KEY it means "a raw key on standard input"."""
+    """The name of a key, as `parse_line` returns it. `-` alone is refused: as KEY it means a raw key on stdin."""
     name = parse_line(text, what="name", longest=LONGEST_NAME)
     if name == "-":
         raise _refusal("name", "is a lone '-'", "That stands for a raw key on standard input.")
@@ -82,13 +81,13 @@ def parse_name(text: str) -> str:
 
 
 def fold(name: str) -> str:
-    """The form under which names are compared: canonical caseless matching (Unicode 3.13, D145)."""
+    """The form in which names are compared: canonical caseless matching (Unicode 3.13, D145)."""
     decomposed = unicodedata.normalize("NFD", name)
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", decomposed.casefold()).casefold())
 
 
 def parse_label(text: str) -> tuple[str, str]:
-    """`key=value` → the two. Keys are `[a-z0-9]` with `. _ / -` inside, 63 characters at most."""
+    """`key=value` → the key and the value. Raises `KeyctlError` as `parse_label_name` and `parse_line` do."""
     key, equals, value = text.partition("=")
     if not equals:
         raise _refusal("label", "has no '='", "Write it as key=value, for example team=billing.")
@@ -96,7 +95,8 @@ def parse_label(text: str) -> tuple[str, str]:
 
 
 def parse_label_name(text: str) -> str:
-    """The key of a label, as `parse_label` says."""
+    """The key of a label: `[a-z0-9]`, with `. _ / -` inside, 63 characters at most. Raises `KeyctlError`
+    (invalid_input)."""
     if _LABEL_KEY.fullmatch(text) is None:
         raise _refusal(
             "label",
@@ -107,7 +107,8 @@ def parse_label_name(text: str) -> str:
 
 
 def parse_labels(texts: Iterable[str]) -> Mapping[str, str]:
-    """Several `key=value` texts → a mapping; a key given twice is refused rather than overwritten."""
+    """Several `key=value` texts → a mapping. Raises `KeyctlError` (invalid_input) also for a key given twice and for
+    more than `MOST_LABELS` labels."""
     labels: dict[str, str] = {}
     for key, value in map(parse_label, texts):
         if key in labels:
@@ -119,7 +120,7 @@ def parse_labels(texts: Iterable[str]) -> Mapping[str, str]:
 
 
 def is_inert(character: str) -> bool:
-    """Whether a character can be written to a terminal as it is."""
+    """Whether a character can be written to a terminal unchanged."""
     return character == " " or _problem_with(character) is None
 
 

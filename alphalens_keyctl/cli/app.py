@@ -11,7 +11,7 @@ from alphalens_keyctl import __version__, settings
 from alphalens_keyctl.cli import create, db, resume, revoke, rotate, run, serve, show, suspend, verify
 from alphalens_keyctl.cli import list as list_
 from alphalens_keyctl.cli.audit.app import app as audit
-from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.errors import Code, ExitStatus, KeyctlError
 from alphalens_keyctl.output import channel
 from alphalens_keyctl.settings import PROGRAM
 
@@ -30,8 +30,7 @@ class Commands(TyperGroup):
 app = typer.Typer(
     cls=Commands,
     help="Administer AlphaLens API keys: create, list, show, revoke, rotate and audit.",
-    epilog="Exit codes: 0 done, 1 failed, 2 bad usage or input, 3 no such key, 4 verification refused, "
-    "5 a check found something, 6 conflict, 7 the surroundings failed, 130 interrupted.",
+    epilog=f"Exit codes: {', '.join(f'{status:d} {status.meaning}' for status in ExitStatus)}.",
     add_completion=False,
     pretty_exceptions_enable=False,
     # Rich's boxes cut the names of options at 40 columns, and colour a pipe under FORCE_COLOR.
@@ -85,7 +84,7 @@ def options(
     """Administer AlphaLens API keys: create, list, show, revoke, rotate and audit."""
     if ctx.invoked_subcommand is None:
         channel.note(ctx.get_help())
-        raise typer.Exit(2)
+        raise typer.Exit(ExitStatus.USAGE)
     if ctx.resilient_parsing:
         return
     asked_at, machine = ctx.obj  # the entry put it there

@@ -2,7 +2,6 @@
 
 import gc
 import io
-import json
 import os
 import sys
 import traceback
@@ -13,10 +12,11 @@ import typer
 from typer.completion import completion_init  # type: ignore[attr-defined]  # else only behind options of its own
 from typer.core import TyperArgument, TyperOption
 
-from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.keyformat import redact, resembles_raw_key
+from alphalens_keyctl.errors import Code, ExitStatus, KeyctlError
+from alphalens_keyctl.keyformat import resembles_raw_key
 from alphalens_keyctl.moments import utc_now
 from alphalens_keyctl.output import channel
+from alphalens_keyctl.output.errors import error_document
 from alphalens_keyctl.output.inert import for_terminal
 from alphalens_keyctl.settings import PROGRAM
 
@@ -45,11 +45,11 @@ def main() -> int:
         from alphalens_keyctl.cli.app import app
 
         status = app(arguments, prog_name=PROGRAM, standalone_mode=False, obj=(asked_at, _for_machine(arguments)))
-        return status if isinstance(status, int) else 0
+        return status if isinstance(status, int) else ExitStatus.DONE
     except channel.ReaderGoneError:
-        return 0  # `list | head` has what it wanted
+        return ExitStatus.DONE  # `list | head` has what it wanted
     except SystemExit as done:  # Typer leaves completion this way
-        return done.code if isinstance(done.code, int) else 1
+        return done.code if isinstance(done.code, int) else ExitStatus.FAILED
     except BaseException as error:  # noqa: BLE001  # nothing may reach the user as a traceback
         return _fail(error, arguments)
     finally:
@@ -103,8 +103,7 @@ def _for_machine(arguments: Sequence[str]) -> bool:
 def _fail(error: BaseException, arguments: Sequence[str]) -> int:
     told = _as_keyctl_error(error)
     if _for_machine(arguments):
-        document = {"code": told.code.value, "message": redact(told.message), "hint": redact(told.hint)}
-        channel.note(json.dumps({"error": document}))
+        channel.note(error_document(told))
     else:
         channel.note(f"error: {for_terminal(told.message)}")
         if told.hint:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from alphalens_keyctl import provenance
-from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.errors import Code, ExitStatus, KeyctlError
 from alphalens_keyctl.output import channel
 from alphalens_keyctl.provenance import Act
 from alphalens_keyctl.settings import Given, Settings, of_this_process
@@ -167,7 +167,7 @@ def report_all(pieces: Iterable[str]) -> None:
         raise KeyctlError(error.code, error.message, "The change was made; only the report failed.") from error
 
 
-def answer(text: str, *, status: int) -> None:
+def answer(text: str, *, status: ExitStatus) -> None:
     """Write a verdict and leave with its exit status, whether or not somebody still reads."""
     with suppress(channel.ReaderGoneError):
         channel.write([text])

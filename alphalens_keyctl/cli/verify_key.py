@@ -1,20 +1,16 @@
 """What `verify` does: verify a raw key as a service does, say whether it opens, and exit 0 or 4."""
 
-import json as jsonlib
 import logging
-from typing import Final
 
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.run import Run
-from alphalens_keyctl.errors import KeyctlError
-from alphalens_keyctl.keyformat import redact
+from alphalens_keyctl.errors import ExitStatus, KeyctlError
 from alphalens_keyctl.models import Reason
 from alphalens_keyctl.moments import utc_now
 from alphalens_keyctl.output import channel, documents, sentences
+from alphalens_keyctl.output.errors import error_document
 from alphalens_keyctl.verification.recorder import Usage
 from alphalens_keyctl.verification.verifier import KeyVerifier
-
-REFUSED: Final = 4
 
 
 def verify_key(run: Run, presented: bytes, *, record: bool, json: bool) -> None:
@@ -33,14 +29,13 @@ def verify_key(run: Run, presented: bytes, *, record: bool, json: bool) -> None:
         said = documents.json_document(documents.verification_object(found))
     else:
         said = sentences.verification(found, utc_now()) + "\n"
-    runs.answer(said, status=0 if found.allowed else REFUSED)
+    runs.answer(said, status=ExitStatus.DONE if found.allowed else ExitStatus.REFUSED)
 
 
 def _say_why(trouble: KeyctlError, *, as_document: bool) -> None:
     """Say on stderr why the database could not be asked. The refusal is the result; this is an error beside it, so
     --quiet does not silence it."""
     if as_document:
-        error = {"code": trouble.code.value, "message": redact(trouble.message), "hint": redact(trouble.hint)}
-        channel.note(jsonlib.dumps({"error": error}))
+        channel.note(error_document(trouble))
     else:
         channel.note(f"The database cannot be asked: {trouble.message}. {trouble.hint}".rstrip())

@@ -1,4 +1,4 @@
-"""URL → engine and transactions; what SQLite and PostgreSQL each need stands in a file of its own.
+"""Address → engine and transactions. What SQLite and PostgreSQL each need stands in a file of its own.
 
 database = Database.open(parse_address("keys.db"), Limits())
 with database.reading() as connection: ...
@@ -19,16 +19,16 @@ from alphalens_keyctl.errors import Code, KeyctlError
 
 __all__ = ["Address", "Attempts", "Database", "Limits", "Recording", "Writing", "exists", "parse_address"]
 
-# A transaction that is the only writing one of this program. Only `Database.writing` makes it, so a function
-# that takes it cannot be called without the lock that keeps the chain and the successors single.
+# The one transaction of this program that writes at a time. Only `Database.writing` makes a `Writing`, so a function
+# that takes one cannot be called without the lock that keeps the audit chain and the successors single.
 Writing = NewType("Writing", Connection)
-# A transaction that may write use and nothing else. Only `Database.recording` makes it.
+# A transaction that records use and writes nothing else. Only `Database.recording` makes one.
 Recording = NewType("Recording", Connection)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How long to wait, in seconds: for a connection, for a lock, for one answer."""
+    """How long to wait, in seconds: for a connection, for a lock, for one answer (promise 11)."""
 
     connect_timeout: float = 5.0
     lock_timeout: float = 5.0
@@ -36,7 +36,8 @@ class Limits:
 
 
 def exists(address: Address) -> bool:
-    """Whether there is a database to open. A server is there or not; only opening tells, so it counts as there."""
+    """Whether there is a database to open. Only opening tells whether a server is there, so a server counts as there.
+    Raises `KeyctlError` for a path that leads to something else than a database file."""
     return isinstance(address, PostgreSQLAddress) or sqlite.exists(address.path)
 
 
@@ -44,15 +45,15 @@ class Attempts(Protocol):
     """Tells deliveries that still run from those whose process died."""
 
     def hold(self, key_id: str) -> AbstractContextManager[float | None]:
-        """Mark a delivery as running while the block lasts; yields a lease in seconds where nothing that
-        dies with the process can be held, else None."""
+        """Mark the delivery of a key as running while the block lasts. Yields None where that mark dies with the
+        process, else the length of a lease in seconds. Raises `KeyctlError`."""
 
     def runs(self, connection: Connection, key_id: str) -> bool:
-        """Whether the process that delivers the key is alive."""
+        """Whether the process that delivers the key is alive. Leases are judged by their end, not here."""
 
 
 class Database:
-    """An open database of the right schema. Hands out transactions; committing is the block's end."""
+    """An open database, which hands out transactions as blocks: the end of a writing block commits."""
 
     def __init__(self, address: Address, engine: Engine, attempts: Attempts) -> None:
         self.address = address
@@ -63,8 +64,8 @@ class Database:
     def open(cls, address: Address, limits: Limits, *, create: bool = True) -> "Database":
         """Open a database and check its schema.
 
-        A SQLite file is created where there is none (with `create`) and brought to the latest schema; a
-        PostgreSQL schema is only ever changed by `upgrade`. Raises `KeyctlError`.
+        With `create`, a SQLite file is created where there is none. An older schema of a SQLite file is brought up to
+        date; only `upgrade` ever changes a schema on PostgreSQL. Raises `KeyctlError`.
         """
         database = cls.connect(address, limits, create=create)
         try:
@@ -74,14 +75,14 @@ class Database:
             else:
                 schema.require(found)
         except BaseException:
-            # Whoever tries again and again would use up the server's connections.
+            # A caller that tries again and again would use the connections of the server up.
             database.close()
             raise
         return database
 
     @classmethod
     def connect(cls, address: Address, limits: Limits, *, create: bool = True) -> "Database":
-        """As `open`, but without a look at the schema. Raises `KeyctlError`."""
+        """Open a database, as `open` does, without checking its schema. Raises `KeyctlError`."""
         if isinstance(address, PostgreSQLAddress):
             return cls._on_server(address, limits)
         if not sqlite.exists(address.path):
@@ -94,10 +95,10 @@ class Database:
 
     @contextmanager
     def reading(self, *, tolerant: bool = False) -> Iterator[Connection]:
-        """A transaction for reading. Rolled back at the end.
+        """A transaction for reading, rolled back at the end of the block. Raises `KeyctlError`.
 
-        With `tolerant`, text that is not UTF-8, which only SQLite can hold, is read as surrogates rather
-        than being an error: for what has to be judged whatever was done to it.
+        With `tolerant`, text that is not UTF-8, which only SQLite can hold, is read as surrogates instead of raising:
+        a log has to be judged whatever somebody did to it.
         """
         with faults.translated(self.address), self._engine.connect() as connection:
             if tolerant and isinstance(self.address, SQLiteAddress):
@@ -108,8 +109,8 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Writing]:
-        """The one writing transaction, waited for within the lock limit. Commits at the end of the block,
-        rolls back when it is left by an exception."""
+        """The one transaction that writes, waited for within the lock limit. It commits at the end of the block, and
+        rolls back when an exception leaves the block. Raises `KeyctlError`."""
         with faults.translated(self.address), self._engine.connect() as connection:
             connection = connection.execution_options(**{sqlite.WRITES: True})
             with connection.begin():
@@ -121,23 +122,24 @@ class Database:
 
     @contextmanager
     def recording(self) -> Iterator[Recording]:
-        """A transaction that records use. On PostgreSQL it does not wait for the writer, which may be changing
-        a million keys: recording touches no column that the writer decides on."""
+        """A transaction that records use. On PostgreSQL it does not wait for the transaction that writes, which may be
+        changing a million keys: recording touches no column that a writer decides on. Raises `KeyctlError`."""
         with faults.translated(self.address), self._engine.connect() as connection:
             connection = connection.execution_options(**{sqlite.WRITES: True})
             with connection.begin():
                 yield Recording(connection)
 
     def upgrade(self) -> None:
-        """Bring the schema to the latest revision; nothing happens where it is. Two at once do no harm."""
+        """Bring the schema to the latest revision, where it is not there already. Two upgrades at once do no harm.
+        Raises `KeyctlError`."""
         with self.writing() as tx:
             if isinstance(self.address, PostgreSQLAddress):
                 postgresql.lift_limits(tx)
             schema.upgrade(tx)
 
     def schema(self) -> schema.Schema:
-        """The schema that is there now. Raises `KeyctlError` for a SQLite file without one: a file of ours
-        is born with a schema, so this one belongs to another program."""
+        """The schema that the database has. Raises `KeyctlError` for a SQLite file without one: every file
+        of this program has a schema, so the file belongs to another program."""
         with self.reading() as connection:
             found = schema.read(connection)
         if isinstance(self.address, SQLiteAddress) and found.state is schema.SchemaState.MISSING:
@@ -150,11 +152,12 @@ class Database:
 
     @property
     def one_writer(self) -> bool:
-        """Whether a transaction that writes keeps out every other, and an open file must not be forked: SQLite."""
+        """Whether a transaction that writes keeps every other out, and a process must not fork with the database open.
+        So it is with SQLite."""
         return isinstance(self.address, SQLiteAddress)
 
     def close(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
         self._engine.dispose()
 
     @classmethod

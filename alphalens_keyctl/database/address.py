@@ -1,4 +1,4 @@
-"""Where the database is: a URL or a path → a plain value that can be shown without its password."""
+"""Where the database is: a URL or a path → a plain value that can be shown without a password."""
 
 import re
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from alphalens_keyctl.errors import Code, KeyctlError
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?")
-# Blanks or quotes around it, no scheme, libpq's keyword form: nobody names a file like this.
+# Blanks or quotes around a text, a URL without its scheme, the keyword form of libpq: nobody names a file like this.
 _MEANT_AS_URL = re.compile(r"""^[\s"']|\s$|^//|://|:[^/]*@|\b(password|host|dbname|user)\s*=""", re.IGNORECASE)
 _POSTGRESQL: Final = frozenset({"postgresql", "postgres", "postgresql+psycopg"})
 _SECRET_PARAMETERS: Final = frozenset({"password", "sslpassword", "passfile"})
@@ -18,7 +18,7 @@ _FORMS: Final = "Use a path, sqlite:///PATH or postgresql://USER@HOST/DATABASE."
 
 @dataclass(frozen=True)
 class SQLiteAddress:
-    """A SQLite file, as an absolute path with links resolved: SQLite puts its own files beside the target,
+    """A SQLite file, as an absolute path with links resolved: SQLite puts its own files beside the target of a link,
     and every process has to find the same lock file there."""
 
     path: Path
@@ -33,14 +33,14 @@ class SQLiteAddress:
 
 @dataclass(frozen=True)
 class PostgreSQLAddress:
-    """A PostgreSQL server, as libpq takes it. `display` never holds a password in any form."""
+    """A database on a PostgreSQL server. `conninfo` is what libpq takes; `display` never holds a password."""
 
     conninfo: str = field(repr=False)
     display: str
     _secrets: tuple[str, ...] = field(repr=False)
 
     def scrub(self, text: str) -> str:
-        """`text`, a driver's message, without the password should the driver repeat it."""
+        """`text`, the message of a driver, with `***` in place of every password that the driver repeats."""
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
@@ -50,17 +50,17 @@ Address = SQLiteAddress | PostgreSQLAddress
 
 
 def parse_address(text: str) -> Address:
-    """A path, `sqlite:///PATH`, `postgresql://…` or `postgres://…`.
+    """A path, `sqlite:///PATH`, `postgresql://…` or `postgres://…` → the address.
 
-    Raises `KeyctlError` (configuration_invalid). Its message never repeats the text, which may hold a
-    password in a place that the parser did not expect.
+    Raises `KeyctlError` (configuration_invalid). The message never repeats the text, which may hold a password where
+    the parser does not expect one.
     """
     if "\0" in text or "\n" in text:
         raise _refusal("the database URL holds a control character")
     scheme = _SCHEME.match(text)
     if scheme is None or not (scheme[2] or scheme[1].lower() in {"sqlite", *_POSTGRESQL}):
         if _MEANT_AS_URL.search(text):
-            # Taken for a path, another database than was meant would be made, named after the password.
+            # Taken for a path, the text would make another database than was meant, named after the password.
             raise _refusal("the database URL cannot be read")
         return _sqlite(text)
     name = scheme[1].lower()
@@ -97,7 +97,7 @@ def _postgresql(text: str, scheme: re.Match[str]) -> PostgreSQLAddress:
         raise _refusal("a PostgreSQL URL has two slashes after its scheme")
     rest = text[scheme.end() :]
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    # With an unescaped '@' the end of the password would be taken for the host and turn up in messages.
+    # After an unescaped '@' the end of the password would be taken for the host, and would turn up in messages.
     if authority.count("@") > 1 or "@" in rest[len(authority) :]:
         raise _refusal("the user name or password holds a bare '@', '/', '?' or '#'", _ESCAPE)
     if "#" in rest:
@@ -112,11 +112,11 @@ def _postgresql(text: str, scheme: re.Match[str]) -> PostgreSQLAddress:
     user, _, password = credentials.partition(":")
     if ":" in password:
         raise _refusal("the password holds a bare ':'", _ESCAPE)
-    # Where the host was forgotten, the password stands in the place of the port.
+    # In a URL without its host the password stands where the port should.
     if any(port and not (port.isascii() and port.isdigit()) for port in ports):
         raise _refusal("the URL's port is not a number", _ESCAPE)
     if not all(equals for _, equals, _ in query):
-        # libpq would repeat what stands there, and it may be the end of a password with a bare '&'.
+        # libpq would repeat such a parameter, which may be the end of a password with a bare '&'.
         raise _refusal("a parameter of the URL has no '='", _ESCAPE)
     secrets = [password, *(value for name, _, value in query if unquote(name) in _SECRET_PARAMETERS)]
     forms = {form for secret in secrets for form in (secret, unquote(secret)) if form}

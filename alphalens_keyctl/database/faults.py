@@ -1,4 +1,4 @@
-"""What a driver raised → what the user is told. Both databases pass through here."""
+"""What a driver raised, on either database → what the user is told."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -30,23 +30,22 @@ _BUSY_HINT: Final = "Another process is writing. Run the command again, or raise
 
 @contextmanager
 def translated(address: Address) -> Iterator[None]:
-    """Turn what the driver or the mapping raises inside the block into `KeyctlError`."""
+    """Turn what the driver, the mapping or a renderer raises inside the block into `KeyctlError`."""
     try:
         yield
     except SQLAlchemyError as error:
         raise explain(error, address) from error
     except (TypeError, ValueError) as error:
-        # What the mapping, or the renderer of a stream, raises for a value that no program of ours wrote.
+        # The mapping, and the renderer of a stream, raise these for a value that this program never writes.
         raise _damaged(address) from error
 
 
 def explain(error: Exception, address: Address) -> KeyctlError:
-    """The `KeyctlError` for what a driver, SQLAlchemy or the reading of a row raised; its message is free of
-    passwords."""
+    """The `KeyctlError` for an error of a driver, of SQLAlchemy or of reading a row. The message holds no password."""
     original = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(original, sqlite3.Error):
         return _explain_sqlite(original, address)
-    # Known by its attribute: to import psycopg for its class would load it into every command on SQLite.
+    # Recognised by its attribute: to import psycopg for its class would load psycopg into every command on SQLite.
     if isinstance(original, Exception) and hasattr(original, "sqlstate"):
         return _explain_postgresql(original, original.sqlstate, address)
     return _damaged(address)
@@ -65,7 +64,7 @@ def _explain_sqlite(error: sqlite3.Error, address: Address) -> KeyctlError:
 
 def _explain_postgresql(error: Exception, state: str | None, address: Address) -> KeyctlError:
     said = " ".join(address.scrub(str(error)).split())
-    # Classes of SQLSTATE: PostgreSQL, appendix A.
+    # SQLSTATE and its classes: PostgreSQL, "Error Codes".
     if state in ("55P03", "57014"):
         return KeyctlError(Code.DATABASE_BUSY, "the database did not answer in time", _BUSY_HINT)
     if state in ("40001", "40P01"):
@@ -73,7 +72,7 @@ def _explain_postgresql(error: Exception, state: str | None, address: Address) -
     if (state or "").startswith("23"):
         return _constraint(said)
     if state is None and any(kind.__name__ == "DataError" for kind in type(error).__mro__):
-        return _damaged(address)  # a time that Python cannot hold
+        return _damaged(address)  # psycopg raises it for a time that Python cannot hold
     if state in ("42501", "25006"):
         return KeyctlError(
             Code.DATABASE_UNUSABLE,

@@ -1,4 +1,5 @@
-"""What the database makes of a time column, so that Python need not: a million of them cost it more than the query."""
+"""SQL functions that the database applies to a time column. To do the same in Python to the times of a million rows
+would take longer than the query."""
 
 from typing import Any
 
@@ -8,7 +9,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 
 class microsecond_text(FunctionElement[str]):  # noqa: N801  # reads as the SQL function it stands for
-    """A time column as `2026-11-23T06:34:00.123456Z`, what `moments.rfc3339_exact` writes."""
+    """A time column as `2026-11-23T06:34:00.123456Z`, the form of `moments.rfc3339_exact`."""
 
     type = Text()
     inherit_cache = True
@@ -17,7 +18,7 @@ class microsecond_text(FunctionElement[str]):  # noqa: N801  # reads as the SQL 
 @compiles(microsecond_text, "sqlite")
 def _(element: Any, compiler: Any, **options: Any) -> str:
     column = compiler.process(element.clauses, **options)
-    # NULL for every other spelling, so that two that are stored differently never look the same.
+    # NULL for every other spelling, so that two times that are stored differently never look the same.
     known = f"typeof({column}) = 'text' AND substr({column}, 11, 1) = ' '"
     return f"CASE WHEN {known} THEN replace({column}, ' ', 'T') || 'Z' END"
 
@@ -25,7 +26,7 @@ def _(element: Any, compiler: Any, **options: Any) -> str:
 @compiles(microsecond_text, "postgresql")
 def _(element: Any, compiler: Any, **options: Any) -> str:
     column = compiler.process(element.clauses, **options)
-    # The era, because 2026 BC would look the same without it.
+    # With the era, because without it 2026 BC would look like 2026.
     return f"""to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
         || CASE WHEN {column} < '0001-01-01 00:00:00+00' THEN ' BC' ELSE '' END"""
 
@@ -40,7 +41,7 @@ class epoch_second(FunctionElement[int]):  # noqa: N801  # reads as the SQL func
 @compiles(epoch_second, "sqlite")
 def _(element: Any, compiler: Any, **options: Any) -> str:
     column = compiler.process(element.clauses, **options)
-    # Without the fraction, which SQLite would round: half a millisecond before a minute is not in it yet.
+    # Without the fraction, which SQLite would round: half a millisecond before a minute does not belong to the minute.
     return f"CAST(strftime('%s', substr({column}, 1, 19)) AS INTEGER)"
 
 

@@ -15,15 +15,16 @@ if TYPE_CHECKING:
 
     Driver = PsycopgConnection[Any]
 
-LEASE: Final = 60.0  # seconds; issue 2: where neither kind of lock serves
-# How much longer than the server's own limit the client waits before it takes the server for frozen.
+LEASE: Final = 60.0  # seconds after which an attempt that no lock vouches for counts as dead
+# Seconds that the client waits beyond the limit of the server before it takes the server for frozen.
 _PATIENCE: Final = 5.0
 
 
 def dialer(address: PostgreSQLAddress, *, connect_timeout: float, answer_limit: float) -> "Callable[[], Driver]":
-    """A function that connects to the server. Times are in seconds; no answer takes longer than `answer_limit`.
+    """A function that connects to the server. Times are in seconds; an answer that takes longer than `answer_limit`
+    raises `psycopg.OperationalError`.
 
-    Raises `KeyctlError` when psycopg is not installed or the URL is not one that libpq takes.
+    Raises `KeyctlError` (configuration_invalid) when psycopg is not installed or libpq does not take the URL.
     """
     try:
         import psycopg
@@ -39,29 +40,29 @@ def dialer(address: PostgreSQLAddress, *, connect_timeout: float, answer_limit: 
     except psycopg.Error as error:
         said = address.scrub(str(error).strip())
         raise KeyctlError(Code.CONFIGURATION, f"the database URL is not valid: {said}") from None
-    # libpq takes it for each host in turn, and less than 2 for 2.
+    # libpq waits that long for each host in turn, and takes less than 2 seconds for 2.
     hosts = str(parameters.get("host", "")).count(",") + 1
     parameters.setdefault("connect_timeout", max(2, round(connect_timeout / hosts)))
     parameters.setdefault("application_name", "alphalens-keyctl")
     limit = answer_limit
 
     class BoundedConnection(psycopg.Connection[Any]):
-        """A server that was stopped in its tracks keeps the socket open and says nothing: no limit of the
-        server's own ever fires, so the client keeps one too."""
+        """A connection that waits for each answer within a limit of the client. A server that was stopped in its tracks
+        keeps the socket open and says nothing, so none of its own limits ever fires."""
 
         answer_limit: float | None = limit
 
         def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-            if timeout is not None:  # who waits for a notification is told when there was none
+            if timeout is not None:  # psycopg waits for a notification: the end of its time is no fault of the server
                 return super().wait(gen, interval, timeout=timeout)
             try:
                 return super().wait(gen, interval, timeout=self.answer_limit)
             except psycopg.errors._WaitTimeout:
-                self.pgconn.finish()  # what it was doing is unknown: nothing more goes over this connection
+                self.pgconn.finish()  # what the server did is unknown: nothing more may go over this connection
                 raise psycopg.OperationalError("the server stopped answering") from None
 
     def dial() -> BoundedConnection:
-        # Prepared statements do not survive a pooler in transaction mode.
+        # A prepared statement does not survive a pooler in transaction mode.
         return BoundedConnection.connect(**parameters, prepare_threshold=None, client_encoding="utf8")
 
     return dial
@@ -70,13 +71,13 @@ def dialer(address: PostgreSQLAddress, *, connect_timeout: float, answer_limit: 
 def make_engine(
     address: PostgreSQLAddress, *, connect_timeout: float, lock_timeout: float, query_timeout: float
 ) -> Engine:
-    """An engine on a server. Times are in seconds. Connects on first use. Raises as `dialer` does."""
+    """An engine on a server, which connects on first use. Times are in seconds. Raises as `dialer` does."""
     engine = create_engine(
         "postgresql+psycopg://",
         creator=dialer(address, connect_timeout=connect_timeout, answer_limit=query_timeout + _PATIENCE),
         hide_parameters=True,
         pool_pre_ping=True,
-        # A stricter default would read the chain's head as it was before the writer's lock was granted.
+        # A stricter level would read the head of the audit chain as it was before the lock of the writer was granted.
         isolation_level="READ COMMITTED",
         use_native_hstore=False,
     )
@@ -85,9 +86,9 @@ def make_engine(
 
 
 def is_pooled(connection: "Driver") -> bool:
-    """Whether a pooler stands between, which lends a server connection for a transaction at a time.
+    """Whether a pooler stands between client and server and lends a connection for one transaction at a time.
 
-    What the client was told at connecting is then not the number of the process that answers.
+    The number of the process that answers is then not the number that the client was told at connecting.
     """
     row = connection.execute("SELECT pg_backend_pid()").fetchone()
     return row is None or bool(row[0] != connection.info.backend_pid)
@@ -98,7 +99,7 @@ def _limit_transactions(engine: Engine, *, lock_timeout: float, query_timeout: f
     def know(connection: Any, record: Any) -> None:
         encoding = connection.info.parameter_status("server_encoding")
         if encoding not in (None, "UTF8"):
-            # Names that it cannot hold would be found missing only when somebody looks for them.
+            # A name that this encoding cannot hold would fail only when somebody looks for it.
             raise KeyctlError(
                 Code.DATABASE_UNUSABLE,
                 f"the database is encoded in {encoding}, and names may be any text",
@@ -108,34 +109,35 @@ def _limit_transactions(engine: Engine, *, lock_timeout: float, query_timeout: f
 
     @event.listens_for(engine, "begin")
     def limit(connection: Connection) -> None:
-        # Local to the transaction: a session's settings would stay with the pooler's connection.
-        # To PostgreSQL 0 means no limit.
+        # Local to the transaction: the settings of a session would stay with the connection of a pooler. A limit of 0
+        # would mean none to PostgreSQL.
         milliseconds = {"lock": max(1, round(lock_timeout * 1000)), "query": max(1, round(query_timeout * 1000))}
-        # Closed at once: under a connection's yield_per it would be a cursor that stays open on the server.
+        # Closed at once: under the `yield_per` of a connection the result would be a cursor that the server keeps open.
         connection.execute(_SETTINGS, {name: f"{value}ms" for name, value in milliseconds.items()}).close()
 
 
 _SETTINGS: Final = text(
     "SELECT set_config('lock_timeout', :lock, true),"
     " set_config('statement_timeout', :query, true),"
-    # What a role or a database may have set otherwise: psycopg reads times in ISO style alone.
+    # A role or a database may have other settings, and psycopg reads times in ISO style alone.
     " set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO, MDY', true)"
 )
 
 
 def lift_limits(connection: Connection) -> None:
-    """Let the transaction's statements take what they take: a migration of a large table does."""
+    """Let the statements of the transaction take any time: the migration of a large table does."""
     connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
     connection.connection.driver_connection.answer_limit = None  # type: ignore[union-attr]  # our own class
 
 
 def become_only_writer(connection: Connection) -> None:
-    """Wait, within lock_timeout, until no other transaction of this program writes; until this one ends."""
+    """Wait, within lock_timeout, until no other transaction of this program writes, and keep the others out until this
+    one ends."""
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _lock_number("writer")})
 
 
 class SessionAttempts:
-    """Which deliveries are still running, told by session advisory locks, or by a lease behind a pooler."""
+    """Which deliveries are still running: a session advisory lock tells, or behind a pooler a lease."""
 
     def __init__(self, engine: Engine, translated: Callable[[], Any]) -> None:
         self._engine = engine
@@ -143,10 +145,8 @@ class SessionAttempts:
 
     @contextmanager
     def hold(self, key_id: str) -> Iterator[float | None]:
-        """Mark the delivery of a key as running; yields the lease in seconds where a lock cannot be held.
-
-        Through a pooler a session lock would stay on a connection that belongs to nobody.
-        """
+        """Mark the delivery of a key as running while the block lasts. Yields the length of a lease in seconds behind a
+        pooler, where a session lock would stay on a connection that belongs to nobody; else None."""
         with self._translated():
             connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         try:
@@ -154,22 +154,22 @@ class SessionAttempts:
                 pooled = is_pooled(connection.connection.driver_connection)  # type: ignore[arg-type]  # psycopg's
                 if not pooled:
                     connection.execute(_HOLD, {"lock": _lock_number(key_id)})
-                    # Of a machine that lost its power nothing is heard: without these the server would keep
-                    # its lock for hours.
+                    # A machine that lost its power says nothing: without these settings the server would keep the
+                    # lock of such a machine for hours.
                     connection.exec_driver_sql(
                         "SET tcp_keepalives_idle = 20; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 4"
                     )
             yield LEASE if pooled else None
         finally:
-            # Thrown away rather than returned: the lock goes with the session.
+            # Not returned to the pool: the lock has to end with the session.
             with suppress(Exception):
                 connection.invalidate()
             with suppress(Exception):
                 connection.close()
 
     def runs(self, connection: Connection, key_id: str) -> bool:
-        """Whether a session still holds the key's lock. Leases are judged by their end, not here."""
-        # Shared, so that two that look at once do not take each other for the holder.
+        """Whether a session still holds the lock of the key. Leases are judged by their end, not here."""
+        # A shared lock, so that two that look at once do not take each other for the holder.
         free = connection.scalar(text("SELECT pg_try_advisory_xact_lock_shared(:lock)"), {"lock": _lock_number(key_id)})
         return not free
 
@@ -178,6 +178,6 @@ _HOLD: Final = text("SELECT pg_advisory_lock(:lock)")
 
 
 def _lock_number(name: str) -> int:
-    """A number for a named advisory lock, the same in every process."""
+    """The number of the advisory lock of that name, the same in every process."""
     digest = hashlib.sha256(f"alphalens-keyctl {name}".encode()).digest()
     return int.from_bytes(digest[:8], signed=True)

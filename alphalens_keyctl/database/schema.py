@@ -1,4 +1,4 @@
-"""Which schema a database has, and how it gets the one this program knows."""
+"""Which schema a database has, and how the database gets the schema that this program knows."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +16,7 @@ _EXISTS: Final = {
 
 
 class SchemaState(StrEnum):
-    """How a database's schema relates to the one this program knows."""
+    """How the schema of a database relates to the one that this program knows."""
 
     CURRENT = "current"
     OUTDATED = "outdated"
@@ -25,15 +25,15 @@ class SchemaState(StrEnum):
 
 
 class Schema(NamedTuple):
-    """The revision a database has (None: none) and what that means."""
+    """The revision of a database, None where it has no schema of this program, and what the revision means."""
 
     revision: str | None
     state: SchemaState
 
 
 def read(connection: Connection) -> Schema:
-    """Look up the schema's revision. Writes nothing and does not load Alembic."""
-    # Asked for by hand: SQLAlchemy's inspector takes longer than the command.
+    """The schema of a database. Writes nothing and does not load Alembic."""
+    # In SQL written by hand: the inspector of SQLAlchemy takes longer than the command.
     exists = _EXISTS[connection.dialect.name]
     if connection.scalar(text(exists), {"table": migrations.VERSION_TABLE}) is None:
         return Schema(None, SchemaState.MISSING)
@@ -47,7 +47,8 @@ def read(connection: Connection) -> Schema:
 
 
 def require(schema: Schema) -> None:
-    """Raise `KeyctlError` unless the schema is the one this program knows."""
+    """Raise `KeyctlError` (schema_missing, schema_outdated, schema_newer) unless the schema is the one that this
+    program knows."""
     if schema.state is SchemaState.MISSING:
         raise KeyctlError(
             Code.SCHEMA_MISSING,
@@ -64,7 +65,7 @@ def require(schema: Schema) -> None:
 
 
 def refuse_newer(schema: Schema) -> None:
-    """Raise `KeyctlError` when a newer program made the schema: what it means cannot be known here."""
+    """Raise `KeyctlError` (schema_newer) when a newer program made the schema: this one cannot know its meaning."""
     if schema.state is SchemaState.NEWER:
         raise KeyctlError(
             Code.SCHEMA_NEWER,
@@ -74,9 +75,10 @@ def refuse_newer(schema: Schema) -> None:
 
 
 def upgrade(connection: Connection) -> None:
-    """Bring the schema to the latest revision inside the caller's transaction.
+    """Bring the schema to the latest revision inside the transaction of the caller. Raises `KeyctlError`
+    (schema_newer).
 
-    The caller's transaction is the only writer, so that of two processes the second finds nothing to do.
+    That transaction is the only one that writes, so of two processes the second finds nothing to do.
     """
     refuse_newer(read(connection))
     from alembic import command

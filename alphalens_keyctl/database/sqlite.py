@@ -1,4 +1,4 @@
-"""What SQLite needs: a file that is ours and whole, one writer at a time, and locks that die with a process."""
+"""What SQLite needs: a file that is whole, one writer at a time, and locks that die with a process."""
 
 import fcntl
 import hashlib
@@ -23,30 +23,31 @@ _CACHE_KIB: Final = 32 * 1024
 
 
 def connect(path: Path, *, lock_timeout: float) -> sqlite3.Connection:
-    """A bare connection to an existing file, which any one thread at a time may use."""
+    """A connection of the driver to an existing file, for one thread at a time, whichever. `lock_timeout` is in
+    seconds."""
     return sqlite3.connect(
         f"file:{quote(str(path))}?mode=rw",
         uri=True,
         timeout=lock_timeout,
-        # The driver's own transactions leave SELECT outside; BEGIN is ours, below.
+        # The transactions of the driver leave SELECT outside; `make_engine` begins them itself.
         isolation_level=None,
         check_same_thread=False,
     )
 
 
 def make_engine(path: Path, *, lock_timeout: float) -> Engine:
-    """An engine on an existing file. `lock_timeout` is in seconds. The file is never created here."""
+    """An engine on an existing file, which is never created here. `lock_timeout` is in seconds."""
     engine = create_engine("sqlite://", creator=partial(connect, path, lock_timeout=lock_timeout), hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _record: object) -> None:
-        # FULL: a key that was shown must survive a power cut (NORMAL may lose the last commits in WAL mode).
+        # FULL: a key that was shown must survive a power cut (in WAL mode NORMAL may lose the last commits).
         for pragma in ("foreign_keys = ON", "synchronous = FULL", "cell_size_check = ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        # A deferred transaction would let two rotators read the same state and then both write.
+        # Deferred transactions would let two rotations read the same state and then both write.
         writes = connection.get_execution_options().get(WRITES, False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
@@ -54,10 +55,10 @@ def make_engine(path: Path, *, lock_timeout: float) -> Engine:
 
 
 def make_room(connection: Connection) -> None:
-    """Let a transaction keep 32 MB of what it changes in memory until it ends.
+    """Let a transaction keep 32 MB of what it changes in memory until it ends; a small change takes less.
 
-    Issue 5: at a million keys the audit log's indexes are written at random, and SQLite's 2 MB have each page of
-    them leave and come back many times. Memory that a small change does not need is not taken.
+    A change of a million keys writes the indexes of the audit log at random. In the 2 MB that SQLite keeps by default
+    each page of the indexes would leave memory and come back many times.
     """
     connection.exec_driver_sql(f"PRAGMA cache_size = -{_CACHE_KIB}")
 
@@ -74,9 +75,9 @@ def tolerant_of_any_text(connection: Connection) -> Iterator[None]:
 
 
 def exists(path: Path) -> bool:
-    """Whether a database file is there, looked at without opening it (a FIFO would block, a device act).
+    """Whether a database file is there. The path is not opened: a FIFO would block, a device would act.
 
-    Raises `KeyctlError` for everything that is there and is not one: it is left alone.
+    Raises `KeyctlError` for anything else at the path, which is left alone.
     """
     try:
         found = path.stat()
@@ -89,24 +90,24 @@ def exists(path: Path) -> bool:
     if not stat.S_ISREG(found.st_mode):
         raise _unusable(path, "is not a regular file")
     if found.st_size == 0:
-        # A new database is moved here complete, so an empty file is one that lost its contents. To SQLite it
-        # would be a fresh database: every key unknown, and nobody told.
+        # `bring_to_life` moves a complete file here, so an empty file lost its contents. To SQLite the file would be a
+        # fresh database: every key unknown, and nobody told.
         raise _unusable(
             path,
             "is empty: it was cut off",
             "Restore it from a backup, or remove it and its -wal and -shm to start anew.",
         )
-    # Not opened even to look at its first bytes: closing it again would drop every lock that SQLite holds on
-    # it in this process. SQLite itself tells what is no database, and leaves it alone.
+    # Not opened even for its first bytes: closing the file again would drop every lock that SQLite holds on it in this
+    # process. SQLite itself tells that a file is no database, and leaves it alone.
     return True
 
 
 def bring_to_life(path: Path, fill: Callable[[Path], None], *, lock_timeout: float) -> None:
-    """Create the database file, complete or not at all.
+    """Create the database file, complete or not at all. Of two processes one makes the file and the other finds it.
 
-    It is made beside its place, mode 0600 before SQLite first opens it (`-wal` and `-shm` take its mode),
-    filled by `fill`, synced and moved in; missing folders are made 0700. Of two processes one makes it and
-    the other finds it.
+    A draft is made beside `path`, of mode 0600 before SQLite first opens it (`-wal` and `-shm` take its mode), filled
+    by `fill`, synced and renamed. Missing folders are made with mode 0700. `lock_timeout` is in seconds. Raises
+    `KeyctlError`.
     """
     try:
         _make_folder(path.parent)
@@ -123,7 +124,7 @@ def bring_to_life(path: Path, fill: Callable[[Path], None], *, lock_timeout: flo
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             connection.close()
             _sync(draft)
-            # What a removed database left: SQLite would play its old log into the new file, and keys long
+            # A removed database may have left these: SQLite would play the old log into the new file, and keys long
             # gone would open again.
             for leftover in _companions(path):
                 leftover.unlink(missing_ok=True)
@@ -134,11 +135,11 @@ def bring_to_life(path: Path, fill: Callable[[Path], None], *, lock_timeout: flo
 
 
 class FileLocks:
-    """POSIX record locks on `<database>-lock`, one byte of it a lock.
+    """POSIX record locks on `<database>-lock`, where each byte is a lock.
 
-    The kernel drops them when the process ends, however it ends, and a child does not inherit them: that is
-    what tells an attempt that still runs from one that died. The file itself is never removed, since a
-    removed lock file is one that two processes can hold at once.
+    The kernel drops the locks of a process when the process ends, however it ends, and a child does not inherit them:
+    that tells an attempt that still runs from one that died. The file is never removed, since two processes can hold
+    the same byte of a removed file and of its replacement at once.
     """
 
     def __init__(self, database: Path) -> None:
@@ -148,7 +149,8 @@ class FileLocks:
 
     @contextmanager
     def held(self, offset: int, *, timeout: float) -> Iterator[None]:
-        """Hold one lock, waiting at most `timeout` seconds. Raises `KeyctlError` (database_busy)."""
+        """Hold one lock while the block lasts, after waiting `timeout` seconds at most. Raises `KeyctlError`
+        (database_busy)."""
         deadline = time.monotonic() + timeout
         while not self._acquire(offset):
             if time.monotonic() >= deadline:
@@ -169,7 +171,7 @@ class FileLocks:
         """Whether any process, this one included, holds the lock."""
         if offset in self._mine:
             return True
-        # Shared, so that two that look at once do not take each other for the holder.
+        # A shared lock, so that two that look at once do not take each other for the holder.
         if not self._acquire(offset, fcntl.LOCK_SH):
             return True
         fcntl.lockf(self._open(), fcntl.LOCK_UN, 1, offset)
@@ -185,7 +187,7 @@ class FileLocks:
         return True
 
     def _open(self) -> int:
-        # Opened once and kept: closing any descriptor of a file drops all of the process's locks on it.
+        # Opened once and kept: closing any descriptor of a file drops all locks of the process on the file.
         if self._descriptor is None:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             try:
@@ -196,7 +198,7 @@ class FileLocks:
 
 
 class FileAttempts:
-    """Which deliveries are still running, told by file locks."""
+    """Which deliveries are still running: a file lock tells."""
 
     def __init__(self, path: Path, *, lock_timeout: float) -> None:
         self._locks = FileLocks(path)
@@ -204,22 +206,24 @@ class FileAttempts:
 
     @contextmanager
     def hold(self, key_id: str) -> Iterator[float | None]:
-        """Mark the delivery of a key as running for as long as the block, and the process, lasts."""
+        """Mark the delivery of a key as running while the block, and the process, lasts. Yields None: no lease is
+        needed."""
         with self._locks.held(_offset_of(key_id), timeout=self._lock_timeout):
             yield None
 
     def runs(self, _connection: Connection, key_id: str) -> bool:
-        """Whether some process is still delivering the key."""
+        """Whether a process is still delivering the key."""
         return self._locks.is_held(_offset_of(key_id))
 
 
 def _offset_of(key_id: str) -> int:
-    """A byte of the lock file for a key. Two keys on one byte would only make a dead attempt look alive."""
+    """The byte of the lock file that stands for a key. Two keys on one byte would only make a dead attempt look
+    alive."""
     return 1 + int.from_bytes(hashlib.sha256(key_id.encode()).digest()[:8]) % (2**62)
 
 
 def _companions(path: Path) -> list[Path]:
-    """The files that SQLite keeps beside a database."""
+    """The files that SQLite may keep beside a database."""
     return [Path(f"{path}{ending}") for ending in ("-wal", "-shm", "-journal")]
 
 

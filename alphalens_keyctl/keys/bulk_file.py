@@ -1,6 +1,6 @@
-"""A file of keys to be → drafts: CSV with a header line, or JSON Lines. Every fault is told by its line.
+"""A file of keys to create → drafts: CSV with a header line, or JSON Lines. Every fault is told with its line.
 
-What `list --csv` and `list --jsonl` write is read too: of a key's fields those are taken that a new key can have.
+The file may be what `list --csv` or `list --jsonl` wrote: the fields that a new key cannot have are passed over.
 """
 
 import csv
@@ -16,7 +16,7 @@ from alphalens_keyctl.keys.lifecycle import Draft
 from alphalens_keyctl.models import Key
 from alphalens_keyctl.moments import parse_expiry
 
-LARGEST: Final = 64 << 20  # bytes: more than the names of a million keys
+LARGEST: Final = 64 << 20  # bytes; the names of a million keys take less
 _TAKEN: Final = ("name", "owner", "purpose", "labels", "expires")
 _KNOWN: Final = frozenset({*_TAKEN, *Key._fields})
 _FORMULA: Final = frozenset("=+-@\t\r")
@@ -24,16 +24,19 @@ _ROTATED: Final = "A key that was rotated is listed twice; 'list --status active
 
 
 class Line(NamedTuple):
-    """A draft, and the line of the file that it stands in, from 1."""
+    """A draft, and the number of the line of the file in which it stands, from 1."""
 
     number: int
     draft: Draft
 
 
 def parse(content: bytes, *, now: datetime) -> list[Line]:
-    """The drafts of a file, in its order. Raises `KeyctlError` (invalid_input) for the first fault."""
+    """The drafts of a file, in the order of its lines. A span in `expires` counts from `now` (aware).
+
+    Raises `KeyctlError` (invalid_input) for the first fault, and for a file without a key.
+    """
     try:
-        # A byte order mark is what spreadsheets put before UTF-8.
+        # Spreadsheets put a byte order mark before UTF-8.
         decoded = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
@@ -73,7 +76,7 @@ def _csv_rows(content: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
                 _refuse(number, f"has {len(cells)} cells, and the header {len(header)}")
             yield number, {name: _cell(number, name, cell) for name, cell in zip(header, cells, strict=True)}
     except csv.Error as error:
-        # Where it began: a quote that is never closed is noticed at the end of the file.
+        # Told by the line in which the row began: a quote that is never closed is noticed at the end of the file.
         _refuse(began, f"is not CSV: {error}")
 
 
@@ -87,7 +90,7 @@ def _header(number: int, cells: list[str]) -> list[str]:
 
 
 def _cell(number: int, name: str, cell: str) -> str | None:
-    # As `list --csv` writes it: an apostrophe stands before what a spreadsheet would run, and before itself.
+    # `list --csv` writes an apostrophe before what a spreadsheet would run, and before a leading apostrophe.
     if cell.startswith("'"):
         return cell[1:]
     if cell[:1] in _FORMULA and cell[:1]:

@@ -1,8 +1,8 @@
 """Issuing a key: written pending, delivered, and only then usable (promises 2, 3 and 4).
 
-The one path that `create` and `rotate` take. It owns its transactions, since the delivery stands between
-them. At whatever instant the process dies, every destination holds a key that opens: one that outlives the process
-gets the new key only once that opens beside the old one, which is current until all have it.
+`create` and `rotate` own their transactions, because the delivery stands between two of them. At whatever instant the
+process dies, every destination holds a key that opens: a destination that outlives the process gets the new key only
+once the new key opens beside the old one, and the old key stays current until every destination has the new one.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple, Protocol
 
 from alphalens_keyctl import keyformat
-from alphalens_keyctl.database import Database, Writing
+from alphalens_keyctl.database import Database
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import RawKey
 from alphalens_keyctl.keys import lifecycle, rotation, selection
@@ -20,7 +20,7 @@ from alphalens_keyctl.models import Key, Status
 from alphalens_keyctl.moments import utc_now
 from alphalens_keyctl.provenance import Act
 
-# What an unfinished key of the same name keeps working for, when `create` starts over: a day, as `rotate` has it.
+# How long an unfinished key keeps opening after `create` has replaced it: a day, which is the default of `rotate` too.
 GRACE: Final = timedelta(hours=24)
 _UNDONE: Final = {
     lifecycle.DELIVERY_FAILED: "The new key was not activated and opens nothing; all else is as it was.",
@@ -29,7 +29,7 @@ _UNDONE: Final = {
 
 
 class Created(NamedTuple):
-    """A key as it is once it is active; `raw` is None where a key of that name was there already."""
+    """The key that was created, active; `raw` is None where a key of that name was there already."""
 
     key: Key
     raw: RawKey | None
@@ -37,10 +37,10 @@ class Created(NamedTuple):
 
 
 class Rotated(NamedTuple):
-    """The current key and its predecessor; `previous` and `raw` are None where there was nothing to do.
+    """The current key and its predecessor; `previous` and `raw` are None where the key needed no rotation.
 
-    With `grace_after_use` the predecessor ends so long after the current key's first use, at its `retires_at`
-    at the latest.
+    With `grace_after_use` the predecessor retires that long after the first use of the current key, at its
+    `retires_at` at the latest.
     """
 
     key: Key
@@ -51,12 +51,12 @@ class Rotated(NamedTuple):
 
 
 class RotationPlan(NamedTuple):
-    """How to rotate.
+    """How to rotate a key.
 
-    `expires_at` is what the successor gets, unless `same_lifetime`: then it lives as long as the old key was
-    meant to. `due` says whether a key needs rotating at all. `asked_at` is when the caller began: a key that
-    became current after that is the work of another rotation. `trial` is handed the successor once it is
-    current; when it raises, the rotation is taken back.
+    The successor expires at `expires_at`; with `same_lifetime`, as long after now as the old key was meant to live.
+    `due` says whether a key needs rotating. `asked_at` is the instant at which the caller began: another rotation made
+    a key current that became so later. `trial` is called with the successor once the successor is current; when it
+    raises, the rotation is taken back.
     """
 
     asked_at: datetime
@@ -68,28 +68,28 @@ class RotationPlan(NamedTuple):
 
 
 class Destinations(Protocol):
-    """The destinations that outlive this process. None of its methods takes longer than `limit` in all."""
+    """The destinations that outlive this process. No method takes longer than `limit`."""
 
     @property
     def names(self) -> Sequence[str]:
-        """What each is called, in the log and in `delivered_to`; empty where there is none."""
+        """The name of each destination, for the audit log and `delivered_to`; empty where there is none."""
 
     @property
     def limit(self) -> float:
-        """How long a delivery to all of them may take, in seconds."""
+        """The most seconds that a delivery to all destinations takes."""
 
     def stage(self, key: Key, raw: RawKey, replaced: frozenset[str]) -> None:
-        """Prepare everything that can be without any destination holding the new key. `replaced` are the ids of the
-        keys that destinations may hold now. Raises `KeyctlError`."""
+        """Prepare the delivery as far as that goes without a destination holding the new key. `replaced` are the ids of
+        the keys that destinations may hold now. Raises `KeyctlError`."""
 
     def hand_over(self) -> None:
-        """Give the raw key to each destination. Raises `KeyctlError` when one does not have it for certain."""
+        """Give the raw key to each destination. Raises `KeyctlError` unless every destination has it for certain."""
 
     def put_back(self) -> bool:
-        """Give each destination what it held before. False where one may still hold the new key."""
+        """Give each destination what it held before. Returns False where one may still hold the new key."""
 
 
-# Shows the raw key, given what will be true once the key is active; returns where, or raises.
+# Shows the raw key beside what will be true once the key is active. Returns the names of where it was shown, or raises.
 Show = Callable[[Created, RawKey], Sequence[str]]
 ShowSuccessor = Callable[[Rotated, RawKey], Sequence[str]]
 
@@ -106,9 +106,9 @@ def create(
 ) -> Created:
     """Create a key, hand it to `destinations` and `show` it.
 
-    What `show` gets is the key as it will be, `active`; that comes true only when this function returns. With
-    `if_missing` an existing key of the name is returned and nothing is delivered. A key of the name whose
-    delivery died is replaced, and retires. Raises `KeyctlError`.
+    `show` gets the key as it will be, active; that comes true only when this function returns. With `if_missing` an
+    existing key of the name is returned and nothing is delivered. A key of the name whose delivery died half-way is
+    replaced, and retires. Raises `KeyctlError`; the new key then opens nothing.
     """
     raw = keyformat.generate(prefix)
     with database.attempts.hold(raw.id) as lease, _undone_on_failure(database, raw.id, act, destinations):
@@ -116,7 +116,7 @@ def create(
             act = act.now()
             lifecycle.discard_abandoned(tx, database.attempts, act)
             holder = selection.current(tx, draft.name, now=act.at)
-            left = [] if holder is None else _left_behind(tx, database, holder, act)
+            left = [] if holder is None else rotation.left_behind(tx, database.attempts, holder, act)
             if if_missing and holder is not None and not left:
                 _refuse_unfinished(holder)
                 return Created(holder, None)
@@ -143,10 +143,10 @@ def rotate(
     *,
     prefix: str,
 ) -> Rotated:
-    """Give a key a successor, hand it to `destinations`, `show` it, and only then let the old key retire.
+    """Give a key a successor, hand the successor to `destinations`, `show` it, and only then let the old key retire.
 
-    Whatever fails before the end leaves the old key as it was. Raises `KeyctlError` (lost_race) when another
-    rotation of the same key was first.
+    Whatever fails before the end leaves the old key as it was. Raises `KeyctlError`: lost_race when another rotation
+    of the same key was first, wrong_state for a key that cannot be rotated, and whatever a destination raises.
     """
     raw = keyformat.generate(prefix)
     with database.attempts.hold(raw.id) as lease:
@@ -156,7 +156,7 @@ def rotate(
                 lifecycle.discard_abandoned(tx, database.attempts, act)
                 predecessors = rotation.rotatable(tx, database.attempts, key_id, act)
                 _refuse_if_just_rotated(predecessors.key, plan.asked_at)
-                # A successor that destinations may hold and that is not current is a job half done: it is due.
+                # A successor that destinations may hold and that is not current is a job half done, so it is due.
                 if not plan.due(predecessors.key) and not predecessors.unfinished:
                     return Rotated(predecessors.key, None, None)
                 expires_at = _expiry(predecessors.key, plan, act.at)
@@ -166,8 +166,7 @@ def rotate(
             delivered_to = list(destinations.names)
             new = pending._replace(status=Status.ACTIVE, activated_at=at)
             old = _retiring(predecessors, raw.id, at, plan.retirement)
-            after_use = None if plan.retirement.deadline is None else plan.retirement.grace
-            promised = Rotated(new, old, raw, tuple(delivered_to), after_use)
+            promised = Rotated(new, old, raw, tuple(delivered_to), plan.retirement.grace_after_use)
             delivered_to += show(promised, raw)
             with database.writing() as tx:
                 now = act.now()
@@ -190,7 +189,7 @@ def _hand_over(
     if not destinations.names:
         return
     destinations.stage(pending, raw, replaced)
-    # From here until the end the destinations' own limits count; a lease that ended earlier would let another
+    # From here on the delivery takes as long as the destinations allow; a lease that ended earlier would let another
     # attempt take this one for dead.
     lease = None if lease is None else lease + destinations.limit
     with database.writing() as tx:
@@ -200,11 +199,11 @@ def _hand_over(
 
 @contextmanager
 def _undone_on_failure(database: Database, key_id: str, act: Act, destinations: Destinations) -> Iterator[None]:
-    """When the block fails give the destinations back what they held and discard the key, and never say "failed" of
-    a key that became current.
+    """When the block fails, give the destinations back what they held and discard the key, unless the key became
+    current: then the failure is swallowed.
 
-    A connection can break, or Ctrl-C arrive, after the server has committed and before we hear of it. The
-    database is asked what is true: a key that is active was delivered and is on record, so the job is done.
+    A connection can break, or Ctrl-C arrive, after the server has committed and before this process hears of it. So
+    the database is asked what is true: a key that is current was delivered and is on record, and the job is done.
     """
     try:
         yield
@@ -212,7 +211,7 @@ def _undone_on_failure(database: Database, key_id: str, act: Act, destinations: 
         try:
             done = _settle(database, key_id, act, destinations, failure)
         except (KeyctlError, KeyboardInterrupt):
-            # It stays pending and opens nothing; or it was activated and nobody here can know. Say so.
+            # The key is pending and opens nothing, or it is active: this process cannot know which.
             failure.add_note(f"Key {key_id} could not be discarded; the next command looks after it.")
             raise failure from None
         if not done:
@@ -220,13 +219,13 @@ def _undone_on_failure(database: Database, key_id: str, act: Act, destinations: 
 
 
 def _settle(database: Database, key_id: str, act: Act, destinations: Destinations, failure: BaseException) -> bool:
-    """Undo what was done for the key, unless it is current: then True."""
+    """Undo what was done for the key, and return False; return True, and undo nothing, where the key is current."""
     with database.reading() as connection:
         key = selection.get(connection, key_id, now=utc_now())
-    # One that was replaced was taken for dead, and another run has the name.
-    if key is not None and key.activated_at is not None and key.revoked_at is None and key.replaced_by is None:
+    # Another run that took this one for dead may have replaced the key, and has the name.
+    if key is not None and key.is_current and not key.is_unfinished:
         return True
-    # Only now: had the key become current, the destinations would have to keep it.
+    # Not before the look: had the key become current, the destinations would have to keep it.
     _give_up(database, key, act, destinations, failure, reason=lifecycle.DELIVERY_FAILED)
     return False
 
@@ -240,13 +239,13 @@ def _give_up(
     *,
     reason: str,
 ) -> None:
-    """Give the destinations back what they held, and only then discard the key: at no instant may one hold a key
-    that opens nothing."""
+    """Give the destinations back what they held, and only then discard the key: at no instant may a destination hold a
+    key that opens nothing."""
     restored = destinations.put_back()
-    if key is None or not lifecycle.is_unfinished(key):
+    if key is None or not key.is_unfinished:
         return
     if key.replaces is not None and not restored:
-        # A destination that worked before would hold a dead key; of a first key there is no such destination.
+        # A destination that worked before would hold a dead key. No destination held anything before a first key.
         failure.add_note(
             f"The old key is untouched. A destination may hold the new key {key.id}, so it still opens and is listed as"
             f" delivering: run the command again, or revoke the key by its id."
@@ -260,9 +259,9 @@ def _give_up(
 
 @contextmanager
 def _taken_back_on_failure(database: Database, key_id: str, act: Act, destinations: Destinations) -> Iterator[None]:
-    """When the block fails, undo the handover of the name to the key, and then all the rest.
+    """When the block fails, undo the handover of the name to the key, then the delivery, then discard the key.
 
-    In that order: the new key goes on opening until each destination has the old one back, which opens again.
+    In this order the new key goes on opening until each destination has the old key back, which opens again.
     """
     try:
         yield
@@ -281,15 +280,6 @@ def _taken_back_on_failure(database: Database, key_id: str, act: Act, destinatio
         raise
 
 
-def _left_behind(tx: Writing, database: Database, holder: Key, act: Act) -> list[Key]:
-    """The key that has the name and those after it, when all of them are deliveries that died."""
-    if not lifecycle.is_unfinished(holder) or holder.suspended_at is not None:
-        return []
-    if holder.status == Status.PENDING or not lifecycle.has_died(tx, database.attempts, holder):
-        return []
-    return [holder, *rotation.unfinished_after(tx, database.attempts, holder, act)]
-
-
 def _expiry(old: Key, plan: RotationPlan, now: datetime) -> datetime | None:
     if not plan.same_lifetime:
         return plan.expires_at
@@ -299,16 +289,16 @@ def _expiry(old: Key, plan: RotationPlan, now: datetime) -> datetime | None:
 
 
 def _retiring(predecessors: rotation.Predecessors, successor: str, at: datetime, retirement: Retirement) -> Key:
+    """The old key as it will be once the handover of the name at `at` is done."""
     old = predecessors.key
-    retires_at = at + (retirement.grace if retirement.deadline is None else retirement.deadline)
-    over = retires_at <= at or old.status == Status.EXPIRED
-    status = Status.RETIRED if over else Status.RETIRING
     follower = predecessors.unfinished[0].id if predecessors.unfinished else successor
-    return old._replace(status=status, retires_at=retires_at, replaced_by=follower)
+    retiring = old._replace(status=Status.RETIRING, retires_at=retirement.ends(at), replaced_by=follower)
+    status, _until = retiring.status_at(at.timestamp())
+    return retiring._replace(status=status)
 
 
 def _refuse_if_just_rotated(key: Key, asked_at: datetime) -> None:
-    """Of rotations at once only one may win, also when a name already means the winner's new key."""
+    """Of rotations at once only one may win (promise 4), also where a name already means the new key of the winner."""
     if key.replaces is not None and key.activated_at is not None and key.activated_at > asked_at:
         raise KeyctlError(
             Code.LOST_RACE,
@@ -318,5 +308,5 @@ def _refuse_if_just_rotated(key: Key, asked_at: datetime) -> None:
 
 
 def _refuse_unfinished(key: Key) -> None:
-    if lifecycle.is_unfinished(key):
+    if key.is_unfinished:
         raise lifecycle.name_taken(key)

@@ -1,8 +1,8 @@
-"""A key's life: created, delivered, activated, discarded. Each step with its audit event. How one key
-follows another stands in `rotation`, how keys are revoked, suspended and resumed in `revocation`.
+"""The life of a key: written pending, delivered, activated, discarded, each step with its audit event. How one key
+follows another stands in `rotation`; how keys are revoked, suspended and resumed in `revocation`.
 
-Every function here works inside the caller's writing transaction, never commits, and takes the decision on
-what it reads in that transaction: nothing can change between the look and the step.
+Every function works inside the writing transaction of the caller and never commits. A function decides on what it
+reads in that transaction, so that nothing can change between the look and the step.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ _AT_ONCE: Final = 1000
 
 
 class Draft(NamedTuple):
-    """What a new key shall be. All text is validated, `expires_at` aware and to come, or None."""
+    """What a new key is to be. Every text is validated; `expires_at` is aware and to come, or None."""
 
     name: str
     owner: str | None = None
@@ -34,7 +34,15 @@ class Draft(NamedTuple):
     expires_at: datetime | None = None
 
 
-# Why a key that never became current was discarded.
+class Pending(NamedTuple):
+    """A new key before it is written. `replaces` is the id of the key that it is to follow, if any."""
+
+    draft: Draft
+    raw: RawKey
+    replaces: str | None = None
+
+
+# Why a key that never became current was discarded: the revoke_reason of its row.
 DELIVERY_FAILED: Final = "delivery_failed"
 ABANDONED: Final = "abandoned"
 
@@ -44,22 +52,25 @@ def create_pending(
 ) -> Key:
     """Write a new key that opens nothing yet and holds its name.
 
-    `lease` is in seconds: after it the attempt counts as dead; None where a lock tells. `replaces` is a key
-    of that name whose delivery died. Raises `KeyctlError` (name_taken) while another key has the name,
-    however it is written.
+    `lease` is the time in seconds after which the attempt counts as dead, or None where a lock tells. `replaces` is
+    the id of a key of that name whose delivery died. Raises `KeyctlError` (name_taken) while another key has the
+    name, in whatever case, or an id begins like the name.
     """
     if replaces is None and (holder := selection.current(tx, draft.name, now=act.at)) is not None:
         raise name_taken(holder)
-    if (other := lookup.begins_id(tx, draft.name)) is not None:
-        raise KeyctlError(
-            Code.NAME_TAKEN, f"'{draft.name}' means key {other}, whose id begins so", "Choose another name."
-        )
-    return write_pending(tx, draft, raw, act, replaces=replaces, lease=lease)
+    require_no_id_start(tx, draft.name)
+    return write_pending(tx, Pending(draft, raw, replaces), act, lease=lease)
+
+
+def require_no_id_start(connection: Connection, name: str) -> None:
+    """Raise `KeyctlError` (name_taken) where KEY, given as `name`, could mean a key whose id begins like that."""
+    if (other := lookup.begins_id(connection, name)) is not None:
+        raise KeyctlError(Code.NAME_TAKEN, f"'{name}' means key {other}, whose id begins so", "Choose another name.")
 
 
 def name_taken(holder: Key) -> KeyctlError:
     """The error for a name that `holder` has."""
-    if is_unfinished(holder):
+    if holder.is_unfinished:
         return KeyctlError(
             Code.NAME_TAKEN,
             f"the name '{holder.name}' belongs to key {holder.id}, which another process is delivering",
@@ -72,16 +83,10 @@ def name_taken(holder: Key) -> KeyctlError:
     )
 
 
-def is_unfinished(key: Key) -> bool:
-    """Whether the key is still on its way to becoming current: pending, or delivering whatever the clock or an
-    admin made of it."""
-    return key.activated_at is None and key.revoked_at is None
-
-
 def begin_delivering(tx: Writing, key_id: str, act: Act, *, destinations: Sequence[str], lease: float | None) -> Key:
-    """From here on the key opens: destinations that outlive this process are about to hold it.
+    """Let a pending key open, because `destinations`, which outlive this process, are about to hold it.
 
-    `lease` as in `create_pending`, counted anew. Raises `KeyctlError` (conflict) when the key is not pending
+    `lease` is as in `create_pending`, counted from now. Raises `KeyctlError` (conflict) when the key is not pending
     any more.
     """
     key = require_unfinished(tx, key_id, act.at)
@@ -91,10 +96,10 @@ def begin_delivering(tx: Writing, key_id: str, act: Act, *, destinations: Sequen
 
 
 def activate(tx: Writing, key_id: str, act: Act, *, at: datetime, delivered_to: Sequence[str]) -> Key:
-    """Make a delivered key current. `at` is the instant that was promised when it was shown.
+    """Make a delivered key current. `at` is the activation that was promised when the key was shown.
 
-    Raises `KeyctlError` (conflict) when the key is not on its way any more: it was revoked or discarded while
-    it was being delivered, and stays unusable.
+    Raises `KeyctlError` (conflict) when the key was revoked, suspended or discarded while it was being delivered;
+    such a key stays as it is.
     """
     require_unfinished(tx, key_id, at)
     key = change(tx, key_id, at, activated_at=at, delivering_to=None, lease_until=None)
@@ -103,38 +108,41 @@ def activate(tx: Writing, key_id: str, act: Act, *, at: datetime, delivered_to: 
 
 
 def discard(tx: Writing, key_id: str, act: Act, *, reason: str) -> bool:
-    """Give up a key that never became current: it opens nothing from here on, and its name is free again.
+    """Give up a key that never became current: the key opens nothing any more, and its name is free again.
 
-    Returns whether it was still on its way; a key in any other state is left as it is.
+    Returns whether the key was unfinished. A key in any other state is left as it is.
     """
     key = selection.get(tx, key_id, now=act.at)
-    if key is None or not is_unfinished(key):
+    if key is None or not key.is_unfinished:
         return False
     discard_each(tx, [key], act, reason=reason)
     return True
 
 
 def discard_each(tx: Writing, unfinished: Sequence[Key], act: Act, *, reason: str) -> None:
-    """The same for many keys, all of which are still on their way."""
+    """Give up `unfinished` keys, as `discard` does one. The caller has read them in this transaction."""
     gone = {"revoked_at": act.at, "revoked_by": act.actor, "revoke_reason": reason, "lease_until": None}
     change_each(tx, [key.id for key in unfinished], **gone)
     audit.append_each(tx, act, Action.DISCARD, [(key.id, key.name, {"reason": reason}) for key in unfinished])
 
 
 def abandoned(connection: Connection, attempts: Attempts) -> list[str]:
-    """The pending keys whose delivering process has died, or whose lease is over."""
-    return _left_behind(connection, attempts, key_table.c.status == Status.PENDING)
+    """The ids of the pending keys whose delivering process has died, or whose lease is over."""
+    return _of_dead_attempts(connection, attempts, key_table.c.status == Status.PENDING)
 
 
 def has_died(connection: Connection, attempts: Attempts, key: Key) -> bool:
-    """Whether the process that was delivering this unfinished key is no more."""
-    return bool(_left_behind(connection, attempts, key_table.c.id == key.id))
+    """Whether the delivery of `key` died half-way: destinations may hold the key, nobody suspended it since, and the
+    process that was delivering it is no more."""
+    if not key.is_unfinished or key.status == Status.PENDING or key.suspended_at is not None:
+        return False
+    return bool(_of_dead_attempts(connection, attempts, key_table.c.id == key.id))
 
 
-def _left_behind(connection: Connection, attempts: Attempts, which: ColumnElement[bool]) -> list[str]:
-    # A lease is measured with the database's clock, which wrote its end.
+def _of_dead_attempts(connection: Connection, attempts: Attempts, these: ColumnElement[bool]) -> list[str]:
+    # The clock of the database measures a lease, because the same clock wrote its end.
     overdue = or_(key_table.c.lease_until.is_(None), key_table.c.lease_until < func.now())
-    query = select(key_table.c.id, key_table.c.lease_until).where(which, overdue)
+    query = select(key_table.c.id, key_table.c.lease_until).where(these, overdue)
     return [
         key_id
         for key_id, lease_until in connection.execute(query).all()
@@ -143,51 +151,52 @@ def _left_behind(connection: Connection, attempts: Attempts, which: ColumnElemen
 
 
 def discard_abandoned(tx: Writing, attempts: Attempts, act: Act) -> None:
-    """Clean up after processes that were killed: their keys were never usable and free their names."""
+    """Discard the keys that `abandoned` finds and free their names. No destination can hold such a key."""
     if left := abandoned(tx, attempts):
         discard_each(tx, selection.some(tx, left, now=act.at), act, reason=ABANDONED)
 
 
-def write_pending(
-    tx: Writing, draft: Draft, raw: RawKey, act: Act, *, replaces: str | None, lease: float | None
-) -> Key:
-    """Write a key that opens nothing yet. Whether it may have its name is the caller's to know."""
-    tx.execute(
-        insert(key_table).values(
-            id=raw.id,
-            name=draft.name,
-            name_folded=fold(draft.name),
-            owner=draft.owner,
-            purpose=draft.purpose,
-            labels=dict(draft.labels),
-            created_at=act.at,
-            created_by=act.actor,
-            expires_at=draft.expires_at,
-            use_count=0,
-            replaces=replaces,
-            lease_until=lease_end(tx, lease),
-            digest=raw.digest(),
-            digest_scheme=DIGEST_SCHEME,
-        )
-    )
-    key = require(tx, raw.id, act.at)
-    record(
-        tx,
-        act,
-        Action.CREATE,
-        key,
-        owner=draft.owner,
-        purpose=draft.purpose,
-        labels=dict(draft.labels) or None,
-        expires_at=rfc3339(draft.expires_at) if draft.expires_at else None,
-        replaces=replaces,
-    )
+def write_pending(tx: Writing, new: Pending, act: Act, *, lease: float | None) -> Key:
+    """Write a key that opens nothing yet. The caller has made sure that the key may have its name."""
+    tx.execute(insert(key_table).values(**_row(new, act), lease_until=lease_end(tx, lease)))
+    key = require(tx, new.raw.id, act.at)
+    record(tx, act, Action.CREATE, key, **_said(new))
     return key
 
 
+def write_pending_each(tx: Writing, new: Sequence[Pending], act: Act) -> None:
+    """Write many keys that open nothing yet, without a lease. The caller has made sure that they may have their
+    names."""
+    rows = [_row(each, act) for each in new]
+    for start in range(0, len(rows), _AT_ONCE):
+        tx.execute(insert(key_table), rows[start : start + _AT_ONCE])
+    audit.append_each(tx, act, Action.CREATE, [(each.raw.id, each.draft.name, _said(each)) for each in new])
+
+
+def _row(new: Pending, act: Act) -> dict[str, object]:
+    """The row of a new key."""
+    draft, raw, replaces = new
+    return {
+        "id": raw.id, "name": draft.name, "name_folded": fold(draft.name), "owner": draft.owner,
+        "purpose": draft.purpose, "labels": dict(draft.labels), "created_at": act.at, "created_by": act.actor,
+        "expires_at": draft.expires_at, "use_count": 0, "replaces": replaces, "digest": raw.digest(),
+        "digest_scheme": DIGEST_SCHEME,
+    }  # fmt: skip
+
+
+def _said(new: Pending) -> dict[str, object]:
+    """What the audit event of a new key says."""
+    return {
+        "owner": new.draft.owner,
+        "purpose": new.draft.purpose,
+        "labels": dict(new.draft.labels) or None,
+        "expires_at": rfc3339(new.draft.expires_at) if new.draft.expires_at else None,
+        "replaces": new.replaces,
+    }
+
+
 def lease_end(tx: Writing, lease: float | None) -> ColumnElement[datetime] | datetime | None:
-    """When an attempt counts as dead, so many seconds from now by the database's clock, which on SQLite is that
-    of this machine."""
+    """The end of a lease of so many seconds from now, by the clock of the database (on SQLite, of this machine)."""
     if lease is None:
         return None
     length = timedelta(seconds=lease)
@@ -195,25 +204,26 @@ def lease_end(tx: Writing, lease: float | None) -> ColumnElement[datetime] | dat
 
 
 def change(tx: Writing, key_id: str, now: datetime, **values: object) -> Key:
-    """Write values to a key and return it as the database then has it. Raises as `change_each`."""
+    """Update a key and return it as the database then has it. Raises as `change_where` does."""
     change_each(tx, [key_id], **values)
     return require(tx, key_id, now)
 
 
 def change_each(tx: Writing, key_ids: Sequence[str], **values: object) -> None:
-    """Write the same values to many keys. Raises as `change_where`."""
+    """Update many keys with the same values. Raises as `change_where` does."""
     for start in range(0, len(key_ids), _AT_ONCE):
         some = key_ids[start : start + _AT_ONCE]
         change_where(tx, key_table.c.id.in_(some), len(some), **values)
 
 
 def change_where(tx: Writing, these: ColumnElement[bool], number: int, **values: object) -> None:
-    """Write values to the keys that a condition means, whose number is known and none of whose columns are written.
+    """Update the `number` keys that `these` selects; the condition must not use a column being written.
 
-    Row security or a trigger can turn an update into nothing without an error; to report such a revocation
-    as done would leave a live key that everybody believes dead. Raises `KeyctlError` (database_unusable).
+    Raises `KeyctlError` (database_unusable) unless every one of them has the values afterwards. Row security or a
+    trigger can turn an update into nothing without an error; to report such a revocation as done would leave a live
+    key that everybody believes dead.
     """
-    # An expression is the database's to work out; what comes of it is not known here.
+    # The database works an SQL expression out, so the value that it writes is not known here.
     said = {name: value for name, value in values.items() if not isinstance(value, ColumnElement)}
     written = and_(True, *(key_table.c[name].is_not_distinct_from(value) for name, value in said.items()))
     tx.execute(update(key_table).where(these).values(**values))
@@ -234,17 +244,24 @@ def require(tx: Connection, key_id: str, now: datetime) -> Key:
 
 
 def require_unfinished(tx: Writing, key_id: str, now: datetime) -> Key:
-    """The key, still on its way. Raises `KeyctlError` (conflict) when it is not."""
+    """The key with exactly this id, which is still being delivered. Raises `KeyctlError`: key_not_found, or as
+    `refuse_changed` does."""
     key = require(tx, key_id, now)
-    if not is_unfinished(key) or key.suspended_at is not None:
+    refuse_changed(key)
+    return key
+
+
+def refuse_changed(key: Key) -> None:
+    """Raise `KeyctlError` (conflict) where somebody revoked or suspended the key while it was being delivered, or
+    another process finished the delivery."""
+    if not key.is_unfinished or key.suspended_at is not None:
         raise KeyctlError(
             Code.CONFLICT,
             f"key {key.id} was {key.status} by somebody else while it was being delivered",
             "It opens nothing. Run the command again for a new key.",
         )
-    return key
 
 
 def record(tx: Writing, act: Act, action: Action, key: Key, **detail: object) -> None:
-    """Append what was done to a key to the log; a detail of None is left out."""
+    """Append what was done to a key to the audit log. A detail of None is left out."""
     audit.append(tx, act, action, key_id=key.id, key_name=key.name, **detail)

@@ -1,4 +1,4 @@
-"""KEY → the one key that it names, and the keys that stand in a line with it."""
+"""KEY, as the command line takes it → the one key that it means; and the lineage of a key."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -8,15 +8,16 @@ from sqlalchemy import Connection, and_, case, select, text
 
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import RawKey, is_id, same_digest
-from alphalens_keyctl.keys.selection import get, select_keys, starts_with, status_at
-from alphalens_keyctl.models import CURRENT_SQL, Key, Status, key_table
+from alphalens_keyctl.keys.conditions import starts_with, status_at
+from alphalens_keyctl.keys.selection import get, select_keys
+from alphalens_keyctl.models import CURRENT_SQL, OPENING, Key, Status, key_table
 from alphalens_keyctl.text import fold
 
-SHORTEST_ID_START: Final = 6  # design, section 5
+SHORTEST_ID_START: Final = 6  # characters; a part of the command line's contract
 
 
 def meant_by(connection: Connection, reference: str | RawKey, *, now: datetime) -> tuple[str, ...]:
-    """The ids KEY stands for in the log: by name every key that ever had it, else the one key.
+    """The ids that KEY stands for in a log: given a name, every key that ever had it; given anything else, one key.
 
     Raises `KeyctlError` as `find` does.
     """
@@ -27,61 +28,63 @@ def meant_by(connection: Connection, reference: str | RawKey, *, now: datetime) 
 
 
 def still_opening(connection: Connection, key_ids: Sequence[str], *, now: datetime) -> list[Key]:
-    """Other keys that open and share their name with one of these: a predecessor in its grace, say."""
+    """The other keys that open at `now` and share a name with one of these: a predecessor in its grace, for example."""
     names = select(key_table.c.name_folded).where(key_table.c.id.in_(key_ids))
-    opens = status_at(now).in_([Status.ACTIVE, Status.RETIRING, Status.DELIVERING])
+    opens = status_at(now).in_(sorted(OPENING))
     query = select_keys(now).where(key_table.c.name_folded.in_(names), key_table.c.id.not_in(key_ids), opens)
     return [Key._make(row) for row in connection.execute(query)]
 
 
 def ids_starting_with(connection: Connection, start: str, *, limit: int) -> list[str]:
-    """Ids of keys that still matter and begin with `start`, in order."""
+    """The ids that begin with `start` and belong to a key that is not revoked, in order, `limit` at most."""
     query = select(key_table.c.id).where(starts_with(key_table.c.id, start), key_table.c.status != Status.REVOKED)
     return list(connection.scalars(query.order_by(key_table.c.id).limit(limit)))
 
 
 def is_id_start(text_: str) -> bool:
-    """Whether a text may stand for the id that begins with it."""
+    """Whether KEY may be this text, as the start of an id."""
     return len(text_) >= SHORTEST_ID_START and text_.isascii() and text_.isalnum()
 
 
 def begins_id(connection: Connection, name: str) -> str | None:
-    """The id of a key that `name` would stand for as its start, if there is one."""
+    """The id of a key that KEY would mean by its start, were KEY this name; None where there is no such key."""
     if not is_id_start(name):
         return None
     return connection.scalar(select(key_table.c.id).where(starts_with(key_table.c.id, name)).limit(1))
 
 
 def lineage(connection: Connection, key: Key, *, now: datetime) -> list[Key]:
-    """The line of successors that `key` stands in, oldest first, itself included; at its end those that have not
-    become current, where a destination may hold them."""
-    line = [key]
+    """The lineage of `key`, oldest first, itself included. It ends with the successors that never became current and
+    that destinations may hold."""
+    members = [key]
     seen = {key.id}
-    while (older := line[0].replaces) is not None and older not in seen:
+    while (older := members[0].replaces) is not None and older not in seen:
         if (found := get(connection, older, now=now)) is None:
             break
-        line.insert(0, found)
+        members.insert(0, found)
         seen.add(older)
-    while (newer := line[-1].replaced_by or _on_its_way_after(connection, line[-1])) is not None and newer not in seen:
+    while (newer := _successor(connection, members[-1])) is not None and newer not in seen:
         if (found := get(connection, newer, now=now)) is None:
             break
-        line.append(found)
+        members.append(found)
         seen.add(newer)
-    return line
+    return members
 
 
-def _on_its_way_after(connection: Connection, key: Key) -> str | None:
-    # Nothing points at it from before until it is current.
+def _successor(connection: Connection, key: Key) -> str | None:
+    """The id of the successor of a key, also of one that never became current and that destinations may hold."""
+    if key.replaced_by is not None:
+        return key.replaced_by
     delivering = and_(key_table.c.delivering_to.is_not(None), key_table.c.revoked_at.is_(None))
     return connection.scalar(select(key_table.c.id).where(key_table.c.replaces == key.id, delivering))
 
 
 def find(connection: Connection, reference: str | RawKey, *, now: datetime) -> Key:
-    """The one key that KEY names: an id, a name, a start of an id, or a raw key.
+    """The one key that KEY means: an id, a name, the start of an id, or a raw key.
 
-    A name means its current key, else the latest that had it. Where a text fits the name of one key and the
-    id of another nothing is guessed: whoever may name keys could otherwise direct a revocation elsewhere.
-    Raises `KeyctlError` (key_not_found, ambiguous_key).
+    A name means its current key, else the latest key that had the name. A text that fits the name of one key and the id
+    of another is refused, because whoever may name keys could otherwise direct a revocation to another key. Raises
+    `KeyctlError`: key_not_found, ambiguous_key.
     """
     if isinstance(reference, RawKey):
         return _find_raw(connection, reference, now)
@@ -91,7 +94,7 @@ def find(connection: Connection, reference: str | RawKey, *, now: datetime) -> K
     by_name = (
         select_keys(now)
         .where(key_table.c.name_folded == fold(reference))
-        # One that was never delivered comes last: it is not what anybody means by the name.
+        # A key that was never delivered comes last: nobody means it by the name.
         .order_by(
             case((text(CURRENT_SQL), 0), (key_table.c.activated_at.is_not(None), 1), else_=2),
             key_table.c.created_at.desc(),
@@ -124,7 +127,7 @@ def find(connection: Connection, reference: str | RawKey, *, now: datetime) -> K
 def _find_raw(connection: Connection, raw: RawKey, now: datetime) -> Key:
     digest = connection.scalar(select(key_table.c.digest).where(key_table.c.id == raw.id))
     key = get(connection, raw.id, now=now)
-    # A made-up secret behind a real id must not be enough to name the key.
+    # A made-up secret behind a real id must not be enough to mean the key.
     if digest is None or key is None or not same_digest(bytes(digest), raw.digest()):
         raise KeyctlError(Code.KEY_NOT_FOUND, "no such raw key was issued here", "Check that it is the right database.")
     return key

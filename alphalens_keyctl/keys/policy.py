@@ -1,4 +1,4 @@
-"""What a key should be like: rules, each a query, and the keys that break them."""
+"""The policy: what every key must be. Each rule is a query for the keys that break it."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, and_, exists, or_, select
 
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import redact
-from alphalens_keyctl.keys.selection import starts_with, status_at, unindexed
+from alphalens_keyctl.keys.conditions import starts_with, status_at, unindexed
 from alphalens_keyctl.models import Status, key_table
 from alphalens_keyctl.settings import Thresholds
 from alphalens_keyctl.text import fold
@@ -20,14 +20,14 @@ _LIVE: Final = (Status.ACTIVE, Status.SUSPENDED)
 
 
 class Severity(StrEnum):
-    """How bad it is that a rule is broken."""
+    """How bad it is that a key breaks a rule."""
 
     WARNING = "warning"
     ERROR = "error"
 
 
 class Rule(NamedTuple):
-    """A rule: what it is called, what is wrong with a key that breaks it, and what to do."""
+    """A rule: its name in `--rule`, what is wrong with a key that breaks it, and the advice to give."""
 
     id: str
     severity: Severity
@@ -36,7 +36,7 @@ class Rule(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """A key that breaks a rule, as far as a report tells of it."""
+    """A key that breaks a rule, with what a report says of the key."""
 
     rule: Rule
     key_id: str
@@ -47,11 +47,11 @@ class Finding(NamedTuple):
 
 class _Query(NamedTuple):
     where: Callable[[Thresholds, datetime], ColumnElement[bool]]
-    # For what SQL finds roughly: whether the name really breaks the rule.
+    # Whether the name of a key that the query found breaks the rule, where SQL can only narrow the keys down.
     fits: Callable[[str], bool] = lambda _name: True
 
 
-# Names that tell nobody what the key is for, alone or with a number behind them.
+# Names that tell nobody what a key is for, alone or with a number behind them.
 _SAYS_NOTHING: Final = (
     "test", "key", "api", "apikey", "api-key", "api_key", "api key", "token", "secret", "new",
     "my", "mykey", "my-key", "my_key", "my key",
@@ -66,7 +66,7 @@ def _is_meaningless(name: str) -> bool:
 
 
 def _live(now: datetime) -> ColumnElement[bool]:
-    # Both: an index knows the stored status, and the clock which of them will never open again.
+    # Both: the index finds by the stored status, and the clock tells which of those keys will never open again.
     return and_(key_table.c.status.in_(_LIVE), status_at(now).in_([status.value for status in _LIVE]))
 
 
@@ -161,9 +161,9 @@ RULES: Final = tuple(_RULES)
 
 
 def chosen(ids: Sequence[str], *, ignored: Sequence[str]) -> list[Rule]:
-    """The rules with these ids, or all but the ignored ones where none is given.
+    """The rules with these ids, in that order; without ids, every rule that is not `ignored`.
 
-    Raises `KeyctlError` for an id that is none: usage, or configuration_invalid where it was to be ignored.
+    Raises `KeyctlError` for an id that no rule has: usage for one of `ids`, configuration_invalid for one of `ignored`.
     """
     known = {rule.id: rule for rule in RULES}
     for each in ignored:
@@ -177,7 +177,7 @@ def chosen(ids: Sequence[str], *, ignored: Sequence[str]) -> list[Rule]:
 
 
 def check(connection: Connection, rules: Sequence[Rule], limits: Thresholds, *, now: datetime) -> Iterator[Finding]:
-    """The keys that break the rules, rule by rule and the oldest first, streamed in constant memory."""
+    """The keys that break the rules: rule by rule, the oldest key first, streamed in constant memory."""
     c = key_table.c
     for rule in rules:
         query = _RULES[rule]

@@ -1,6 +1,6 @@
 """Revocation: revoke, suspend and resume; one key or a million, each with its audit event.
 
-Works inside the caller's writing transaction and never commits, as `lifecycle` does.
+As in `lifecycle`, every function works inside the writing transaction of the caller and never commits.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Row, and_, literal_column, select, text
 
 from alphalens_keyctl.database import Writing
 from alphalens_keyctl.keys import lifecycle
-from alphalens_keyctl.keys.selection import status_at
+from alphalens_keyctl.keys.conditions import status_at
 from alphalens_keyctl.logs import audit
 from alphalens_keyctl.models import Action, Status, key_table
 from alphalens_keyctl.provenance import Act
@@ -22,7 +22,7 @@ _Item = TypeVar("_Item")
 
 
 class Revocation(StrEnum):
-    """What is done to keys. A word of the command line."""
+    """What a command does to keys. Each value is the name of the command."""
 
     REVOKE = "revoke"
     SUSPEND = "suspend"
@@ -30,7 +30,7 @@ class Revocation(StrEnum):
 
 
 class Changed(NamedTuple):
-    """The ids of the keys that were changed, and of those that were so already or cannot be."""
+    """The ids of the keys that were changed, and of those to which the revocation did not apply."""
 
     changed: list[str]
     unchanged: list[str]
@@ -50,7 +50,7 @@ _RULES: Final = {
             "revoked_at": act.at, "revoked_by": act.actor, "revoke_reason": reason, "lease_until": None
         },
     ),
-    # A pending key opens nothing yet, and one that is over nothing more.
+    # A pending key opens nothing yet, a retired or revoked one nothing any more.
     Revocation.SUSPEND: _Rule(
         Action.SUSPEND,
         lambda now: and_(
@@ -68,7 +68,7 @@ _RULES: Final = {
 
 
 def applies_to(revocation: Revocation, *, now: datetime) -> ColumnElement[bool]:
-    """Which keys it changes."""
+    """The condition for a key that the revocation would change at `now`."""
     return _RULES[revocation].applies(now)
 
 
@@ -81,13 +81,14 @@ def apply(
     reason: str | None,
     tell: Callable[[int], None] = lambda _done: None,
 ) -> Changed:
-    """Do it to keys that exist. One that was changed so before keeps its first time and reason.
+    """Revoke, suspend or resume the keys with these ids, all of which exist. A key to which that does not apply is left
+    as it is: a revoked key keeps the time and the reason of its first revocation.
 
-    `tell` is called with how many are done: each key is passed twice, and is half done after the first time.
-    Raises `KeyctlError` (database_unusable) when the database does not take it.
+    `tell` is called with the number of keys that are done: each key is passed twice, and counts half after the first
+    time. Raises `KeyctlError` (database_unusable) when the database does not take the change.
     """
     rule = _RULES[revocation]
-    # In one order, as those who record use lock them: two who wait for each other would both be stopped.
+    # In the order in which a recorder of uses locks keys: two that wait for each other would both be stopped.
     wanted = sorted(set(key_ids))
     done = Changed([], [])
     row_keys: list[int | str] = []
@@ -101,8 +102,8 @@ def apply(
         audit.append_each(tx, act, rule.action, said)
         tell(len(done.changed) // 2 + len(done.unchanged))
     written = len(wanted) - len(row_keys) // 2
-    # Once more from the start, as the table stands: in the order of ids SQLite would read and write every page of
-    # a large one again for each few of them.
+    # A second time, now in the order in which the rows stand in the table: in the order of ids SQLite would read and
+    # write every page of a large table again for each few rows.
     for some_rows in _some_at_once(sorted(row_keys)):
         these = _row_key(tx).in_(_unfolded(tx, some_rows))
         lifecycle.change_where(tx, these, len(some_rows), **rule.values(act, reason))
@@ -115,7 +116,8 @@ def _some_at_once(of: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
 
 
 def _locked(tx: Writing, rule: _Rule, key_ids: Sequence[str], now: datetime) -> Sequence[Row[Any]]:
-    """What is said of the keys to which the rule applies, and where they stand. Nobody else changes them now."""
+    """The keys to which the rule applies: what the audit log says of each, and where its row stands. No other
+    transaction can change these keys until this one ends."""
     query = (
         select(key_table.c.id, key_table.c.name, status_at(now).label("status"), _row_key(tx).label("row_key"))
         .where(key_table.c.id.in_(_unfolded(tx, key_ids)), rule.applies(now))
@@ -126,12 +128,12 @@ def _locked(tx: Writing, rule: _Rule, key_ids: Sequence[str], now: datetime) -> 
 
 
 def _row_key(tx: Writing) -> ColumnElement[Any]:
-    """What a row is found by soonest while the transaction lasts."""
+    """What finds a row soonest while the transaction lasts."""
     return literal_column("api_key.rowid") if tx.dialect.name == "sqlite" else key_table.c.id
 
 
 def _unfolded(tx: Writing, values: Sequence[int | str]) -> Any:
-    """Values as one parameter: a statement with one for each would be made anew each time."""
+    """Values as one parameter. A statement with a parameter for each value would have to be built anew each time."""
     if tx.dialect.name == "postgresql":
         return text("SELECT unnest(CAST(:values AS text[]))").bindparams(values=list(values))
     import json

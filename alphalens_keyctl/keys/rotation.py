@@ -1,6 +1,6 @@
-"""How one key follows another: who may be rotated, the handover of the name to its successor, and the way back.
+"""How one key follows another: which key may be rotated, the handover of the name to its successor, and the way back.
 
-As in `lifecycle`, every function works inside the caller's writing transaction and never commits.
+As in `lifecycle`, every function works inside the writing transaction of the caller and never commits.
 """
 
 from datetime import datetime, timedelta
@@ -12,29 +12,38 @@ from alphalens_keyctl.database import Attempts, Writing
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import RawKey
 from alphalens_keyctl.keys import lifecycle, lookup, selection
-from alphalens_keyctl.keys.lifecycle import Draft
+from alphalens_keyctl.keys.lifecycle import Draft, Pending
 from alphalens_keyctl.models import Action, Key, Status, key_table
 from alphalens_keyctl.moments import rfc3339
 from alphalens_keyctl.provenance import Act
 
-# How long a delivery may take without moving the instants that were promised when the key was shown.
+# A delivery that takes less than this does not move the instants that were promised when the key was shown.
 _PROMPT: Final = timedelta(seconds=1)
-# Why a successor was taken back.
+# Why a successor was taken back: the reason in the audit event and the revoke_reason of its row.
 ABORTED: Final = "aborted"
 TRIAL_FAILED: Final = "check_failed"
 
 
 class Retirement(NamedTuple):
-    """How a key that was rotated out ends: `grace` after the handover of the name; with `deadline`, `grace` after its
-    successor's first use, and `deadline` after the handover whatever happens."""
+    """How a key that was rotated out ends: `grace` after the handover of the name. With `deadline`: `grace` after the
+    first use of its successor, and `deadline` after the handover whatever happens."""
 
     grace: timedelta
     deadline: timedelta | None = None
 
+    def ends(self, since: datetime) -> datetime:
+        """The instant at which the key retires at the latest, counted from the handover of the name."""
+        return since + (self.grace if self.deadline is None else self.deadline)
+
+    @property
+    def grace_after_use(self) -> timedelta | None:
+        """How long after the first use of its successor the key retires; None where no use is waited for."""
+        return None if self.deadline is None else self.grace
+
 
 class Predecessors(NamedTuple):
-    """A key that can be rotated, and what comes after it: successors whose delivery died, oldest first. Destinations
-    may hold those."""
+    """A key that can be rotated, and its `unfinished` successors, oldest first: their delivery died half-way, and
+    destinations may hold them."""
 
     key: Key
     unfinished: list[Key]
@@ -46,7 +55,7 @@ class Predecessors(NamedTuple):
 
     @property
     def ids(self) -> frozenset[str]:
-        """All of them, by id."""
+        """The ids of the key and of its unfinished successors."""
         return frozenset(key.id for key in (self.key, *self.unfinished))
 
 
@@ -58,9 +67,10 @@ class Aborted(NamedTuple):
 
 
 def rotatable(tx: Writing, attempts: Attempts, key_id: str, act: Act) -> Predecessors:
-    """The key, if it can be rotated now: it is active or expired, and nobody else is rotating it.
+    """The key and its unfinished successors, where the key can be rotated now: it is active or expired, and no other
+    process is rotating it.
 
-    Raises `KeyctlError`: lost_race when another rotation won, wrong_state for all else.
+    Raises `KeyctlError`: lost_race when another rotation won or is running, wrong_state for everything else.
     """
     key = lifecycle.require(tx, key_id, act.at)
     if key.status in (Status.RETIRING, Status.RETIRED):
@@ -73,13 +83,24 @@ def rotatable(tx: Writing, attempts: Attempts, key_id: str, act: Act) -> Predece
             if gone
             else "Rotate the successor if another rotation is what you want.",
         )
-    if key.status not in (Status.ACTIVE, Status.EXPIRED) or lifecycle.is_unfinished(key):
+    if key.status not in (Status.ACTIVE, Status.EXPIRED) or key.is_unfinished:
         raise KeyctlError(
             Code.WRONG_STATE,
             f"key {key.id} is {key.status} and cannot be rotated",
             "Create a new key." if key.status == Status.REVOKED else "Only an active or expired key is rotated.",
         )
     return Predecessors(key, unfinished_after(tx, attempts, key, act))
+
+
+def left_behind(tx: Writing, attempts: Attempts, holder: Key, act: Act) -> list[Key]:
+    """The key that has a name and its successors, oldest first, where the delivery of every one of them died
+    half-way: the next key of the name replaces the last of them. Empty where `holder` is any other key.
+
+    Raises `KeyctlError` as `unfinished_after` does.
+    """
+    if not lifecycle.has_died(tx, attempts, holder):
+        return []
+    return [holder, *unfinished_after(tx, attempts, holder, act)]
 
 
 def unfinished_after(tx: Writing, attempts: Attempts, key: Key, act: Act) -> list[Key]:
@@ -95,7 +116,7 @@ def unfinished_after(tx: Writing, attempts: Attempts, key: Key, act: Act) -> lis
                 f"key {rival.id}, a successor of {key.id} that was not delivered to its end, is suspended",
                 "Resume or revoke it first.",
             )
-        if rival.status == Status.PENDING or not lifecycle.has_died(tx, attempts, rival):
+        if not lifecycle.has_died(tx, attempts, rival):
             raise KeyctlError(
                 Code.LOST_RACE,
                 f"key {key.id} is being rotated by another process",
@@ -108,32 +129,32 @@ def unfinished_after(tx: Writing, attempts: Attempts, key: Key, act: Act) -> lis
 def succeed_pending(
     tx: Writing, predecessors: Predecessors, raw: RawKey, expires_at: datetime | None, act: Act, *, lease: float | None
 ) -> Key:
-    """Write the successor of a key: same name, owner, purpose and labels. It opens nothing yet.
+    """Write the successor of a key: same name, owner, purpose and labels. The successor opens nothing yet.
 
-    Call it with `predecessors` as `rotatable` returned it in this same transaction.
+    `predecessors` is what `rotatable` returned in this same transaction. `lease` is as in `lifecycle.create_pending`.
     """
     key = predecessors.key
     draft = Draft(key.name, key.owner, key.purpose, key.labels, expires_at)
-    return lifecycle.write_pending(tx, draft, raw, act, replaces=predecessors.end.id, lease=lease)
+    return lifecycle.write_pending(tx, Pending(draft, raw, predecessors.end.id), act, lease=lease)
 
 
 def hand_over_name(
     tx: Writing, key_id: str, act: Act, *, at: datetime, retirement: Retirement, delivered_to: list[str]
 ) -> Key:
-    """Make a delivered successor the current key, and let its predecessor retire, with every key between them
-    whose delivery died: destinations may hold those.
+    """Make a delivered successor the current key, and let its predecessor retire, with every key between the two
+    whose delivery died half-way, since destinations may hold such a key.
 
-    The grace counts from `at`, or from now where the delivery took its time: waiting does not eat it. Raises
-    `KeyctlError` (conflict) when one is no longer what it was: a predecessor that was revoked meanwhile gets
-    no successor.
+    `at` is the activation that was promised when the key was shown. The grace counts from `at`, or from `act.at` where
+    the delivery took its time, so that waiting does not use the grace up. Raises `KeyctlError` (conflict) when any of
+    the keys was changed meanwhile: a predecessor that was revoked gets no successor.
     """
     new = lifecycle.require_unfinished(tx, key_id, at)
     rival = _live_successor(tx, new, at)
     if rival is not None:
         raise KeyctlError(Code.CONFLICT, f"key {key_id} was taken over by {rival.id} while it was being delivered")
     since = at if act.at - at < _PROMPT else act.at
-    retires_at = since + (retirement.grace if retirement.deadline is None else retirement.deadline)
-    until_used = retirement.deadline is not None
+    retires_at, after_use = retirement.ends(since), retirement.grace_after_use
+    grace_after_use = None if after_use is None else round(after_use.total_seconds())
     follower = key_id
     # The old key gives its name up first: the database allows one current key to a name at every statement.
     for old in _to_retire_before(tx, new, at):
@@ -148,8 +169,8 @@ def hand_over_name(
             activated_at=old.activated_at or at,
             retires_at=retires_at,
             replaced_by=follower,
-            awaits_use_of=key_id if until_used else None,
-            grace_after_use=round(retirement.grace.total_seconds()) if until_used else None,
+            awaits_use_of=None if grace_after_use is None else key_id,
+            grace_after_use=grace_after_use,
             lease_until=None,
         )
         lifecycle.record(
@@ -159,17 +180,18 @@ def hand_over_name(
             retiring,
             successor=key_id,
             retires_at=rfc3339(retires_at),
-            grace_after_use=round(retirement.grace.total_seconds()) if until_used else None,
+            grace_after_use=grace_after_use,
         )
         follower = old.id
     return lifecycle.activate(tx, key_id, act, at=at, delivered_to=delivered_to)
 
 
 def take_back(tx: Writing, new: Key, act: Act, *, destinations: str | None, reason: str) -> Key:
-    """Undo the handover of the name to `new`: its predecessor is the current key again, `new` is on its way once more.
+    """Undo the handover of the name to `new`: its predecessor is the current key again, `new` is unfinished again.
 
-    With `destinations` it keeps opening, as long as those have not been given the old key back; the caller discards
-    it. Returns the key that is current again. Raises `KeyctlError` (wrong_state) where there is no way back.
+    With `destinations`, `new` goes on opening while they may hold it. The caller gives the old key back to them, and
+    then discards `new`. Returns the key that is current again. Raises `KeyctlError` (wrong_state) where the predecessor
+    was revoked or `new` is not current.
     """
     retired = _retired_by(tx, new, act.at)
     if retired and retired[-1].revoked_at is not None:
@@ -191,13 +213,14 @@ def take_back(tx: Writing, new: Key, act: Act, *, destinations: str | None, reas
 
 
 def abort(tx: Writing, attempts: Attempts, key_id: str, act: Act) -> Aborted:
-    """Take back a rotation whose new key nobody has used: one that is done, or successors whose delivery died.
+    """Take back a rotation whose new key nobody has used: a finished one, or successors whose delivery died half-way.
 
-    With the new key go those that it replaced and that never were current, unless they are in use. Raises
-    `KeyctlError` (wrong_state) where there is none, or where the new key is in use.
+    The keys between the old key and the new one, which never were current, are discarded with the new key, unless
+    they are in use. Raises `KeyctlError` (wrong_state) where there is no rotation to take back, where `key_id` has no
+    part in it, or where the new key is in use.
     """
     key = lifecycle.require(tx, key_id, act.at)
-    if key.replaced_by is not None or (lifecycle.is_unfinished(key) and key.replaces is not None):
+    if key.replaced_by is not None or (key.is_unfinished and key.replaces is not None):
         key = _current_of(tx, key, act.at)
     successors = unfinished_after(tx, attempts, key, act) or [*_unused_between(tx, key, act.at), key]
     for successor in successors:
@@ -230,7 +253,8 @@ def _live_successor(tx: Writing, key: Key, now: datetime) -> Key | None:
 
 
 def _to_retire_before(tx: Writing, new: Key, now: datetime) -> list[Key]:
-    """What retires when `new` becomes current, newest first: keys whose delivery died, then the current one."""
+    """The keys that retire when `new` becomes current, newest first: those whose delivery died, then the current
+    one."""
     retired: list[Key] = []
     key: Key | None = new
     while key is not None and key.replaces is not None:
@@ -243,8 +267,8 @@ def _to_retire_before(tx: Writing, new: Key, now: datetime) -> list[Key]:
 
 
 def _retired_by(tx: Writing, new: Key, now: datetime) -> list[Key]:
-    """What retired when `new` became current, newest first. Those that never were current are still marked
-    with where they were going."""
+    """The keys that retired when `new` became current, newest first. A key that never was current still has its
+    delivering_to; the one that was current has none, and is the last."""
     retired: list[Key] = []
     key: Key | None = new
     while key is not None and key.replaces is not None:
@@ -257,14 +281,14 @@ def _retired_by(tx: Writing, new: Key, now: datetime) -> list[Key]:
 
 
 def _unused_between(tx: Writing, new: Key, now: datetime) -> list[Key]:
-    """Of what retired when `new` became current, those that never were current and were not used, oldest first:
-    once `new` is given up nobody would look after them."""
+    """The keys that retired when `new` became current and that never were current, revoked or used, oldest first:
+    once `new` is discarded nobody would look after them."""
     return [key for key in _retired_by(tx, new, now)[-2::-1] if not key.use_count and key.revoked_at is None]
 
 
 def _current_of(tx: Writing, key: Key, now: datetime) -> Key:
     """The key that is current in the lineage of `key`; `key` itself where there is none."""
     for member in lookup.lineage(tx, key, now=now):
-        if member.activated_at is not None and member.retires_at is None and member.revoked_at is None:
+        if member.is_current and not member.is_unfinished:
             return member
     return key

@@ -1,42 +1,31 @@
-"""Which keys: the filters that the commands share → one WHERE."""
+"""Which keys: the filters that the commands share → one WHERE, and the keys that it selects."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import (
-    Boolean,
-    ColumnElement,
-    Connection,
-    Select,
-    Text,
-    and_,
-    bindparam,
-    case,
-    cast,
-    func,
-    or_,
-    select,
-    text,
-    true,
-)
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy import ColumnElement, Connection, Select, Text, and_, cast, func, select, text, true
 
-from alphalens_keyctl.models import CURRENT_SQL, RETIRES_SQL, Key, Status, key_table
+from alphalens_keyctl.keys.conditions import RETIRES, has_label, matches, status_at, unindexed
+from alphalens_keyctl.models import CURRENT_SQL, Key, KeyFields, Status, key_table
 from alphalens_keyctl.text import fold
 
 _ROWS_AT_ONCE: Final = 2000
 _IDS_AT_ONCE: Final = 500
 TIMES: Final = frozenset(name for name in Key._fields if name.endswith("_at"))
-# Final states: they open nothing and nothing brings them back, so a list leaves them out unless asked.
+# A key of a final status opens nothing and nothing brings it back, so a list leaves such keys out unless asked.
 _FINAL: Final = (Status.REVOKED, Status.RETIRED)
+# The stored statuses that a status which the clock adds can come from.
+_STORED: Final = {
+    Status.EXPIRED: frozenset({Status.ACTIVE, Status.SUSPENDED, Status.DELIVERING}),
+    Status.RETIRED: frozenset({Status.RETIRING, Status.SUSPENDED}),
+}
 
 
 class Sort(StrEnum):
-    """By what a list is ordered, each in the direction a reader expects first."""
+    """What orders a list of keys, in the direction that a reader expects first: names from A, the latest, the most."""
 
     CREATED = "created"
     NAME = "name"
@@ -49,8 +38,9 @@ class Sort(StrEnum):
 class Selection(NamedTuple):
     """Filters, joined by AND. None, () and False mean: no restriction.
 
-    `statuses` empty means all that are not final, unless `final` is set. Spans are positive. `without` are
-    names of labels that a key must not have.
+    Without `statuses` the filters select keys of every status that is not final (revoked, retired), and of those too
+    where `final` is set. Spans are positive; a key unused `unused_for` a span counts from its activation where it was
+    never used. `without` are names of labels that a key must not have.
     """
 
     statuses: tuple[Status, ...] = ()
@@ -67,120 +57,15 @@ class Selection(NamedTuple):
     suspended_for: timedelta | None = None
 
 
-class KeyDocument(NamedTuple):
-    """K on its way to a machine format: times and labels are text as the database writes it (times in UTC,
-    date and time of day first). To make values of a million of them would take longer than the query. Fields
-    as in `Key`."""
+class KeyDocument(KeyFields[str, str]):
+    """A key on its way to a machine format: times and labels are the text that the database writes (times in UTC,
+    date and time of day first). Turning a million keys into values would take longer than the query."""
 
-    id: str
-    name: str
-    status: str
-    owner: str | None
-    purpose: str | None
-    labels: str
-    created_at: str
-    created_by: str
-    activated_at: str | None
-    expires_at: str | None
-    retires_at: str | None
-    suspended_at: str | None
-    last_used_at: str | None
-    use_count: int
-    revoked_at: str | None
-    revoked_by: str | None
-    revoke_reason: str | None
-    replaces: str | None
-    replaced_by: str | None
-    delivering_to: str | None
-
-
-class _Retirement(ColumnElement[datetime]):
-    """When a key retires, as far as the database knows: `RETIRES_SQL`."""
-
-    inherit_cache = True
-    type = key_table.c.retires_at.type
-
-
-@compiles(_Retirement)
-def _write_retirement(_element: _Retirement, compiler: SQLCompiler, **_: object) -> str:
-    return RETIRES_SQL[compiler.dialect.name]
-
-
-_RETIRES: Final = _Retirement()
-
-
-class _Labelled(ColumnElement[bool]):
-    """Whether a key has a label of this value, as each database can look it up."""
-
-    inherit_cache = False  # holds values of its own
-    type = Boolean()
-
-    def __init__(self, name: str, value: str) -> None:
-        self.name = bindparam(None, name, Text, unique=True)
-        self.value = bindparam(None, value, Text, unique=True)
-
-    def self_group(self, against: object = None) -> ColumnElement[bool]:
-        # SQLAlchemy would write "… = 1" behind it for SQLite, which has no booleans, and no index serves that.
-        return self
-
-
-@compiles(_Labelled, "sqlite")
-def _look_label_up(element: _Labelled, compiler: SQLCompiler, **how: Any) -> str:
-    name, value = (compiler.process(each, **how) for each in (element.name, element.value))
-    return f"api_key.id IN (SELECT key_id FROM api_key_label WHERE name = {name} AND value = {value})"  # noqa: S608  # bound
-
-
-@compiles(_Labelled, "postgresql")
-def _contain_label(element: _Labelled, compiler: SQLCompiler, **how: Any) -> str:
-    name, value = (compiler.process(each, **how) for each in (element.name, element.value))
-    return f"api_key.labels @> jsonb_build_object(CAST({name} AS text), CAST({value} AS text))"
-
-
-class unindexed(FunctionElement[Any]):  # noqa: N801  # reads as the functions of SQL do
-    """A column that SQLite shall not reach through an index. It keeps no statistics unless told to, so it takes a
-    status that nearly every key has for a rare one, and walks through all keys in their order rather than sort a few.
-    PostgreSQL knows better.
-    """
-
-    inherit_cache = True
-
-    def __init__(self, column: ColumnElement[Any]) -> None:
-        super().__init__(column)
-        self.type = column.type
-
-
-@compiles(unindexed)
-def _leave_as_it_is(element: unindexed, compiler: SQLCompiler, **how: Any) -> str:
-    return compiler.process(next(iter(element.clauses)), **how)
-
-
-@compiles(unindexed, "sqlite")
-def _keep_from_indexes(element: unindexed, compiler: SQLCompiler, **how: Any) -> str:
-    # https://www.sqlite.org/optoverview.html, "Disqualifying WHERE Clause Terms Using Unary +"
-    return f"+{compiler.process(next(iter(element.clauses)), **how)}"
-
-
-# Of which stored statuses the clock makes another.
-_STORED: Final = {
-    Status.EXPIRED: frozenset({Status.ACTIVE, Status.SUSPENDED, Status.DELIVERING}),
-    Status.RETIRED: frozenset({Status.RETIRING, Status.SUSPENDED}),
-}
-
-
-def status_at(now: datetime) -> ColumnElement[str]:
-    """A key's status at an instant: the stored one, and what the clock makes of it."""
-    c = key_table.c
-    return case(
-        (c.status.in_([Status.PENDING, Status.REVOKED]), c.status),
-        # A key rotated out has given its name up: past its end it is retired, whichever end came first.
-        (and_(c.retires_at.is_not(None), or_(now >= _RETIRES, c.expires_at <= now)), Status.RETIRED.value),
-        (c.expires_at <= now, Status.EXPIRED.value),
-        else_=c.status,
-    )
+    __slots__ = ()
 
 
 def read(connection: Connection, wanted: Selection, *, sort: Sort, limit: int | None, now: datetime) -> list[Key]:
-    """The keys that match, in order, as values."""
+    """The keys that match, in order, `limit` at most."""
     query = _query([_column(name, now) for name in Key._fields], wanted, sort, limit, now)
     return [Key._make(row) for row in connection.execute(query)]
 
@@ -188,12 +73,12 @@ def read(connection: Connection, wanted: Selection, *, sort: Sort, limit: int | 
 def documents(
     connection: Connection, wanted: Selection, *, sort: Sort, limit: int | None, now: datetime
 ) -> Iterator[KeyDocument]:
-    """The same for machines, streamed in constant memory."""
+    """The keys that match, in order, `limit` at most, for a machine format: streamed in constant memory."""
     columns = [_document_column(name, now) for name in Key._fields]
     query = _query(columns, wanted, sort, limit, now)
-    for rows in connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query).partitions():
-        # A row is a tuple in the order of the fields; naming it again would cost as much as reading it.
-        yield from rows  # type: ignore[misc]
+    pages = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query).partitions()
+    # Making a KeyDocument of each row, a tuple in the order of the fields already, would cost as much as reading it.
+    return chain.from_iterable(pages)  # type: ignore[arg-type]  # rows stand for KeyDocuments
 
 
 def count(connection: Connection, wanted: Selection, *, now: datetime) -> int:
@@ -210,7 +95,8 @@ def ids(
     limit: int | None = None,
     now: datetime,
 ) -> list[str]:
-    """The ids of the keys that match, of those in `among` where it is given, in that order."""
+    """The ids of the keys that match, `limit` at most. `also` is one more condition. With `among`, only these ids are
+    asked about, and the result keeps their order."""
     query = select(key_table.c.id).where(_where(wanted, now)).order_by(_in_order(key_table.c.id, wanted)).limit(limit)
     if also is not None:
         query = query.where(also)
@@ -223,7 +109,7 @@ def ids(
 
 
 def leaves_any_out(connection: Connection, wanted: Selection, *, now: datetime) -> bool:
-    """Whether there is a key that is not final and does not match."""
+    """Whether there is a key that `wanted` does not select and whose status is not final."""
     query = select(key_table.c.id).where(_where(Selection(), now), _where(wanted, now).is_not(true())).limit(1)
     return connection.scalar(query) is not None
 
@@ -231,13 +117,13 @@ def leaves_any_out(connection: Connection, wanted: Selection, *, now: datetime) 
 def used_since(
     connection: Connection, wanted: Selection, since: datetime, *, also: ColumnElement[bool], limit: int, now: datetime
 ) -> list[Key]:
-    """The keys that match and were used after an instant, the latest first."""
+    """The keys that match, and `also` applies to, that were used after `since`: the latest first, `limit` at most."""
     query = select_keys(now).where(_where(wanted, now), also, key_table.c.last_used_at > since)
     return [Key._make(row) for row in connection.execute(query.order_by(key_table.c.last_used_at.desc()).limit(limit))]
 
 
 def some(connection: Connection, key_ids: Sequence[str], *, now: datetime) -> list[Key]:
-    """The keys with these ids, in this order."""
+    """The keys with these ids, in this order. An id that no key has is left out."""
     found: dict[str, Key] = {}
     for some_ids in _few_at_once(key_ids):
         query = select_keys(now).where(key_table.c.id.in_(some_ids))
@@ -246,7 +132,7 @@ def some(connection: Connection, key_ids: Sequence[str], *, now: datetime) -> li
 
 
 def documents_of(connection: Connection, key_ids: Sequence[str], *, now: datetime) -> Iterator[KeyDocument]:
-    """The keys with these ids for machines, in this order, a few at a time."""
+    """The keys with these ids, in this order, for a machine format: streamed in constant memory."""
     columns = [_document_column(name, now) for name in Key._fields]
     for some_ids in _few_at_once(key_ids):
         found = {row.id: row for row in connection.execute(select(*columns).where(key_table.c.id.in_(some_ids)))}
@@ -256,13 +142,13 @@ def documents_of(connection: Connection, key_ids: Sequence[str], *, now: datetim
 
 
 def get(connection: Connection, key_id: str, *, now: datetime) -> Key | None:
-    """The key with exactly this id."""
+    """The key with exactly this id, or None."""
     row = connection.execute(select_keys(now).where(key_table.c.id == key_id)).first()
     return Key._make(row) if row else None
 
 
 def digests(connection: Connection, members: Sequence[Key]) -> dict[str, bytes]:
-    """What is kept at rest of the raw keys, by id."""
+    """The digests of the raw keys, as stored, by the id of the key."""
     found: dict[str, bytes] = {}
     for some_ids in _few_at_once([key.id for key in members]):
         query = select(key_table.c.id, key_table.c.digest).where(key_table.c.id.in_(some_ids))
@@ -276,20 +162,20 @@ def _few_at_once(key_ids: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def current(connection: Connection, name: str, *, now: datetime) -> Key | None:
-    """The key that a name means at present, if any."""
+    """The key that a name means, however the name is cased, or None."""
     row = connection.execute(select_keys(now).where(key_table.c.name_folded == fold(name), text(CURRENT_SQL))).first()
     return Key._make(row) if row else None
 
 
 def select_keys(now: datetime) -> Select[Any]:
-    """Every key, its columns in the order of `Key`, to be narrowed down."""
+    """A SELECT of every key, its columns in the order of `Key`, for the caller to narrow down."""
     return select(*(_column(name, now) for name in Key._fields))
 
 
 def _column(name: str, now: datetime) -> ColumnElement[Any]:
     if name == "status":
         return status_at(now).label("status")
-    return _RETIRES.label("retires_at") if name == "retires_at" else key_table.c[name]
+    return RETIRES.label("retires_at") if name == "retires_at" else key_table.c[name]
 
 
 def _document_column(name: str, now: datetime) -> ColumnElement[Any]:
@@ -320,32 +206,33 @@ def _query(
 
 
 def _in_order(column: ColumnElement[Any], wanted: Selection) -> ColumnElement[Any]:
-    """What to order by: all keys stream out of the index in their order, a few are found first and then sorted."""
+    """`column`, to order by. Where the filters select few keys the order must not come from an index: SQLite would
+    walk through all keys in that order instead of finding the few and sorting them."""
     narrow = wanted._replace(
         final=False, without=(), statuses=() if Status.ACTIVE in wanted.statuses else wanted.statuses
     )
     if column is key_table.c.created_at:
-        # One index serves this filter and this order.
+        # One index serves both this filter and this order.
         narrow = narrow._replace(older_than=None)
     return column if narrow == Selection() else unindexed(column)
 
 
 def _where(wanted: Selection, now: datetime) -> ColumnElement[bool]:
-    """Each filter as one predicate that an index serves, on both databases."""
+    """The filters as one condition. Each filter is a predicate that an index serves, on both databases."""
     c = key_table.c
     conditions = [*_of_status(wanted, now), *_of_times(wanted, now)]
     if wanted.name_glob is not None:
-        conditions.append(_matches(c.name_folded, fold(wanted.name_glob)))
+        conditions.append(matches(c.name_folded, fold(wanted.name_glob)))
     if wanted.owner is not None:
         conditions.append(c.owner == wanted.owner)
-    conditions += [_Labelled(name, value) for name, value in wanted.labels.items()]
+    conditions += [has_label(name, value) for name, value in wanted.labels.items()]
     conditions += [c.labels[name].as_string().is_(None) for name in wanted.without]
     return and_(True, *conditions)
 
 
 def _of_status(wanted: Selection, now: datetime) -> Iterator[ColumnElement[bool]]:
     if wanted.statuses:
-        # What the clock adds no index knows; what it can come from, the index of the stored status does.
+        # The index knows the stored status alone, so it finds the keys from which the clock then makes the wanted one.
         stored = {status for asked in wanted.statuses for status in _STORED.get(asked, {asked})}
         status = unindexed(key_table.c.status) if Status.ACTIVE in stored else key_table.c.status
         yield status.in_(sorted(stored))
@@ -361,7 +248,7 @@ def _of_times(wanted: Selection, now: datetime) -> Iterator[ColumnElement[bool]]
     if wanted.never_used:
         yield c.last_used_at.is_(None)
     if wanted.unused_for is not None:
-        # A key nobody has used yet counts from its activation: one made yesterday is not "unused".
+        # A key that was never used counts from its activation: one made yesterday is not "unused".
         yield func.coalesce(c.last_used_at, c.activated_at) <= now - wanted.unused_for
     if wanted.suspended_for is not None:
         yield c.suspended_at <= now - wanted.suspended_for
@@ -373,17 +260,3 @@ def _of_times(wanted: Selection, now: datetime) -> Iterator[ColumnElement[bool]]
         yield c.expires_at <= now + wanted.expires_within
     if wanted.older_than is not None:
         yield c.created_at <= now - wanted.older_than
-
-
-def _matches(column: ColumnElement[str], glob: str) -> ColumnElement[bool]:
-    """`*` and `?` as a shell reads them. The fixed start is a range, which an index serves on both databases."""
-    pattern = "".join({"*": "%", "?": "_", "%": r"\%", "_": r"\_"}.get(c, c) for c in glob)
-    start = glob[: min((glob.index(c) for c in "*?" if c in glob), default=len(glob))]
-    like = column.like(pattern, escape="\\")
-    return and_(starts_with(column, start), like) if start else like
-
-
-def starts_with(column: ColumnElement[str], start: str) -> ColumnElement[bool]:
-    """Whether a column in byte order begins so: a range, which an index serves."""
-    # In byte order everything that begins with `start` lies before `start` and the last code point.
-    return and_(column >= start, column < start + "\U0010ffff")

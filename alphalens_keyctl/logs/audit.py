@@ -1,8 +1,8 @@
-"""The hash-chained log: append, read, verify, head.
+"""The hash-chained audit log: append, read, verify, head.
 
-An event's hash is SHA-256 over `canonical(...)`, which holds the hash before it. What an event says, where it
-stands and what it follows cannot be changed without every later hash changing too; a log that was cut off or
-rewritten whole is found against a head kept elsewhere (promise 7).
+The hash of an event is SHA-256 over `canonical(...)`, which holds the hash of the event before. Nobody can change what
+an event says, where the event stands or which event it follows without changing every later hash too. A log that was
+cut off or rewritten whole fails against a head that was saved elsewhere (promise 7).
 """
 
 import hashlib
@@ -27,7 +27,7 @@ _ROWS_AT_ONCE: Final = 2000
 
 
 class Head(NamedTuple):
-    """The last event's place and hash. Of an empty log: 0, 32 zero bytes, None."""
+    """The place, hash and instant of the last event. The head of an empty log is 0, 32 zero bytes, None."""
 
     seq: int
     hash: bytes
@@ -35,7 +35,7 @@ class Head(NamedTuple):
 
 
 class BreakKind(StrEnum):
-    """How a chain is broken."""
+    """How a chain is broken. The words are part of the JSON contract."""
 
     MISSING = "missing"
     ALTERED = "altered"
@@ -45,14 +45,15 @@ class BreakKind(StrEnum):
 
 
 class Break(NamedTuple):
-    """The first place where the log is not what it was."""
+    """The first event at which the log is not what was written."""
 
     seq: int
     kind: BreakKind
 
 
 class Verdict(NamedTuple):
-    """What `verify` found: the events that hold together from the start, the head, the first break if any."""
+    """What `verify` found: how many events hold together from the start, the last of them as the head, and the first
+    break, if any."""
 
     events: int
     head: Head
@@ -60,7 +61,7 @@ class Verdict(NamedTuple):
 
 
 class LogFilter(NamedTuple):
-    """Which events to read. None and () mean: any. `since` is included, `until` is not; both aware."""
+    """Which events to read. None means: any. `since` is included, `until` is not; both are aware."""
 
     key_ids: tuple[str, ...] | None = None
     actor: str | None = None
@@ -70,7 +71,7 @@ class LogFilter(NamedTuple):
 
 
 _COLUMNS: Final = ", ".join(event_table.c.keys())
-# Past SQLAlchemy, which would take as long for each row as the database.
+# Written past SQLAlchemy, which would take as long for each row as the database does.
 _APPEND: Final = {
     dialect: f"INSERT INTO audit_event ({_COLUMNS}) VALUES ({', '.join([mark] * len(event_table.c))})"  # noqa: S608  # the columns of our own table
     for dialect, mark in (("sqlite", "?"), ("postgresql", "%s"))
@@ -87,10 +88,10 @@ def canonical(
     detail: str,
     previous_hash: bytes,
 ) -> bytes:
-    """What is hashed: a compact ASCII JSON array of the values in this order.
+    """The bytes that are hashed for an event: a compact ASCII JSON array of the arguments in this order.
 
-    `at` is RFC 3339 in UTC with six digits of a second, `detail` the stored JSON text as a string,
-    `previous_hash` in hex. JSON marks where each value ends, so no two events share a form.
+    `at` is RFC 3339 in UTC with six digits of a second, `detail` the stored JSON text as a string, `previous_hash` in
+    hex. JSON marks where each value ends, so no two events have the same bytes.
     """
     quote = encode_basestring_ascii
     return (
@@ -103,9 +104,10 @@ def canonical(
 def append(
     tx: Writing, act: Act, action: Action, *, key_id: str | None, key_name: str | None, **detail: object
 ) -> None:
-    """Write one event at the end of the chain, inside the caller's transaction (promise 6).
+    """Write one event at the end of the chain, inside the transaction of the caller (promise 6).
 
-    `detail` is any JSON; None values are left out. Never hand it a raw key.
+    `detail` is any JSON; a value of None is left out. It must never hold a raw key. Raises `KeyctlError`
+    (database_unusable) when the database does not take the event.
     """
     append_each(tx, act, action, [(key_id, key_name, detail)])
 
@@ -113,7 +115,8 @@ def append(
 def append_each(
     tx: Writing, act: Act, action: Action, about: Iterable[tuple[str | None, str | None, Mapping[str, object]]]
 ) -> None:
-    """Write an event for each key at the end of the chain: id, name, and detail as in `append`."""
+    """Write an event for each key at the end of the chain. `about` has the id, the name and the detail of each. Raises
+    as `append` does."""
     last = head(tx)
     seq, previous = last.seq, last.hash
     where = {**act.origin._asdict(), "database_user": tx.info.get("database_user")}
@@ -124,7 +127,7 @@ def append_each(
     rows = []
     last_detail, text = None, ""
     for key_id, key_name, detail in about:
-        # Of a million revocations most say the same.
+        # Most of a million revocations have the same detail.
         if detail != last_detail:
             said = {name: value for name, value in detail.items() if value is not None} | {"origin": origin}
             last_detail, text = detail, json.dumps(said, sort_keys=True, separators=(",", ":"))
@@ -145,14 +148,14 @@ def append_each(
 
 
 def head(connection: Connection) -> Head:
-    """The chain's last event, or `Head(0, GENESIS, None)`."""
+    """The last event of the chain, or `Head(0, GENESIS, None)`."""
     query = select(event_table.c.seq, event_table.c.hash, event_table.c.at).order_by(event_table.c.seq.desc()).limit(1)
     row = connection.execute(query).first()
     return Head(row[0], bytes(row[1]), row[2]) if row else Head(0, GENESIS, None)
 
 
 def read(connection: Connection, wanted: LogFilter, *, limit: int | None = None) -> Iterator[Event]:
-    """The events that match, oldest first, streamed; with `limit` the newest that many."""
+    """The events that match, oldest first, streamed; with `limit`, the latest so many."""
     columns = [event_table.c[name] for name in Event._fields]
     query = select(*columns).where(_where(wanted))
     if limit is not None:
@@ -166,14 +169,14 @@ def read(connection: Connection, wanted: LogFilter, *, limit: int | None = None)
 
 
 def count(connection: Connection, wanted: LogFilter) -> int:
-    """How many events match."""
+    """The number of events that match."""
     return connection.scalar(select(func.count()).select_from(event_table).where(_where(wanted))) or 0
 
 
 def verify(connection: Connection, saved: Head | None = None) -> Verdict:
     """Walk the whole chain in constant memory and stop at the first break.
 
-    With `saved`, a head that was kept elsewhere, also prove that this log is an extension of that one.
+    With `saved`, a head that was kept elsewhere, the verdict also says whether this log extends the log of that head.
     """
     query = select(
         event_table.c.seq,
@@ -197,7 +200,7 @@ def verify(connection: Connection, saved: Head | None = None) -> Verdict:
                 return _verdict(last_seq, last_hash, last_at, Break(seq, BreakKind.UNLINKED))
             try:
                 form = canonical(seq, at, actor, action, key_id, key_name, detail, last_hash)
-            except TypeError:  # SQLite keeps a value of any type in any column
+            except TypeError:  # SQLite stores a value of any type in any column
                 return _verdict(last_seq, last_hash, last_at, Break(seq, BreakKind.ALTERED))
             if sha256(form).digest() != stored:
                 return _verdict(last_seq, last_hash, last_at, Break(seq, BreakKind.ALTERED))
@@ -225,7 +228,8 @@ def _where(wanted: LogFilter) -> ColumnElement[bool]:
 
 
 def _text(value: object) -> str | None:
-    """What stands in a text column: SQLite lets anything stand there, and a log must be readable to judge it."""
+    """The value of a text column as text. SQLite stores any type there, and only a log that can be read can be
+    judged."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "surrogateescape")
     return value if value is None else str(value)
@@ -236,7 +240,7 @@ def _bytes(value: object) -> bytes:
 
 
 def _parsed(detail: str | None) -> Mapping[str, Any]:
-    """The detail as an object; text that somebody made unreadable is shown rather than lost."""
+    """The detail as an object. Text that somebody made unreadable is shown under `unreadable` rather than lost."""
     try:
         parsed = json.loads(detail or "")
     except (ValueError, RecursionError):

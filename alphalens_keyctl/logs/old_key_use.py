@@ -1,4 +1,4 @@
-"""From the old key to the new one: who still uses a key that was rotated out."""
+"""Who still uses the old key after a rotation."""
 
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -11,9 +11,9 @@ from alphalens_keyctl.models import Key, Status, key_table
 
 
 class OldKey(NamedTuple):
-    """A key in its grace, how often it was used since the rotation, and from where.
+    """A key in its grace, how often it was used since the handover of the name, and from which addresses.
 
-    `awaits` is how long after its successor's first use it retires, while that is still to come.
+    While the first use of its successor is still to come, `awaits` is how long after that use the key retires.
     """
 
     key: Key
@@ -23,7 +23,7 @@ class OldKey(NamedTuple):
 
 
 class OldKeyUse(NamedTuple):
-    """A rotation whose old keys still open: the key that is current, and since when."""
+    """A rotation whose `old` keys still open: the current key, and the instant since which it is current."""
 
     key: Key
     since: datetime
@@ -31,17 +31,13 @@ class OldKeyUse(NamedTuple):
 
 
 def read(connection: Connection, lineage: list[Key]) -> OldKeyUse | None:
-    """The rotation that a line of successors is in, if it is in one."""
-    current = next((key for key in reversed(lineage) if _is_current(key)), None)
+    """The rotation whose old keys still open in a lineage (oldest key first), or None."""
+    current = next((key for key in reversed(lineage) if key.is_current), None)
     retiring = [key for key in lineage if key.status == Status.RETIRING]
     if current is None or not retiring:
         return None
-    since = current.activated_at or current.created_at  # the first, always: for the types
+    since = current.activated_at or current.created_at  # always the first: a key that others retired for is active
     return OldKeyUse(current, since, [_old_key(connection, key, since) for key in retiring])
-
-
-def _is_current(key: Key) -> bool:
-    return key.activated_at is not None and key.retires_at is None and key.revoked_at is None
 
 
 def _old_key(connection: Connection, key: Key, since: datetime) -> OldKey:

@@ -1,6 +1,6 @@
-"""The usage log: which uses and refused attempts there were, row by row for machines and summed up for people.
+"""The usage log: uses and refused attempts, row by row for machines and summed up for people.
 
-Sums are made by the database: a summary of a million rows reads a few hundred.
+The database makes the sums, so that a summary of a million rows reads a few hundred.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ PROFILE_DAYS: Final = 30
 LONGEST_RANKING: Final = 10
 _ROWS_AT_ONCE: Final = 2000
 _DAY: Final = timedelta(days=1)
-# Steps that a reader of a clock or a calendar thinks in.
+# The steps in which a reader of a clock or a calendar thinks.
 _STEPS: Final = (
     *(timedelta(minutes=minutes) for minutes in (1, 2, 3, 5, 10, 15, 30, 60, 120, 180, 240, 360, 480, 720)),
     *(timedelta(days=days) for days in (1, 2, 7, 14, 28, 91, 182, 365)),
@@ -25,7 +25,7 @@ _STEPS: Final = (
 
 
 class UsageFilter(NamedTuple):
-    """Which rows to read. None means: any. `since` is included, `until` is not; both aware."""
+    """Which rows to read. None means: any. `since` is included, `until` is not; both are aware."""
 
     key_ids: tuple[str, ...] | None = None
     outcome: Reason | None = None
@@ -33,25 +33,9 @@ class UsageFilter(NamedTuple):
     until: datetime | None = None
 
 
-class UseDocument(NamedTuple):
-    """U on its way to a machine format: fields as in `Use`, `at` as text in the form of `moments.rfc3339_exact`,
-    or None where somebody wrote what is no time."""
-
-    id: int
-    at: str | None
-    key_id: str | None
-    key_name: str | None
-    outcome: str
-    client_ip: str | None
-    method: str | None
-    path: str | None
-    user_agent: str | None
-    count: int  # type: ignore[assignment]  # as in `Use`
-
-
 class Buckets(NamedTuple):
-    """A span in equal steps, the last one cut off at `until`. Instants are aware; `since` and `step` are whole
-    seconds, and a fraction of a second that `until` leaves over belongs to the last step."""
+    """A span in equal steps, of which `until` cuts the last one off. Instants are aware. `since` and `step` are whole
+    seconds; a fraction of a second before `until` belongs to the last step."""
 
     since: datetime
     until: datetime
@@ -59,17 +43,17 @@ class Buckets(NamedTuple):
 
     @property
     def number(self) -> int:
-        """How many steps there are, at least 1."""
+        """The number of steps, at least 1."""
         return max(1, -((self.since - self.until.replace(microsecond=0)) // self.step))
 
     def starts(self) -> list[datetime]:
-        """When each step begins."""
+        """The instant at which each step begins."""
         return [self.since + self.step * position for position in range(self.number)]
 
 
 class KeyUse(NamedTuple):
-    """How much one key was used. `over_time` has a number for each bucket: accepted uses, or the attempts of
-    the outcome that was asked for. `last_at` is the last accepted use in the span."""
+    """The use of one key in a span. `over_time` has a number for each bucket: accepted uses, or the attempts of the
+    outcome that was asked for. `last_at` is the last accepted use in the span."""
 
     key_id: str
     key_name: str | None
@@ -80,7 +64,7 @@ class KeyUse(NamedTuple):
 
 
 class AddressUse(NamedTuple):
-    """Accepted uses from one address."""
+    """The accepted uses from one address."""
 
     client_ip: str
     uses: int
@@ -88,7 +72,8 @@ class AddressUse(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """Attempts that were refused for one reason, with one key if any, from one address if it is known."""
+    """The attempts that were refused for one reason. `key_id` is None where no key was meant, `client_ip` where the
+    address is not known, and both in a `Profile`, which counts by reason alone."""
 
     outcome: str
     key_id: str | None
@@ -99,7 +84,7 @@ class Refusal(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """The usage log over a span, the most first. A list may be cut; its total says how many there were."""
+    """The usage log over a span. Each list begins with the most and may be cut off; its total counts all of it."""
 
     buckets: Buckets
     uses: int
@@ -113,7 +98,7 @@ class Summary(NamedTuple):
 
 
 class Day(NamedTuple):
-    """One day of a key, from midnight UTC."""
+    """The use of a key on one day, from midnight UTC."""
 
     at: datetime
     uses: int
@@ -121,7 +106,7 @@ class Day(NamedTuple):
 
 
 class Profile(NamedTuple):
-    """One key over its last `PROFILE_DAYS` days, this one included. `refusals` are by reason alone."""
+    """The use of one key over the last `PROFILE_DAYS` days, today included. `refusals` are by reason alone."""
 
     since: datetime
     until: datetime
@@ -144,18 +129,18 @@ class _Totals(NamedTuple):
     keys: int
 
 
-# SQLite lets a column hold any type; what was written by hand is read as the text it would be shown as.
+# SQLite stores any type in any column; what somebody wrote by hand is read as text.
 _TEXTS: Final = {name: cast(column, Text) for name, column in usage_table.c.items() if isinstance(column.type, Text)}
 _ACCEPTED: Final = usage_table.c.outcome == Reason.OK.value
-# To the letter as in the index that holds refused attempts alone: neither database would use it otherwise.
+# To the letter the condition of the index that holds refused attempts alone; otherwise neither database uses the index.
 _WAS_REFUSED: Final = text(REFUSED_SQL)
 _ATTEMPTS: Final = cast(func.sum(usage_table.c.count), BigInteger)
 _USES: Final = cast(func.sum(case((_ACCEPTED, usage_table.c.count), else_=0)), BigInteger)
 _REFUSED: Final = cast(func.sum(case((_ACCEPTED, 0), else_=usage_table.c.count)), BigInteger)
 
 
-def documents(connection: Connection, wanted: UsageFilter, *, limit: int | None = None) -> Iterator[UseDocument]:
-    """The rows that match, oldest first, streamed in constant memory; with `limit` the latest that many."""
+def documents(connection: Connection, wanted: UsageFilter, *, limit: int | None = None) -> Iterator[Use]:
+    """The rows that match, oldest first, streamed in constant memory; with `limit`, the latest so many."""
     rows = select(usage_table).where(_where(wanted))
     if limit is not None:
         rows = rows.order_by(usage_table.c.at.desc(), usage_table.c.id.desc()).limit(limit)
@@ -173,13 +158,13 @@ def documents(connection: Connection, wanted: UsageFilter, *, limit: int | None 
         .order_by(chosen.c.at, chosen.c.id)
     )
     for page in connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query).partitions():
-        # A row is a tuple in the order of the fields; naming it again would cost as much as reading it.
-        yield from page  # type: ignore[misc]
+        # Making a Use of each row, a tuple in the order of the fields already, would cost as much as reading it.
+        yield from page  # type: ignore[misc]  # rows stand for Uses
 
 
 def divide(since: datetime, until: datetime) -> Buckets:
-    """A span in at most `MOST_BUCKETS` steps that a reader thinks in. A span that ends before it begins is one
-    empty step."""
+    """A span in at most `MOST_BUCKETS` steps, each a step in which a reader thinks. A span that ends before it begins
+    is one empty step."""
     since = since.replace(microsecond=0)
     length = until.replace(microsecond=0) - since
     enough = (step for step in _STEPS if step * MOST_BUCKETS >= length)
@@ -187,7 +172,7 @@ def divide(since: datetime, until: datetime) -> Buckets:
 
 
 def summary(connection: Connection, wanted: UsageFilter, buckets: Buckets, *, most_keys: int) -> Summary:
-    """The log over the buckets' span, which takes the place of the filter's own; at most `most_keys` keys."""
+    """The log over the span of `buckets`, which replaces the span of `wanted`; `most_keys` keys at most."""
     wanted = wanted._replace(since=buckets.since, until=buckets.until)
     totals, busiest = _busiest_keys(connection, wanted, buckets, most_keys)
     from_where, addresses_total = addresses(connection, wanted)
@@ -206,7 +191,7 @@ def summary(connection: Connection, wanted: UsageFilter, buckets: Buckets, *, mo
 
 
 def profile(connection: Connection, key_id: str, *, now: datetime) -> Profile:
-    """The use of the key with exactly this id, over the days that end with today (UTC)."""
+    """The use of the key with exactly this id, over the `PROFILE_DAYS` days that end with today (UTC)."""
     until = now.replace(hour=0, minute=0, second=0, microsecond=0) + _DAY
     buckets = Buckets(until - PROFILE_DAYS * _DAY, until, _DAY)
     wanted = UsageFilter(key_ids=(key_id,), since=buckets.since, until=until)
@@ -228,7 +213,7 @@ def profile(connection: Connection, key_id: str, *, now: datetime) -> Profile:
 def _busiest_keys(
     connection: Connection, wanted: UsageFilter, buckets: Buckets, most: int
 ) -> tuple[_Totals, list[KeyUse]]:
-    """The keys with the most uses; and, out of the same walk through the rows, what there was in all."""
+    """The totals, and the keys with the most uses, in one walk through the rows."""
     key_id = _TEXTS["key_id"]
     last = func.max(case((_ACCEPTED, usage_table.c.at)))
     ranking = (
@@ -238,7 +223,7 @@ def _busiest_keys(
                func.count(key_id).over().label("all_keys"))
         .where(_where(wanted))
         .group_by(key_id)
-        # What was tried without a key is in the totals; as a line of its own it comes last.
+        # Attempts that meant no key are in the totals; their own row comes last and is dropped below.
         .order_by(key_id.is_(None), _USES.desc(), _REFUSED.desc(), key_id)
         .limit(max(1, most))
         .subquery()
@@ -259,7 +244,7 @@ def _busiest_keys(
 def _over_time(
     connection: Connection, wanted: UsageFilter, buckets: Buckets, key_ids: Sequence[str]
 ) -> dict[str, tuple[int, ...]]:
-    """For each of the keys a number a bucket."""
+    """For each key the number of its attempts in each bucket."""
     counted = wanted._replace(key_ids=tuple(key_ids), outcome=wanted.outcome or Reason.OK)
     position = _bucket(buckets).label("position")
     query = select(_TEXTS["key_id"], position, _ATTEMPTS).where(_where(counted)).group_by(_TEXTS["key_id"], position)
@@ -270,7 +255,7 @@ def _over_time(
 
 
 def lately(connection: Connection, key_ids: Sequence[str], *, since: datetime) -> dict[str, tuple[int, int]]:
-    """How often each key was used since then, and from how many addresses; by id, those that were used."""
+    """How often each key was used since `since` (aware), and from how many addresses; by id, without unused keys."""
     wanted = UsageFilter(key_ids=tuple(key_ids), since=since, outcome=Reason.OK)
     key_id = _TEXTS["key_id"]
     query = (
@@ -280,13 +265,13 @@ def lately(connection: Connection, key_ids: Sequence[str], *, since: datetime) -
 
 
 def accepted(connection: Connection, wanted: UsageFilter) -> int:
-    """How many uses there were."""
+    """The number of accepted uses."""
     return connection.scalar(select(_USES).where(_where(wanted), _ACCEPTED)) or 0
 
 
 def addresses(connection: Connection, wanted: UsageFilter) -> tuple[list[AddressUse], int]:
-    """The addresses with the most accepted uses, and how many addresses there were. One that the service did
-    not tell is none."""
+    """The addresses with the most accepted uses, and the number of all addresses. Uses whose address the service did
+    not tell are left out."""
     address = _TEXTS["client_ip"]
     query = (
         select(address, _USES, func.max(usage_table.c.at), func.count().over())
@@ -300,7 +285,7 @@ def addresses(connection: Connection, wanted: UsageFilter) -> tuple[list[Address
 
 
 def _refusals(connection: Connection, wanted: UsageFilter) -> tuple[list[Refusal], int]:
-    """What was refused most, and how many kinds of refused attempts there were."""
+    """The refused attempts that were made most, and the number of all kinds of refused attempts."""
     kind = [_TEXTS[name] for name in ("outcome", "key_id", "client_ip")]
     ranking = (
         select(*(column.label(name) for column, name in zip(kind, ("outcome", "key_id", "client_ip"), strict=True)),
@@ -323,7 +308,7 @@ def _refusals(connection: Connection, wanted: UsageFilter) -> tuple[list[Refusal
 
 
 def _bucket(buckets: Buckets) -> ColumnElement[int]:
-    """The place of a row's bucket, for rows inside the span."""
+    """The position of the bucket to which a row inside the span belongs."""
     return (epoch_second(usage_table.c.at) - int(buckets.since.timestamp())) // int(buckets.step.total_seconds())
 
 

@@ -1,7 +1,7 @@
 """How long the usage log is kept: old rows are removed, and the audit log says so.
 
-On PostgreSQL the log is partitioned by month. A month that is old as a whole is dropped: that costs no more than
-counting its rows and leaves no dead ones behind. What is left of older rows is deleted one by one.
+PostgreSQL partitions the log by month. A partition whose rows are all old is dropped, which costs no more than counting
+the rows and leaves no dead rows behind. The old rows of every other partition are deleted one by one.
 """
 
 import re
@@ -16,7 +16,7 @@ from alphalens_keyctl.models import Action, usage_table
 from alphalens_keyctl.moments import rfc3339
 from alphalens_keyctl.provenance import Act
 
-# The name that alphalens_keyctl_make_partitions gives to a month.
+# The name that the SQL function alphalens_keyctl_make_partitions gives to the partition of a month.
 _MONTH: Final = re.compile(r"usage_event_([0-9]{4})_([0-9]{2})")
 _PARTITIONS: Final = text(
     "SELECT space.nspname, child.relname"
@@ -27,22 +27,23 @@ _PARTITIONS: Final = text(
 
 
 class _Partition(NamedTuple):
-    """A part of the table. `end` is where its month ends; None for the one that takes what has no month."""
+    """A partition of the table. `end` is the end of its month; None for the partition that takes the rows for which
+    no month was made."""
 
     rows: TableClause
     end: datetime | None
 
 
 def older(connection: Connection, before: datetime) -> int:
-    """How many rows of the usage log are older than `before` (aware)."""
+    """The number of rows of the usage log that are older than `before` (aware)."""
     return connection.scalar(select(func.count()).select_from(usage_table).where(usage_table.c.at < before)) or 0
 
 
 def prune(tx: Writing, before: datetime, act: Act) -> int:
-    """Remove the usage log's rows that are older than `before` (aware); returns how many.
+    """Remove the rows of the usage log that are older than `before` (aware); returns how many there were.
 
-    Its audit event is part of it, unless there was nothing to remove. What the keys themselves say of their
-    use stays.
+    Where there were any, the audit event is part of the same transaction (promise 6). `last_used_at` and `use_count`
+    of the keys stay as they are.
     """
     removed = _prune_partitions(tx, before) if tx.dialect.name == "postgresql" else _delete(tx, usage_table, before)
     if removed:
@@ -55,17 +56,17 @@ def _prune_partitions(tx: Writing, before: datetime) -> int:
     whole: list[TableClause] = []
     for rows, end in _partitions(tx):
         if end is not None and end <= before:
-            # No row may come in between counting and dropping, or it would vanish unrecorded.
+            # A row that came in between counting and dropping would vanish unrecorded.
             tx.exec_driver_sql(f"LOCK TABLE {_quoted(tx, rows)} IN SHARE MODE")
             total, younger = tx.execute(
                 select(func.count(), func.count().filter(rows.c.at >= before)).select_from(rows)
             ).one()
-            if not younger:  # a name is no proof of what a partition holds
+            if not younger:  # the name of a partition is no proof of which rows the partition holds
                 whole.append(rows)
                 removed += total
                 continue
         removed += _delete(tx, rows, before)
-    # Last, because dropping locks the whole log: from here to the commit no verifier can write a use.
+    # At the end, because dropping locks the whole log: until the commit no verifier can record a use.
     for rows in whole:
         tx.exec_driver_sql(f"DROP TABLE {_quoted(tx, rows)}")
     return removed

@@ -1,8 +1,9 @@
-"""The schema's history. Alembic runs it; the list below spares every other command from loading Alembic."""
+"""The history of the schema. Alembic runs the scripts in `versions`; every other command knows the revisions from the
+list below, and does not load Alembic."""
 
 from typing import Final
 
 VERSION_TABLE: Final = "alphalens_keyctl_version"
-# Oldest first; a test holds it equal to the scripts in `versions`.
+# Oldest first. A test compares the list with the scripts in `versions`.
 REVISIONS: Final = ("0001", "0002", "0003", "0004")
 LATEST: Final = REVISIONS[-1]

@@ -1,4 +1,4 @@
-"""Run by Alembic. The caller hands over an open connection and owns its transaction."""
+"""Alembic runs this file for each upgrade. The caller passes an open connection and owns its transaction."""
 
 from alembic import context
 from sqlmodel import SQLModel
@@ -6,7 +6,7 @@ from sqlmodel import SQLModel
 from alphalens_keyctl import models
 from alphalens_keyctl.migrations import VERSION_TABLE
 
-assert models.key_table is not None  # noqa: S101  # importing the models is what fills the metadata
+assert models.key_table is not None  # noqa: S101  # the import of the models fills the metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

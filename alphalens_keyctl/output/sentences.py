@@ -55,7 +55,7 @@ def keyring_entry(present: bool, held: Key | None) -> str:
         return "no entry"
     if held is None:
         return "an entry that is no key of this lineage"
-    current = held.status in (Status.ACTIVE, Status.SUSPENDED, Status.EXPIRED)
+    current = held.is_current and not held.is_unfinished
     return f"has {'the current key' if current else f'a key that is {held.status}'}, {held.id}"
 
 
@@ -93,15 +93,14 @@ def verification(answer: Verification, now: datetime) -> str:
     key = answer.key
     called = for_terminal(f"key '{key.name}' ({key.id})") if key else "the key"
     if answer.allowed and key is not None:
-        until = min((m for m in (key.expires_at, key.retires_at) if m is not None), default=None)
-        return f"Opens: {called}, {'without end' if until is None else f'until {rfc3339(until)}'}."
+        return f"Opens: {called}, {'without end' if key.ends_at is None else f'until {rfc3339(key.ends_at)}'}."
     if answer.reason is Reason.UNAVAILABLE and key is None:
         return "Refused: nobody could be asked about it."
     if answer.reason in _REFUSALS or key is None:
         return f"Refused: {_REFUSALS[answer.reason]}."
     since = {
         Reason.SUSPENDED: key.suspended_at,
-        Reason.RETIRED: min((m for m in (key.retires_at, key.expires_at) if m is not None), default=None),
+        Reason.RETIRED: key.ends_at,
         Reason.EXPIRED: key.expires_at,
         Reason.REVOKED: key.revoked_at,
     }[answer.reason]

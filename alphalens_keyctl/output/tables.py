@@ -126,8 +126,7 @@ def _end(key: Key, now: datetime) -> Text:
     """Return when the key stops opening: when it was revoked, else the earlier of its expiry and its retirement."""
     if key.revoked_at is not None:
         return Text(f"revoked {ago(key.revoked_at, now)}")
-    ends = [moment for moment in (key.expires_at, key.retires_at) if moment is not None]
-    return Text(ago(min(ends, default=None), now), style="red" if ends and min(ends) <= now else "")
+    return Text(ago(key.ends_at, now), style="red" if key.ends_at is not None and key.ends_at <= now else "")
 
 
 def ruled(screen: Screen) -> Table:

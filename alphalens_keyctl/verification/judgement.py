@@ -1,14 +1,12 @@
 """A key's record and an instant → whether the key opens. Asks nobody and records nothing."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from alphalens_keyctl.keyformat import DIGEST_SCHEME
-from alphalens_keyctl.models import Key, Reason, Status
+from alphalens_keyctl.models import Key, Reason
 
-_OPENS: Final = frozenset({Status.ACTIVE, Status.RETIRING, Status.DELIVERING})
 _FOR_EVER: Final = float("inf")
 
 
@@ -44,29 +42,14 @@ def unavailable(key: Key | None = None) -> Verification:
 
 
 def judge(record: Record, at: float) -> Judgement:
-    """What a record means at an instant, in seconds since the epoch. `selection.status_at` is the same rule in SQL."""
-    status, until = _status_at(record.key, at)
+    """What a record means at an instant, in seconds since the epoch."""
+    status, until = record.key.status_at(at)
     key = record.key._replace(status=status, labels=_fixed(record.key.labels))
     if record.digest_scheme != DIGEST_SCHEME:
         return Judgement(unavailable(key), _FOR_EVER)
-    if status in _OPENS:
+    if key.opens:
         return Judgement(Verification(True, Reason.OK, key), until)
     return Judgement(Verification(False, Reason(status), key), until)
-
-
-def _status_at(key: Key, at: float) -> tuple[Status, float]:
-    status = Status(key.status)
-    if status in (Status.PENDING, Status.REVOKED):
-        return status, _FOR_EVER
-    end = min(_seconds(key.expires_at), _seconds(key.retires_at))
-    if at < end:
-        return status, end
-    # A key rotated out has given its name up: past its end it is retired, whichever end came first.
-    return (Status.EXPIRED if key.retires_at is None else Status.RETIRED), _FOR_EVER
-
-
-def _seconds(moment: datetime | None) -> float:
-    return _FOR_EVER if moment is None else moment.timestamp()
 
 
 def _fixed(labels: Mapping[str, str]) -> Mapping[str, str]:

@@ -14,7 +14,7 @@ from alphalens_keyctl import KeyVerifier
 from alphalens_keyctl.database import Database
 from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.keyformat import checksum, generate
-from alphalens_keyctl.keys import selection
+from alphalens_keyctl.keys import conditions
 from alphalens_keyctl.models import Key, Reason, Status
 from alphalens_keyctl.verification.judgement import Record, judge
 from tests.support.commands import Keyctl
@@ -107,7 +107,7 @@ def test_the_clock_says_the_same_in_python_as_in_the_database(
 
 @pytest.fixture(scope="module")
 def sqlite_memory() -> Any:
-    """`selection.status_at` over made-up values."""
+    """`conditions.status_at` over made-up values."""
     from sqlalchemy import create_engine, select
 
     from alphalens_keyctl.models import key_table
@@ -129,7 +129,7 @@ def sqlite_memory() -> Any:
                 digest=b"", digest_scheme="sha256", **values,
             )
         )  # fmt: skip
-        found = connection.scalar(select(selection.status_at(now)))
+        found = connection.scalar(select(conditions.status_at(now)))
         return str(found)
 
     return status

@@ -3,18 +3,16 @@
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Final
 
 import typer
 
 from alphalens_keyctl.cli.audit.check import Report
 from alphalens_keyctl.cli.options.arguments import one_of
 from alphalens_keyctl.cli.run import Run
+from alphalens_keyctl.errors import ExitStatus
 from alphalens_keyctl.keys import policy
 from alphalens_keyctl.keys.policy import Finding, Rule, Severity
 from alphalens_keyctl.output import channel, findings
-
-FOUND_SOMETHING: Final = 5
 
 
 def check_keys(run: Run, *, rules: Sequence[str], fail_on: str, report: Report | None) -> None:
@@ -31,7 +29,7 @@ def check_keys(run: Run, *, rules: Sequence[str], fail_on: str, report: Report |
             channel.write(_rendered(run, found, chosen, report), utf8=report is Report.JUNIT)
         deque(found, maxlen=0)  # the verdict is about every finding, even when nobody reads on
     if Severity.ERROR in found.severities or (found.severities and least is Severity.WARNING):
-        raise typer.Exit(FOUND_SOMETHING)
+        raise typer.Exit(ExitStatus.FOUND)
 
 
 def _rendered(run: Run, found: Iterable[Finding], rules: Sequence[Rule], report: Report | None) -> Iterable[str]:

@@ -10,12 +10,11 @@ from typing import Final
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.options import standard_input
 from alphalens_keyctl.cli.run import Run
-from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.errors import Code, ExitStatus, KeyctlError
 from alphalens_keyctl.logs import audit
 from alphalens_keyctl.logs.audit import GENESIS, Head
 from alphalens_keyctl.output import documents, sentences
 
-FOUND: Final = 5
 _LARGEST_HEAD: Final = 4096  # bytes; a saved head has about 150
 
 
@@ -31,7 +30,7 @@ def verify_log(run: Run, *, head: str | None, json: bool) -> None:
         said = documents.json_document(documents.verdict_object(verdict))
     else:
         said = sentences.log_verdict(verdict, extends=saved is not None) + "\n"
-    runs.answer(said, status=0 if verdict.broken is None else FOUND)
+    runs.answer(said, status=ExitStatus.DONE if verdict.broken is None else ExitStatus.FOUND)
 
 
 def _read_head(source: str) -> Head:

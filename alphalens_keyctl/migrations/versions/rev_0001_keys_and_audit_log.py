@@ -1,6 +1,6 @@
 """Keys and the audit log.
 
-Written out rather than taken from the models: a migration says what was true when it was written.
+Written out instead of taken from the models: a migration says what was true when it was written.
 """
 
 import sqlalchemy as sa
@@ -25,7 +25,7 @@ _KEY_TIMES = (
     "created_at", "activated_at", "expires_at", "retires_at", "suspended_at", "last_used_at", "revoked_at",
     "lease_until",
 )  # fmt: skip
-# SQLite has no type for time: this is the one spelling that sorts, compares and means UTC.
+# SQLite has no type for time. This is the one spelling that it takes: it sorts and compares as text, and means UTC.
 _UTC = (
     "GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9] [0-2][0-9]:[0-5][0-9]:[0-5][0-9].[0-9][0-9][0-9][0-9][0-9][0-9]'"
 )

@@ -1,6 +1,6 @@
-"""The usage log, and on PostgreSQL the word that a key has changed.
+"""The usage log, and on PostgreSQL the notification that a key has changed.
 
-Written out rather than taken from the models: a migration says what was true when it was written.
+Written out instead of taken from the models: a migration says what was true when it was written.
 """
 
 import sqlalchemy as sa
@@ -38,7 +38,7 @@ _COLUMNS = """
     CONSTRAINT usage_event_count_positive CHECK (count >= 1),
     CONSTRAINT usage_event_use_has_a_key CHECK (outcome <> 'ok' OR key_id IS NOT NULL)"""
 _SQLITE = (
-    # AUTOINCREMENT: an id that was pruned never comes back as another row's.
+    # AUTOINCREMENT: the id of a row that was pruned never becomes the id of another row.
     f"""CREATE TABLE usage_event (
     id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
     at DATETIME NOT NULL,{_COLUMNS.format(ordered="")},
@@ -52,10 +52,10 @@ _POSTGRESQL = (
     at timestamptz NOT NULL,{_COLUMNS.format(ordered='COLLATE "C"')},
     PRIMARY KEY (id, at)) PARTITION BY RANGE (at)""",
     "ALTER SEQUENCE usage_event_id_seq OWNED BY usage_event.id",
-    # Takes what no month is there for: a use is never lost because nobody made its partition in time.
+    # The partition for rows of which no month was made: a use is never lost because its partition was not made in time.
     "CREATE TABLE usage_event_default PARTITION OF usage_event DEFAULT",
-    # Sent by the database itself, so that a change made by hand counts too. A statement that names no other
-    # column than those of use changes nothing that a verifier has to know.
+    # The database itself notifies, so that a change made by hand counts too. A statement that names none of these
+    # columns only records use, which a verifier need not know.
     """CREATE FUNCTION alphalens_keyctl_announce() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN PERFORM pg_notify('alphalens_keyctl', ''); RETURN NULL; END $$""",
     """CREATE TRIGGER api_key_announce AFTER DELETE OR UPDATE OF
@@ -63,11 +63,11 @@ _POSTGRESQL = (
         suspended_at, revoked_at, revoked_by, revoke_reason, replaces, replaced_by, delivering_to, lease_until,
         digest, digest_scheme
     ON api_key FOR EACH STATEMENT EXECUTE FUNCTION alphalens_keyctl_announce()""",
-    # Also for what replication applies.
+    # Fires for changes that replication applies, too.
     "ALTER TABLE api_key ENABLE ALWAYS TRIGGER api_key_announce",
 )
-# Runs with its owner's rights, so that a service whose database user may only insert has its partitions too.
-# It takes no argument: whoever calls it can make this month's and the next one's and nothing else.
+# The function runs with the rights of its owner, so that a service whose database user may only insert gets its
+# partitions too. It takes no argument: its caller can make the partitions of this month and the next, and nothing else.
 _MAKE_PARTITIONS = """CREATE FUNCTION alphalens_keyctl_make_partitions() RETURNS void LANGUAGE plpgsql
     SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
 DECLARE

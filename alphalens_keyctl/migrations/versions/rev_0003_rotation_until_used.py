@@ -1,6 +1,6 @@
-"""Rotation until the successor is used: when a key was used first, and whose first use starts a grace.
+"""`rotate --until-used`: the first use of a key, and the key whose first use starts the grace of its predecessor.
 
-Written out rather than taken from the models: a migration says what was true when it was written.
+Written out instead of taken from the models: a migration says what was true when it was written.
 """
 
 from alembic import op
@@ -21,7 +21,7 @@ def upgrade() -> None:
         connection.exec_driver_sql(statement)
 
 
-# Keys that were used before this was written down: the log's first row, or what is left where it was pruned.
+# For keys that were used before this migration: the first row of the usage log, or last_used_at where it was pruned.
 _KNOWN_USES = """UPDATE api_key SET first_used_at = coalesce(
     (SELECT min(at) FROM usage_event WHERE key_id = api_key.id AND outcome = 'ok'), last_used_at)
     WHERE last_used_at IS NOT NULL"""
@@ -43,7 +43,7 @@ _POSTGRESQL = (
     ADD CONSTRAINT api_key_grace_after_use_of_a_key CHECK ((grace_after_use IS NULL) = (awaits_use_of IS NULL)),
     ADD CONSTRAINT api_key_grace_after_use_number CHECK (grace_after_use IS NULL OR grace_after_use >= 0)""",
     _KNOWN_USES,
-    # Verifiers have to hear of a first use: it may set the end of another key. Of later uses they need not.
+    # A first use may set the end of another key, so verifiers have to hear of it; of later uses they need not.
     "DROP TRIGGER api_key_announce ON api_key",
     """CREATE TRIGGER api_key_announce AFTER DELETE OR UPDATE OF
         id, name, name_folded, owner, purpose, labels, created_at, created_by, activated_at, expires_at, retires_at,

@@ -1,6 +1,6 @@
-"""What filters look up: how long a key has lain idle, since when it is suspended, and its labels.
+"""Indexes for the filters: the time for which a key was not used, the time of its suspension, its labels.
 
-Written out rather than taken from the models: a migration says what was true when it was written.
+Written out instead of taken from the models: a migration says what was true when it was written.
 """
 
 from alembic import op
@@ -22,7 +22,7 @@ _INDEXES = (
     "CREATE INDEX api_key_idle ON api_key (coalesce(last_used_at, activated_at))",
     "CREATE INDEX api_key_suspended ON api_key (suspended_at) WHERE suspended_at IS NOT NULL",
 )
-# SQLite cannot index the members of a JSON object: a table of them stands in for the index, and triggers keep it.
+# SQLite cannot index the members of a JSON object: a table takes the place of the index, and triggers fill it.
 _SQLITE = (
     """CREATE TABLE api_key_label (
     name TEXT NOT NULL,

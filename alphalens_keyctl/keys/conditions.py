@@ -1,0 +1,107 @@
+"""What is asked of a key in SQL, on both databases: its status at an instant, its labels, how its name begins."""
+
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Boolean, ColumnElement, Text, and_, bindparam, case, or_
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+from alphalens_keyctl.models import RETIRES_SQL, Status, key_table
+
+
+class _Retirement(ColumnElement[datetime]):
+    """The instant at which a key that was rotated out stops opening: `RETIRES_SQL`."""
+
+    inherit_cache = True
+    type = key_table.c.retires_at.type
+
+
+@compiles(_Retirement)
+def _write_retirement(_element: _Retirement, compiler: SQLCompiler, **_: object) -> str:
+    return RETIRES_SQL[compiler.dialect.name]
+
+
+RETIRES: Final = _Retirement()
+
+
+def status_at(now: datetime) -> ColumnElement[str]:
+    """The status of a key at an instant: the stored one, and what the clock makes of it, as `Key.status_at` has it."""
+    c = key_table.c
+    return case(
+        (c.status.in_([Status.PENDING, Status.REVOKED]), c.status),
+        # A key rotated out has given its name up: past its end the key is retired, whichever end came first.
+        (and_(c.retires_at.is_not(None), or_(now >= RETIRES, c.expires_at <= now)), Status.RETIRED.value),
+        (c.expires_at <= now, Status.EXPIRED.value),
+        else_=c.status,
+    )
+
+
+class has_label(ColumnElement[bool]):  # noqa: N801  # reads as the functions of SQL do
+    """Whether a key has a label of this name and value, asked as the index of each database wants it."""
+
+    inherit_cache = False  # an element holds its own name and value
+    type = Boolean()
+
+    def __init__(self, name: str, value: str) -> None:
+        self.name = bindparam(None, name, Text, unique=True)
+        self.value = bindparam(None, value, Text, unique=True)
+
+    def self_group(self, against: object = None) -> ColumnElement[bool]:
+        # SQLAlchemy would write "… = 1" behind the condition for SQLite, which has no booleans; no index serves that.
+        return self
+
+
+@compiles(has_label, "sqlite")
+def _look_label_up(element: has_label, compiler: SQLCompiler, **how: Any) -> str:
+    name, value = (compiler.process(each, **how) for each in (element.name, element.value))
+    return f"api_key.id IN (SELECT key_id FROM api_key_label WHERE name = {name} AND value = {value})"  # noqa: S608  # bound
+
+
+@compiles(has_label, "postgresql")
+def _contain_label(element: has_label, compiler: SQLCompiler, **how: Any) -> str:
+    name, value = (compiler.process(each, **how) for each in (element.name, element.value))
+    return f"api_key.labels @> jsonb_build_object(CAST({name} AS text), CAST({value} AS text))"
+
+
+class unindexed(FunctionElement[Any]):  # noqa: N801  # reads as the functions of SQL do
+    """A column that SQLite must not reach through an index; PostgreSQL gets the bare column.
+
+    SQLite keeps no statistics unless told to. So it takes a status that nearly every key has for a rare one, and walks
+    through all keys in their order rather than sort a few.
+    """
+
+    inherit_cache = True
+
+    def __init__(self, column: ColumnElement[Any]) -> None:
+        super().__init__(column)
+        self.type = column.type
+
+
+@compiles(unindexed)
+def _leave_as_it_is(element: unindexed, compiler: SQLCompiler, **how: Any) -> str:
+    return compiler.process(next(iter(element.clauses)), **how)
+
+
+@compiles(unindexed, "sqlite")
+def _keep_from_indexes(element: unindexed, compiler: SQLCompiler, **how: Any) -> str:
+    # https://www.sqlite.org/optoverview.html, "Disqualifying WHERE Clause Terms Using Unary +"
+    return f"+{compiler.process(next(iter(element.clauses)), **how)}"
+
+
+def matches(column: ColumnElement[str], glob: str) -> ColumnElement[bool]:
+    """Whether a column in byte order matches `glob`, in which `*` and `?` mean what they mean to a shell.
+
+    The fixed start of `glob` becomes a range, which an index serves on both databases.
+    """
+    pattern = "".join({"*": "%", "?": "_", "%": r"\%", "_": r"\_"}.get(c, c) for c in glob)
+    start = glob[: min((glob.index(c) for c in "*?" if c in glob), default=len(glob))]
+    like = column.like(pattern, escape="\\")
+    return and_(starts_with(column, start), like) if start else like
+
+
+def starts_with(column: ColumnElement[str], start: str) -> ColumnElement[bool]:
+    """Whether a column in byte order begins with `start`: a range, which an index serves."""
+    # In byte order everything that begins with `start` lies before `start` and the last code point.
+    return and_(column >= start, column < start + "\U0010ffff")
