@@ -23,7 +23,7 @@ _WRITTEN: Final = ("*.py", "*.md", "*.toml", "*.fish", "*.bash", "_alphalens-key
 def drawn() -> dict[str, set[str]]:
     """The rooms and files of the map."""
     house = MAP.read_text().partition("<!-- house -->")[2].partition("<!-- /house -->")[0]
-    return {room: set(re.findall(r"`([^`]+)`", files)) for room, files in _ROOM.findall(house)}
+    return {room: set(re.findall(r"`([a-z_]+)`", files)) for room, files in _ROOM.findall(house)}
 
 
 def built() -> dict[str, set[str]]:
