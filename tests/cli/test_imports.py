@@ -23,7 +23,12 @@ def loaded(keyctl: Keyctl, *arguments: str, **environment: str) -> set[str]:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    return set(re.findall(r"\|\s+([A-Za-z_]\w*)$", done.stderr, re.M))
+    return imported(done.stderr)
+
+
+def imported(importtime: str) -> set[str]:
+    """The top-level packages in what `-X importtime` wrote."""
+    return set(re.findall(r"\|\s+([A-Za-z_]\w*)$", importtime, re.M))
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["create", "--help"], ["audit", "--help"]])
@@ -43,3 +48,18 @@ def test_a_command_on_sqlite_loads_neither_alembic_nor_psycopg_nor_rich_once_the
     fresh_keyctl.create("first")
     for arguments in (["list", "--json"], ["create", "second"], ["rotate", "second"], ["revoke", "second"]):
         assert not loaded(fresh_keyctl, *arguments) & {"alembic", "psycopg", "rich", "keyring"}, arguments
+
+
+def test_an_error_of_usage_is_told_to_a_machine_without_loading_the_database(fresh_keyctl: Keyctl) -> None:
+    """Promise 10: a wrong option is told as fast as `--help`, and told also where the database's library is broken."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "alphalens_keyctl", "list", "--json", "--bogus"],
+        env=fresh_keyctl.environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert '{"error": {"code": "usage"' in done.stderr
+    assert not imported(done.stderr) & HEAVY
