@@ -104,8 +104,8 @@ class KeyFields(NamedTuple, Generic[_Time, _Labels]):
 
 
 class Key(KeyFields[datetime, Mapping[str, str]]):
-    """A key as the rest of the program sees it. Times are aware, in UTC. `status` is the one that the key had at the
-    instant of the query, unless a function says that it is the stored one."""
+    """A key as the rest of the program sees it. Times are aware, in UTC. `status` is the status at the instant of the
+    query, unless a docstring says that it is the stored one."""
 
     __slots__ = ()
 
@@ -346,5 +346,5 @@ class Use(NamedTuple):
 
 
 key_table: Final = ApiKey.__table__  # type: ignore[attr-defined]  # SQLModel sets it and does not declare it
-event_table: Final = AuditEvent.__table__  # type: ignore[attr-defined]  # the same
-usage_table: Final = UsageEvent.__table__  # type: ignore[attr-defined]  # the same
+event_table: Final = AuditEvent.__table__  # type: ignore[attr-defined]  # as above
+usage_table: Final = UsageEvent.__table__  # type: ignore[attr-defined]  # as above

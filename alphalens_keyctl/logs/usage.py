@@ -237,8 +237,10 @@ def _busiest_keys(
     rows = connection.execute(query).all()
     totals = _Totals(rows[0].all_used, rows[0].all_refused, rows[0].all_keys) if rows else _Totals(0, 0, 0)
     shown = [row for row in rows if row.key_id is not None][:most]
-    lines = _over_time(connection, wanted, buckets, [row.key_id for row in shown])
-    return totals, [KeyUse(row.key_id, row.name, row.used, row.refused, row.last, lines[row.key_id]) for row in shown]
+    over_time = _over_time(connection, wanted, buckets, [row.key_id for row in shown])
+    return totals, [
+        KeyUse(row.key_id, row.name, row.used, row.refused, row.last, over_time[row.key_id]) for row in shown
+    ]
 
 
 def _over_time(
@@ -248,10 +250,10 @@ def _over_time(
     counted = wanted._replace(key_ids=tuple(key_ids), outcome=wanted.outcome or Reason.OK)
     position = _bucket(buckets).label("position")
     query = select(_TEXTS["key_id"], position, _ATTEMPTS).where(_where(counted)).group_by(_TEXTS["key_id"], position)
-    lines = {key_id: [0] * buckets.number for key_id in key_ids}
+    counts = {key_id: [0] * buckets.number for key_id in key_ids}
     for key_id, at, attempts in connection.execute(query):
-        lines[key_id][min(at, buckets.number - 1)] += attempts
-    return {key_id: tuple(line) for key_id, line in lines.items()}
+        counts[key_id][min(at, buckets.number - 1)] += attempts
+    return {key_id: tuple(numbers) for key_id, numbers in counts.items()}
 
 
 def lately(connection: Connection, key_ids: Sequence[str], *, since: datetime) -> dict[str, tuple[int, int]]:

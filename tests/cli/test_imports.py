@@ -28,7 +28,12 @@ def loaded(keyctl: Keyctl, *arguments: str, **environment: str) -> set[str]:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    return set(re.findall(r"\|\s+([A-Za-z_]\w*)$", done.stderr, re.M))
+    return imported(done.stderr)
+
+
+def imported(importtime: str) -> set[str]:
+    """The top-level packages in what `-X importtime` wrote."""
+    return set(re.findall(r"\|\s+([A-Za-z_]\w*)$", importtime, re.M))
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["create", "--help"], ["audit", "--help"]])
@@ -128,3 +133,18 @@ def late_imports(path: Path, *, known: Set[str]) -> set[str]:
                     names = {f"{node.module}.{alias.name}" for alias in node.names}
                     found |= names if names <= known else {str(node.module)}
     return found
+
+
+def test_an_error_of_usage_is_told_to_a_machine_without_loading_the_database(fresh_keyctl: Keyctl) -> None:
+    """Promise 10: a wrong option is told as fast as `--help`, and told also where the database's library is broken."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "alphalens_keyctl", "list", "--json", "--bogus"],
+        env=fresh_keyctl.environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert '{"error": {"code": "usage"' in done.stderr
+    assert not imported(done.stderr) & HEAVY

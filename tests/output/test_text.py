@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from alphalens_keyctl.keys.selection import KeyDocument
 from alphalens_keyctl.logs.audit import GENESIS, Break, BreakKind, Head, Verdict
-from alphalens_keyctl.models import Event, Key, Reason, Status
+from alphalens_keyctl.models import Event, Key, Reason, Status, Use
 from alphalens_keyctl.moments import rfc3339, rfc3339_exact
 from alphalens_keyctl.output import documents, sentences, words
 from alphalens_keyctl.output.inert import for_spreadsheet, for_terminal
@@ -39,6 +39,10 @@ KEYS = st.builds(
     st.dictionaries(TEXTS, TEXTS, max_size=3), INSTANTS, TEXTS, *[st.none() | INSTANTS] * 5, st.integers(0, 2**63 - 1),
     st.none() | INSTANTS, st.none() | TEXTS, st.none() | TEXTS, st.none() | IDS, st.none() | IDS,
     st.none() | TEXTS,
+)  # fmt: skip
+USES = st.builds(
+    Use, st.integers(1, 2**63 - 1), st.none() | INSTANTS.map(rfc3339_exact), st.none() | IDS, st.none() | TEXTS, TEXTS,
+    *[st.none() | TEXTS] * 4, st.integers(1, 2**63 - 1),
 )  # fmt: skip
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | TEXTS,
@@ -207,6 +211,13 @@ def test_a_key_is_the_same_json_whether_listed_or_shown(key: Key, as_postgresql:
     assert list(json.loads(listed)) == K
 
 
+@given(USES)
+def test_a_row_of_the_usage_log_is_the_same_json_as_json_writes_it(use: Use) -> None:
+    """`audit usage --jsonl` writes U out for speed: not a character may differ from what `json` makes of the fields."""
+    (line,) = documents.use_texts([use])
+    assert line == json.dumps(use._asdict())
+
+
 @given(EVENTS)
 def test_an_event_is_one_line_of_ascii_json(event: Event) -> None:
     (line,) = documents.event_texts([event])
@@ -364,6 +375,30 @@ def test_a_rotation_says_until_when_the_old_key_works_and_when_it_was_used(chang
     sentence = sentences.retirement(KEY._replace(**changes), NOW)
     assert said in sentence
     assert "0123456789AB" in sentence
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "has the current key, 0123456789AB"),
+        ({"status": "suspended", "suspended_at": NOW}, "has the current key, 0123456789AB"),
+        ({"status": "expired", "expires_at": NOW}, "has the current key, 0123456789AB"),
+        ({"status": "retiring", "retires_at": NOW + timedelta(days=1)}, "has a key that is retiring, 0123456789AB"),
+        (
+            {"status": "suspended", "suspended_at": NOW, "retires_at": NOW + timedelta(days=1)},
+            "has a key that is suspended, 0123456789AB",
+        ),
+        (
+            {"status": "delivering", "activated_at": None, "delivering_to": "keyring"},
+            "has a key that is delivering, 0123456789AB",
+        ),
+        ({"status": "revoked", "revoked_at": NOW}, "has a key that is revoked, 0123456789AB"),
+    ],
+)
+def test_the_keyring_is_said_to_have_the_current_key_where_the_name_means_it(
+    changes: dict[str, Any], said: str
+) -> None:
+    assert words.keyring_entry(True, KEY._replace(**changes)) == said
 
 
 @pytest.mark.parametrize("reason", list(Reason))
