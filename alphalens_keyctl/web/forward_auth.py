@@ -26,13 +26,20 @@ ENVOY_PREFIX: Final = "/ext_authz/"
 LIVE_PATH: Final = "/healthz"
 READY_PATH: Final = "/readyz"
 _OUR_PATHS: Final = frozenset((LIVE_PATH, READY_PATH))
+# The extension of a scope that is the first on its connection, and whose target is a path, not a URL.
+FIRST: Final = "alphalens_keyctl.first"
 # Seconds for which what the database said of itself is passed on.
 READY_FOR: Final = 1.0
 
-# How proxies say what they ask about: nginx as the README configures it, then Traefik and Caddy.
-_ABOUT_ANOTHER: Final = frozenset((b"x-original-uri", b"x-original-method", b"x-forwarded-uri", b"x-forwarded-method"))
+# How proxies say what they ask about: nginx as the README configures it, then Traefik and Caddy. A raw key is a
+# question too.
+_ABOUT_ANOTHER: Final = frozenset(
+    (b"x-original-uri", b"x-original-method", b"x-forwarded-uri", b"x-forwarded-method", b"api-key")
+)
+_VERSIONS: Final = frozenset(("1.1", "1.0"))
 _NO_BODY: Final[asgi.Message] = {"type": "http.response.body", "body": b""}
 _NOTHING: Final = (b"content-length", b"0")
+_CLOSE: Final = (b"connection", b"close")
 # Keys whose response headers are kept made.
 _REMEMBERED: Final = 10_000
 
@@ -66,11 +73,11 @@ class ForwardAuth:
         refreshed = await self._refreshes.since_now()
         headers = asgi.single(scope["headers"])
         path: str = scope["path"]
-        # A proxy that keeps the path of the request would take our health for leave to open its own /healthz.
-        # One that says what it asks about is known by that.
-        if path in _OUR_PATHS and _ABOUT_ANOTHER.isdisjoint(headers):
+        if path in _OUR_PATHS and _asks_after_us(scope, headers):
             await self._say_how_we_are(path, send)
             return
+        if _is_more_than_a_question(scope, headers):
+            send = _closing(send)
         peer = asgi.peer(scope)
         client_ip = self._proxies.client(peer, asgi.text_of(headers.get(b"x-forwarded-for")))
         method, asked_path = _request_asked_about(scope, headers, trusted=self._proxies.vouch(peer))
@@ -96,7 +103,7 @@ class ForwardAuth:
         well = path == LIVE_PATH or await self._readiness.now()
         # Never 200. Envoy keeps the path and says nothing of it: one whose prefix was forgotten takes 204 for
         # a no and denies everything, rather than open these two paths.
-        await send({"type": "http.response.start", "status": 204 if well else 503, "headers": []})
+        await send({"type": "http.response.start", "status": 204 if well else 503, "headers": [_CLOSE]})
         await send(_NO_BODY)
 
     async def _live(self, receive: asgi.Receive, send: asgi.Send) -> None:
@@ -173,6 +180,48 @@ def _request_asked_about(scope: asgi.Scope, headers: dict[bytes, bytes], *, trus
         method.decode("latin-1") if method else scope["method"],
         path.partition(b"?")[0].decode("latin-1") if path else _without_prefix(asgi.request_path(scope)),
     )
+
+
+def _asks_after_us(scope: asgi.Scope, headers: dict[bytes, bytes]) -> bool:
+    """Whether a request for one of our paths is a probe's, and cannot be one that somebody slipped past a proxy.
+
+    A proxy that keeps the path of the request would take our health for leave to open its own /healthz; one that
+    says what it asks about is known by that. A request slipped past a proxy comes after one of the proxy's own, on
+    the same connection; so only the first is answered, in the plainest form alone, and no other follows it.
+    """
+    return (
+        FIRST in scope.get("extensions", ())
+        and scope["raw_path"] == scope["path"].encode()
+        and scope["method"] in ("GET", "HEAD")
+        and scope["http_version"] in _VERSIONS
+        and _ABOUT_ANOTHER.isdisjoint(headers)
+        and not _is_more_than_a_question(scope, headers)
+    )
+
+
+def _is_more_than_a_question(scope: asgi.Scope, headers: dict[bytes, bytes]) -> bool:
+    """Whether bytes may follow the headers that are no question of their own: a body, another protocol.
+
+    nginx announces the client's body in its question and does not send it. What came next over the same connection
+    would be read as that body.
+    """
+    return (
+        b"transfer-encoding" in headers
+        or headers.get(b"content-length", b"0") != b"0"
+        or b"upgrade" in headers
+        or scope["http_version"] not in _VERSIONS
+    )
+
+
+def _closing(send: asgi.Send) -> asgi.Send:
+    """`send` that has the connection closed after the answer."""
+
+    async def send_and_close(message: asgi.Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], _CLOSE]}
+        await send(message)
+
+    return send_and_close
 
 
 def _without_prefix(path: str) -> str:

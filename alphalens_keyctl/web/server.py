@@ -132,13 +132,15 @@ def _supervise(service: Service, listener: socket.socket) -> None:
 def _uvicorn_config(service: Service) -> Any:
     import uvicorn
 
+    from alphalens_keyctl.web.connection import Connection
+
     return uvicorn.Config(
         # Pickled into a worker through a pipe: the URL's password is in no argument and no variable of it.
         partial(application, service),
         factory=True,
         interface="asgi3",
         workers=service.workers,
-        http="httptools",
+        http=Connection,
         loop="auto",  # uvloop, where it runs
         ws="none",
         lifespan="on",
