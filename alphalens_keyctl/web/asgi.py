@@ -9,7 +9,7 @@ from urllib.parse import quote
 from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.models import Reason
 from alphalens_keyctl.verification.judgement import Verification
-from alphalens_keyctl.web import challenge
+from alphalens_keyctl.web import challenge, headers
 from alphalens_keyctl.web.client import UNIX, TrustedProxies
 from alphalens_keyctl.web.waiting import NoThreadFreeError, Threads
 
@@ -64,16 +64,16 @@ class ApiKeyMiddleware:
         if scope["path"] in self._exempt:
             await self._app(scope, receive, send)
             return
-        headers = single(scope["headers"])
+        found = headers.single(scope["headers"])
         answer = await verify(
             self._verifier,
             self._threads,
-            headers.get(b"api-key"),
-            client_ip=self._proxies.client(peer(scope), text_of(headers.get(b"x-forwarded-for"))),
+            headers.raw_key(found),
+            client_ip=self._proxies.client(peer(scope), headers.text_of(found.get(b"x-forwarded-for"))),
             # The handshake of a websocket is a GET (RFC 6455, 4.1), over HTTP/2 a CONNECT that stands for one.
             method=scope.get("method", "GET"),
             path=request_path(scope),
-            user_agent=text_of(headers.get(b"user-agent")),
+            user_agent=headers.text_of(found.get(b"user-agent")),
         )
         if answer.allowed:
             # A dictionary of this request alone: a server may share the lifespan's with all of them.
@@ -126,21 +126,9 @@ async def _refuse_websocket(scope: Scope, receive: Receive, send: Send) -> None:
     if "websocket.http.response" not in (scope.get("extensions") or {}):
         await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": ""})
         return
-    headers = [*challenge.RAW_HEADERS]
-    await send({"type": "websocket.http.response.start", "status": challenge.STATUS, "headers": headers})
+    start = {"type": "websocket.http.response.start", "status": challenge.STATUS, "headers": [*challenge.RAW_HEADERS]}
+    await send(start)
     await send({"type": "websocket.http.response.body", "body": challenge.BODY})
-
-
-def single(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Headers by name. Those of one name are joined by commas, as RFC 9110, 5.3 has it: two API keys, even
-    equal ones, become one that is malformed, rather than one of them the reader's choice."""
-    pairs = headers if isinstance(headers, list) else list(headers)
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        found.clear()
-        for name, value in pairs:
-            found[name] = found[name] + b", " + value if name in found else value
-    return found
 
 
 def peer(scope: Scope) -> str | None:
@@ -159,11 +147,6 @@ def request_path(scope: Scope) -> str:
     raw: bytes | None = scope.get("raw_path")
     # Some servers leave the query in it, and some leave it out.
     return quote(scope["path"], errors="replace") if raw is None else raw.partition(b"?")[0].decode("latin-1")
-
-
-def text_of(value: bytes | None) -> str | None:
-    """A header's value as text, byte by byte."""
-    return None if value is None else value.decode("latin-1")
 
 
 def before_shutdown(receive: Receive, last_work: Callable[[], Awaitable[None]]) -> Receive:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.verification.judgement import Verification
-from alphalens_keyctl.web import asgi
+from alphalens_keyctl.web import asgi, headers
 from alphalens_keyctl.web.client import TrustedProxies
 from alphalens_keyctl.web.refreshing import Refreshes
 from alphalens_keyctl.web.waiting import NoThreadFreeError, Threads
@@ -71,18 +71,18 @@ class ForwardAuth:
             return
         # First, so that an answer is sent as soon as it is worked out, and not after the work on all others.
         refreshed = await self._refreshes.since_now()
-        headers = asgi.single(scope["headers"])
+        found = headers.single(scope["headers"])
         path: str = scope["path"]
-        if path in _OUR_PATHS and _asks_after_us(scope, headers):
+        if path in _OUR_PATHS and _asks_after_us(scope, found):
             await self._say_how_we_are(path, send)
             return
-        if _is_more_than_a_question(scope, headers):
+        if _is_more_than_a_question(scope, found):
             send = _closing(send)
         peer = asgi.peer(scope)
-        client_ip = self._proxies.client(peer, asgi.text_of(headers.get(b"x-forwarded-for")))
-        method, asked_path = _request_asked_about(scope, headers, trusted=self._proxies.vouch(peer))
-        raw_key = headers.get(b"api-key")
-        user_agent = asgi.text_of(headers.get(b"user-agent"))
+        client_ip = self._proxies.client(peer, headers.text_of(found.get(b"x-forwarded-for")))
+        method, asked_path = _request_asked_about(scope, found, trusted=self._proxies.vouch(peer))
+        raw_key = headers.raw_key(found)
+        user_agent = headers.text_of(found.get(b"user-agent"))
         answer = self._verifier.verify_cached(
             raw_key, client_ip=client_ip, method=method, path=asked_path, user_agent=user_agent, refreshed=refreshed
         )
@@ -170,19 +170,19 @@ class _Readiness:
             return self._ready
 
 
-def _request_asked_about(scope: asgi.Scope, headers: dict[bytes, bytes], *, trusted: bool) -> tuple[str, str]:
+def _request_asked_about(scope: asgi.Scope, found: dict[bytes, bytes], *, trusted: bool) -> tuple[str, str]:
     """Method and path, without the query, of the request that the proxy asks about."""
     method, path = None, None
     if trusted:
-        method = headers.get(b"x-original-method") or headers.get(b"x-forwarded-method")
-        path = headers.get(b"x-original-uri") or headers.get(b"x-forwarded-uri")
+        method = found.get(b"x-original-method") or found.get(b"x-forwarded-method")
+        path = found.get(b"x-original-uri") or found.get(b"x-forwarded-uri")
     return (
         method.decode("latin-1") if method else scope["method"],
         path.partition(b"?")[0].decode("latin-1") if path else _without_prefix(asgi.request_path(scope)),
     )
 
 
-def _asks_after_us(scope: asgi.Scope, headers: dict[bytes, bytes]) -> bool:
+def _asks_after_us(scope: asgi.Scope, found: dict[bytes, bytes]) -> bool:
     """Whether a request for one of our paths is a probe's, and cannot be one that somebody slipped past a proxy.
 
     A proxy that keeps the path of the request would take our health for leave to open its own /healthz; one that
@@ -194,21 +194,21 @@ def _asks_after_us(scope: asgi.Scope, headers: dict[bytes, bytes]) -> bool:
         and scope["raw_path"] == scope["path"].encode()
         and scope["method"] in ("GET", "HEAD")
         and scope["http_version"] in _VERSIONS
-        and _ABOUT_ANOTHER.isdisjoint(headers)
-        and not _is_more_than_a_question(scope, headers)
+        and _ABOUT_ANOTHER.isdisjoint(found)
+        and not _is_more_than_a_question(scope, found)
     )
 
 
-def _is_more_than_a_question(scope: asgi.Scope, headers: dict[bytes, bytes]) -> bool:
+def _is_more_than_a_question(scope: asgi.Scope, found: dict[bytes, bytes]) -> bool:
     """Whether bytes may follow the headers that are no question of their own: a body, another protocol.
 
     nginx announces the client's body in its question and does not send it. What came next over the same connection
     would be read as that body.
     """
     return (
-        b"transfer-encoding" in headers
-        or headers.get(b"content-length", b"0") != b"0"
-        or b"upgrade" in headers
+        b"transfer-encoding" in found
+        or found.get(b"content-length", b"0") != b"0"
+        or b"upgrade" in found
         or scope["http_version"] not in _VERSIONS
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from alphalens_keyctl.web import challenge
+from alphalens_keyctl.web import challenge, headers
 from alphalens_keyctl.web.client import UNIX, TrustedProxies
 
 if TYPE_CHECKING:
@@ -25,8 +25,10 @@ class ApiKeyWsgiMiddleware:
     The key's record, a `Key`, is at `environ["alphalens_keyctl.api_key"]`. `exempt` and `trusted_proxies` are
     those of `ApiKeyMiddleware`. Closing the verifier is its owner's job; it writes every use at exit too.
 
-    WSGI gives `X_Forwarded_For` and `X-Forwarded-For` one name. A server that does not drop headers with an
-    underscore lets a client add to what a trusted proxy said; gunicorn and nginx drop them.
+    WSGI gives `X_Forwarded_For` and `X-Forwarded-For` one name, and `API_Key` and `API-Key`. gunicorn, waitress,
+    werkzeug and nginx drop headers with an underscore, and under a2wsgi the middleware tells them apart. Any other
+    server (wsgiref, uWSGI, uvicorn's own `wsgi` interface) lets a client add to what a trusted proxy said: have the
+    proxy drop such headers.
     """
 
     def __init__(
@@ -50,8 +52,8 @@ class ApiKeyWsgiMiddleware:
         if path in self._exempt:
             return self._app(environ, start_response)
         answer = self._verifier.verify(
-            environ.get("HTTP_API_KEY"),
-            client_ip=self._proxies.client(_peer(environ), environ.get("HTTP_X_FORWARDED_FOR")),
+            headers.of_wsgi(environ, "API-Key"),
+            client_ip=self._proxies.client(_peer(environ), headers.of_wsgi(environ, "X-Forwarded-For")),
             method=environ.get("REQUEST_METHOD"),
             path=quote(path, errors="surrogateescape"),
             user_agent=environ.get("HTTP_USER_AGENT"),

@@ -1,4 +1,7 @@
-"""What a peer of `serve` may send over one connection, and how long it may take. Promises 9 and 14."""
+"""What a peer of `serve` may send over one connection, and how long it may take. Promises 9 and 14.
+
+On one database: nothing here depends on which.
+"""
 
 import re
 import resource
@@ -13,7 +16,10 @@ import pytest
 from alphalens_keyctl.web import challenge
 from alphalens_keyctl.web.connection import LARGEST_HEAD, MOST_HEADERS, PATIENCE
 from tests.support.commands import Keyctl
-from tests.support.web import LIMIT, Address, Served, serving, uses, wait_for
+from tests.support.waiting import wait_for
+from tests.support.web import LIMIT, Address, Served, serving, uses
+
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 class Raw(NamedTuple):
