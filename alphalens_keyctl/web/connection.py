@@ -56,7 +56,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Begin, and let go of older connections where there are too many."""
         self._since = self.loop.time()
-        super().connection_made(cast(asyncio.Transport, _Transport(transport, self)))
+        super().connection_made(cast("asyncio.Transport", _Transport(transport, self)))
         # As between two questions: uvicorn stops this clock at the first byte.
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
         most = most_connections()

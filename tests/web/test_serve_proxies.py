@@ -170,7 +170,8 @@ def test_every_refusal_is_the_problem_document_and_no_path_opens_by_itself(proxy
     raw_key, _ = keyctl.create("good")
     with proxied(keyctl, proxy) as (_, front):
         for path in (
-            "/", "/healthz", "/readyz", "/%68ealthz", "/_alphalens_keyctl/", "/ext_authz/x", "/ext_authz/healthz", "/verify",
+            "/", "/healthz", "/readyz", "/%68ealthz", "/_alphalens_keyctl/", "/ext_authz/x", "/ext_authz/healthz",
+            "/verify",
         ):  # fmt: skip
             for key in ((), with_key(raw_key[:-1]), with_key(raw_key, ("API-Key", raw_key))):
                 refused = ask(front, path, key)
