@@ -73,6 +73,7 @@ class KeyVerifier:
         self._cache: dict[bytes, _Entry] = {}
         self._cache_size = cache_size
         self._remembering = threading.Lock()
+        self._locks: object = threading.Lock
         self._resting_until = 0.0
         self._closed = False
         self._trouble: KeyctlError | None = None
@@ -213,6 +214,11 @@ class KeyVerifier:
             return _MALFORMED, None
         if self._closed or time.monotonic() < self._resting_until:
             return unavailable(), None
+        if self._locks is not threading.Lock:
+            # gevent patched the process since, as a worker of gunicorn that was forked from a loaded application
+            # does. A lock from before the patch, held while another greenlet runs, would never be let go.
+            self._locks = threading.Lock
+            self._source.after_fork(child=True)
         try:
             record, generation, read_at = self._source.fetch(raw.id)
         except KeyctlError as error:
