@@ -10,7 +10,9 @@ from tests.support.tools import require_tool
 
 def _command(folder: Path, ports: Ports) -> Sequence[str]:
     script = folder / "alphalens_keyctl.lua"
-    script.write_text(adapted(block("haproxy lua", "lua"), {"http://127.0.0.1:8377": f"http://127.0.0.1:{ports.serve}"}))
+    script.write_text(
+        adapted(block("haproxy lua", "lua"), {"http://127.0.0.1:8377": f"http://127.0.0.1:{ports.serve}"})
+    )
     changes = {
         "lua-load-per-thread /etc/haproxy/alphalens_keyctl.lua": f"lua-load-per-thread {script}",
         "bind :80": f"bind 127.0.0.1:{ports.proxy}",
