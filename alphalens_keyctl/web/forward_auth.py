@@ -1,7 +1,7 @@
-"""The forward-auth endpoint: a proxy asks it about each request, and opens on its yes alone.
+"""The forward-auth endpoint: a proxy asks about each request, and lets a request in only after a yes.
 
-nginx, Traefik and Caddy take any status from 200 to 299 for a yes, and ask at a path of the configuration's
-choice. Envoy takes 200 alone, and asks at the path of the protected request behind a prefix of the configuration's.
+nginx, Traefik and Caddy take any status from 200 to 299 for a yes, and ask at a configured path; README's text for
+HAProxy takes 204. Envoy takes 200 alone, and asks at the path of the protected request, behind a configured prefix.
 """
 
 import asyncio
@@ -28,11 +28,11 @@ READY_PATH: Final = "/readyz"
 _OUR_PATHS: Final = frozenset((LIVE_PATH, READY_PATH))
 # The extension of a scope that is the first on its connection, and whose target is a path, not a URL.
 FIRST: Final = "alphalens_keyctl.first"
-# Seconds for which what the database said of itself is passed on.
+# Seconds for which an answer about the database is given again.
 READY_FOR: Final = 1.0
 
-# How proxies say what they ask about: nginx as the README configures it, then Traefik and Caddy. A raw key is a
-# question too.
+# Headers that mark a question about a key: set by nginx and HAProxy as README configures them, by Traefik and Caddy,
+# or by the client.
 _ABOUT_ANOTHER: Final = frozenset(
     (b"x-original-uri", b"x-original-method", b"x-forwarded-uri", b"x-forwarded-method", b"api-key")
 )
@@ -40,7 +40,7 @@ _VERSIONS: Final = frozenset(("1.1", "1.0"))
 _NO_BODY: Final[asgi.Message] = {"type": "http.response.body", "body": b""}
 _NOTHING: Final = (b"content-length", b"0")
 _CLOSE: Final = (b"connection", b"close")
-# Keys whose response headers are kept made.
+# Keys whose response headers are kept ready.
 _REMEMBERED: Final = 10_000
 
 _log = logging.getLogger(__name__)
@@ -49,8 +49,8 @@ _log = logging.getLogger(__name__)
 class ForwardAuth:
     """An ASGI application that answers 204 with `X-Key-Id`, `X-Key-Name` and `X-Key-Owner`, or 401.
 
-    Name and owner are percent-encoded UTF-8 (RFC 3986, 2.1), so that none can end a header; a key without an
-    owner has no `X-Key-Owner`. When the server shuts down, the verifier is closed.
+    Name and owner are percent-encoded UTF-8 (RFC 3986, 2.1), so that no name ends a header. The answer for a key
+    without an owner has no `X-Key-Owner`. When the server shuts down, the application closes the verifier.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class ForwardAuth:
         self._access_log = access_log
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
-        """Answer one request, or live through the server's life."""
+        """Answer one request, or the lifespan of the server."""
         if scope["type"] == "lifespan":
             await self._live(receive, send)
             return
-        # First, so that an answer is sent as soon as it is worked out, and not after the work on all others.
+        # First, so that each answer is sent as soon as it is known, and not after the work on all other requests.
         refreshed = await self._refreshes.since_now()
         found = headers.single(scope["headers"])
         path: str = scope["path"]
@@ -101,8 +101,8 @@ class ForwardAuth:
 
     async def _say_how_we_are(self, path: str, send: asgi.Send) -> None:
         well = path == LIVE_PATH or await self._readiness.now()
-        # Never 200. Envoy keeps the path and says nothing of it: one whose prefix was forgotten takes 204 for
-        # a no and denies everything, rather than open these two paths.
+        # Never 200: an Envoy without its path_prefix asks at the client's own path, and must not let a request for
+        # /healthz in.
         await send({"type": "http.response.start", "status": 204 if well else 503, "headers": [_CLOSE]})
         await send(_NO_BODY)
 
@@ -124,10 +124,10 @@ class ForwardAuth:
 
 
 class _Lookups:
-    """Keys that are being looked up: of many requests with one key, one asks the database and the others wait.
+    """Look-ups under way: of many requests with one key, one asks the database and the others wait.
 
-    On SQLite every commit, of uses too, has each key looked up anew; a busy one would be asked for by every
-    request that is under way, and threads cost more than the look.
+    On SQLite every commit, also of uses, makes the verifier look each key up anew. Without this class every request
+    under way would look a busy key up, and the threads would cost more than the look-up.
     """
 
     def __init__(self, verifier: "KeyVerifier", threads: Threads) -> None:
@@ -139,7 +139,7 @@ class _Lookups:
         first = self._under_way.get(raw_key)
         if first is not None:
             await first.wait()
-            # Asked for itself all the same: what the first one was told may hold no longer.
+            # Each request asks the verifier for itself: the first answer may no longer hold.
             return await asgi.verify(self._verifier, self._threads, raw_key, **about)
         done = self._under_way[raw_key] = asyncio.Event()
         try:
@@ -150,7 +150,7 @@ class _Lookups:
 
 
 class _Readiness:
-    """Whether the database can be asked, asked once a second however many want to know."""
+    """Whether the database answers. The database is asked once a second at most."""
 
     def __init__(self, verifier: "KeyVerifier", threads: Threads) -> None:
         self._verifier = verifier
@@ -171,7 +171,7 @@ class _Readiness:
 
 
 def _request_asked_about(scope: asgi.Scope, found: dict[bytes, bytes], *, trusted: bool) -> tuple[str, str]:
-    """Method and path, without the query, of the request that the proxy asks about."""
+    """Return method and path, without the query, of the request that the proxy asks about."""
     method, path = None, None
     if trusted:
         method = found.get(b"x-original-method") or found.get(b"x-forwarded-method")
@@ -235,7 +235,7 @@ def _yes(key_id: str, name: str, owner: str | None, for_envoy: bool) -> asgi.Mes
         headers.append((b"x-key-owner", quote(owner, safe="").encode()))
     if not for_envoy:
         return {"type": "http.response.start", "status": 204, "headers": headers}
-    # Envoy takes these out of the request that it passes on: the raw key, and what a client made up.
+    # Envoy removes these headers from the request that it passes on: the raw key, and an owner that a client made up.
     unwanted = b"api-key" if owner is not None else b"api-key,x-key-owner"
     headers += ((b"x-envoy-auth-headers-to-remove", unwanted), _NOTHING)
     return {"type": "http.response.start", "status": 200, "headers": headers}
