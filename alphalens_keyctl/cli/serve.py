@@ -74,8 +74,10 @@ def serve(
 ) -> None:
     """Tell a proxy whether a request carries a good key: 204 with the key's id, name and owner, or 401.
 
-    For nginx auth_request, Traefik ForwardAuth, Caddy forward_auth and Envoy ext_authz. Logs go to stderr, one
-    JSON object per line. SIGTERM and Ctrl-C end it with exit 0, once every use is written.
+    For nginx auth_request, Traefik ForwardAuth, Caddy forward_auth, Envoy ext_authz and HAProxy. A request is at
+    most 64 KiB and has 10 s to arrive; an idle connection is kept 75 s, and a worker keeps 4,096 connections. GET
+    /healthz and /readyz, as the first request on a connection, report health. Logs go to stderr, one JSON object
+    per line. SIGTERM and Ctrl-C end it with exit 0, once every use is written.
     """
     run = runs.of(ctx)
     if unix_socket is not None and (host is not None or port is not None):

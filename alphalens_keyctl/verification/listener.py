@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Final, Protocol
 
 from alphalens_keyctl.database import postgresql
+from alphalens_keyctl.verification import real_threads
 
 if TYPE_CHECKING:
     from alphalens_keyctl.database.postgresql import Driver
@@ -44,6 +45,10 @@ class Listener(threading.Thread):
         self._max_staleness = max_staleness
         self._interval = min(max(max_staleness / 4, 0.02), 1.0)
         self._stop_asked = threading.Event()
+
+    def start(self) -> None:
+        """Listen from now on, in a real thread: psycopg may wait in a way that no patch of `threading` knows."""
+        real_threads.start(self.run, name=self.name)
 
     def stop(self) -> None:
         """Ask it to end; it does within its interval."""

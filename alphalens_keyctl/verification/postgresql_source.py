@@ -4,11 +4,11 @@ Where none can listen (the connection is down, a pooler stands between, a standb
 bound and no longer.
 """
 
+import queue
 import threading
 import time
 from contextlib import suppress
 from itertools import count
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 from alphalens_keyctl.database import Database, Limits, postgresql
@@ -46,7 +46,7 @@ class PostgreSQLSource:
         # A connection is kept as its one cursor, which remembers how each column is read.
         self._idle: list[Cursor[Any]] = []
         # One for each connection that nobody uses. A semaphore would do; its acquire costs ten times as much.
-        self._free: SimpleQueue[None] = SimpleQueue()
+        self._free: queue.SimpleQueue[None] = queue.SimpleQueue()
         for _ in range(_MOST_CONNECTIONS):
             self._free.put(None)
         self._starting = threading.Lock()
@@ -67,7 +67,7 @@ class PostgreSQLSource:
         free = self._free
         try:
             free.get(timeout=self._limits.query_timeout)
-        except Empty:
+        except queue.Empty:
             raise KeyctlError(Code.DATABASE_BUSY, "the database did not answer in time") from None
         try:
             return self._read(key_id)

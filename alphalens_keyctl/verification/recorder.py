@@ -3,19 +3,19 @@
 import logging
 import os
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import Final, NamedTuple
 
 from alphalens_keyctl.database import Database
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.models import Reason
-from alphalens_keyctl.verification import process, usage_log
+from alphalens_keyctl.verification import process, real_threads, usage_log
+from alphalens_keyctl.verification.real_threads import Lock, SimpleQueue
 from alphalens_keyctl.verification.usage_log import Accepted, Kind, Refusals
 
 # Issue 3: at most a second or a thousand uses behind. What is left of the second is for the writing.
@@ -91,10 +91,10 @@ class Recorder:
         # A SimpleQueue's put may interrupt itself, which a signal handler can make happen.
         self._requests: SimpleQueue[_Asked | None] = SimpleQueue()
         self._awake = self._hurried = self._closing = False
-        self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
-        self._writing = threading.Lock()  # held over every transaction, so that a fork can wait for its end
-        self._counting = threading.Lock()
+        self._thread: object | None = None
+        self._starting = Lock()
+        self._writing = Lock()  # held over every transaction, so that a fork can wait for its end
+        self._counting = Lock()
         self._database: Database | None = None
         self._partitions_until = 0.0
         self.dropped = 0
@@ -190,9 +190,7 @@ class Recorder:
                     if not self._awake:
                         return False
                     process.close_at_end_of_child()
-                    thread = threading.Thread(target=self._run, name="alphalens-keyctl usage", daemon=True)
-                    thread.start()
-                    self._thread = thread
+                    self._thread = real_threads.start(self._run, name="alphalens-keyctl usage")
         return True
 
     def _run(self) -> None:
@@ -349,12 +347,13 @@ class Recorder:
 
 
 def _let_requests_go_first() -> None:
-    """Lower the priority of the calling thread, where a thread has one of its own: on Linux (nice(2), NOTES).
+    """Lower the priority of the calling thread, where a thread has one of its own: on Linux (nice(2), NOTES), and
+    where no request is answered in the same real thread.
 
     A third of the processor that those who verify get is more than the fifth of theirs that writing takes, so it
     keeps up with them on the busiest machine.
     """
-    if sys.platform == "linux":
+    if sys.platform == "linux" and real_threads.are_real():
         with suppress(OSError):  # a sandbox may forbid it
             os.nice(_NICE)
 

@@ -73,6 +73,7 @@ class KeyVerifier:
         self._cache: dict[bytes, _Entry] = {}
         self._cache_size = cache_size
         self._remembering = threading.Lock()
+        self._locks: object = threading.Lock
         self._resting_until = 0.0
         self._closed = False
         self._trouble: KeyctlError | None = None
@@ -201,8 +202,7 @@ class KeyVerifier:
         if not source.vouches(entry.generation, entry.read_at):
             return None
         if time.time() >= entry.until:
-            # Decided at the call: nobody tells when a key expires.
-            entry = self._remember(digest, _Entry(digest, entry.record, entry.generation, entry.read_at, time.time()))
+            return None  # decided at the call: nobody tells when a key expires
         return entry.answer
 
     def _looked_up(self, raw_key: object) -> tuple[Verification, str | None]:
@@ -213,6 +213,11 @@ class KeyVerifier:
             return _MALFORMED, None
         if self._closed or time.monotonic() < self._resting_until:
             return unavailable(), None
+        if self._locks is not threading.Lock:
+            # gevent patched the process since, as a worker of gunicorn that was forked from a loaded application
+            # does. A lock from before the patch, held while another greenlet runs, would never be let go.
+            self._locks = threading.Lock
+            self._source.after_fork(child=True)
         try:
             record, generation, read_at = self._source.fetch(raw.id)
         except KeyctlError as error:
@@ -227,15 +232,25 @@ class KeyVerifier:
             # A real id with a wrong secret is as unknown as a made-up one: the answer must not tell which ids
             # exist. The log may.
             return _UNKNOWN, raw.id
-        return self._remember(digest, _Entry(digest, record, generation, read_at, time.time())).answer, None
+        entry = _Entry(digest, record, generation, read_at, time.time())
+        if entry.answer.allowed:
+            self._remember(digest, entry)
+        else:
+            # A key that does not open is looked up each time, as one that never was: an answer from memory would
+            # tell the two apart.
+            self._forget(digest)
+        return entry.answer, None
 
-    def _remember(self, digest: bytes, entry: _Entry) -> _Entry:
-        # Only a key that exists gets here, so made-up ones can neither push it out nor fill the memory.
+    def _remember(self, digest: bytes, entry: _Entry) -> None:
+        # Only a key that opens gets here, so made-up ones can neither push it out nor fill the memory.
         with self._remembering:
             if len(self._cache) >= self._cache_size and digest not in self._cache:
                 del self._cache[next(iter(self._cache))]
             self._cache[digest] = entry
-        return entry
+
+    def _forget(self, digest: bytes) -> None:
+        with self._remembering:
+            self._cache.pop(digest, None)
 
     def _recorded(
         self,

@@ -4,7 +4,7 @@ from alphalens_keyctl import KeyVerifier
 from alphalens_keyctl.web import ApiKeyMiddleware
 app = ApiKeyMiddleware(app, KeyVerifier())
 
-Needs no web framework and none of the extras; only `serve` needs the extra `server`.
+The middleware needs no web framework and no extra; only `serve` needs the extra `server`.
 """
 
 from alphalens_keyctl.web.asgi import ApiKeyMiddleware

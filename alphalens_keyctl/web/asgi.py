@@ -1,4 +1,4 @@
-"""The middleware for ASGI: FastAPI, Starlette, Litestar and whatever else speaks it."""
+"""The middleware for ASGI applications: FastAPI, Starlette, Litestar and others."""
 
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping
@@ -9,7 +9,7 @@ from urllib.parse import quote
 from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.models import Reason
 from alphalens_keyctl.verification.judgement import Verification
-from alphalens_keyctl.web import challenge
+from alphalens_keyctl.web import challenge, headers
 from alphalens_keyctl.web.client import UNIX, TrustedProxies
 from alphalens_keyctl.web.waiting import NoThreadFreeError, Threads
 
@@ -29,13 +29,14 @@ _log = logging.getLogger(__name__)
 
 
 class ApiKeyMiddleware:
-    """Lets through what carries a good key in the header `API-Key`, and answers the rest with 401.
+    """Passes a request with a good key in the header `API-Key` to the application, and answers any other with 401.
 
-    The key's record, a `Key`, is at `scope["state"]["api_key"]`: `request.state.api_key` in the frameworks.
-    `exempt` are exact paths that are open to all, and get no record. A websocket without a good key is refused
-    before it is accepted. `trusted_proxies`: addresses, networks, or `unix`, whose X-Forwarded-For is believed.
+    The application finds the key's record, a `Key`, at `scope["state"]["api_key"]` (`request.state.api_key` in the
+    frameworks). A websocket without a good key is refused before the websocket is accepted. `exempt` lists exact
+    paths that need no key; a request for such a path carries no record. `trusted_proxies` lists the proxies whose
+    X-Forwarded-For is believed: addresses, networks in CIDR notation, or the word `unix`.
 
-    When the application shuts down, every use is written; closing the verifier is its owner's job.
+    When the application shuts down, every use is written. The caller who made the verifier closes it.
     """
 
     def __init__(
@@ -53,30 +54,30 @@ class ApiKeyMiddleware:
         self._threads = Threads()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one connection."""
+        """Answer one request, one websocket, or the lifespan of the server."""
         kind = scope["type"]
         if kind == "lifespan":
             await self._app(scope, before_shutdown(receive, self._flush), send)
             return
         if kind not in ("http", "websocket"):
-            # Of a protocol that is not known nobody can say where its key is: closed.
+            # Nobody knows where another protocol carries a key: closed.
             raise ValueError(f"no API key can be looked for in a connection of type {kind!r}")
         if scope["path"] in self._exempt:
             await self._app(scope, receive, send)
             return
-        headers = single(scope["headers"])
+        found = headers.single(scope["headers"])
         answer = await verify(
             self._verifier,
             self._threads,
-            headers.get(b"api-key"),
-            client_ip=self._proxies.client(peer(scope), text_of(headers.get(b"x-forwarded-for"))),
-            # The handshake of a websocket is a GET (RFC 6455, 4.1), over HTTP/2 a CONNECT that stands for one.
+            headers.raw_key(found),
+            client_ip=self._proxies.client(peer(scope), headers.text_of(found.get(b"x-forwarded-for"))),
+            # A websocket begins with a GET (RFC 6455, 4.1), over HTTP/2 with a CONNECT that stands for one.
             method=scope.get("method", "GET"),
             path=request_path(scope),
-            user_agent=text_of(headers.get(b"user-agent")),
+            user_agent=headers.text_of(found.get(b"user-agent")),
         )
         if answer.allowed:
-            # A dictionary of this request alone: a server may share the lifespan's with all of them.
+            # A copy for this request: a server may share one state among all requests.
             state = {**(scope.get("state") or {}), "api_key": answer.key}
             await self._app({**scope, "state": state}, receive, send)
         elif kind == "http":
@@ -88,12 +89,12 @@ class ApiKeyMiddleware:
         try:
             await self._threads.run(self._verifier.flush)
         except (KeyctlError, NoThreadFreeError) as error:
-            # They are still held, and its owner's close() tries once more.
+            # The verifier still holds the uses, and its close() tries again.
             _log.error("uses could not be written at shutdown", extra={"problem": str(error)})
 
 
 class About(TypedDict, total=False):
-    """What is recorded of a request beside its key."""
+    """What the usage log records of a request, beside the key."""
 
     client_ip: str | None
     method: str | None
@@ -104,7 +105,7 @@ class About(TypedDict, total=False):
 async def verify(
     verifier: "KeyVerifier", threads: Threads, raw_key: bytes | None, **about: Unpack[About]
 ) -> Verification:
-    """The verifier's answer. The database is waited for in a thread, never in the event loop."""
+    """Return the verifier's answer; wait for the database in a thread, never in the event loop."""
     answer = verifier.verify_cached(raw_key, **about)
     if answer is not None:
         return answer
@@ -126,48 +127,31 @@ async def _refuse_websocket(scope: Scope, receive: Receive, send: Send) -> None:
     if "websocket.http.response" not in (scope.get("extensions") or {}):
         await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": ""})
         return
-    headers = [*challenge.RAW_HEADERS]
-    await send({"type": "websocket.http.response.start", "status": challenge.STATUS, "headers": headers})
+    start = {"type": "websocket.http.response.start", "status": challenge.STATUS, "headers": [*challenge.RAW_HEADERS]}
+    await send(start)
     await send({"type": "websocket.http.response.body", "body": challenge.BODY})
 
 
-def single(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Headers by name. Those of one name are joined by commas, as RFC 9110, 5.3 has it: two API keys, even
-    equal ones, become one that is malformed, rather than one of them the reader's choice."""
-    pairs = headers if isinstance(headers, list) else list(headers)
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        found.clear()
-        for name, value in pairs:
-            found[name] = found[name] + b", " + value if name in found else value
-    return found
-
-
 def peer(scope: Scope) -> str | None:
-    """The other end of the connection: an address, `UNIX`, or None where the server does not know."""
+    """Return the address of the connection's other end, `UNIX`, or None where the server does not know."""
     client = scope.get("client")
     if client:
         address: str = client[0]
         return address
-    # A server may also lack the address of a TCP client that has already gone, so the listening end decides.
+    # A server may also lack the address of a TCP client that has gone, so the listening end decides.
     server = scope.get("server")
     return UNIX if server and server[1] is None else None
 
 
 def request_path(scope: Scope) -> str:
-    """The path as it stood in the request, percent-encoded, without its query."""
+    """Return the path as the request had it: percent-encoded, without the query."""
     raw: bytes | None = scope.get("raw_path")
-    # Some servers leave the query in it, and some leave it out.
+    # Some servers leave the query in raw_path, and some leave the query out.
     return quote(scope["path"], errors="replace") if raw is None else raw.partition(b"?")[0].decode("latin-1")
 
 
-def text_of(value: bytes | None) -> str | None:
-    """A header's value as text, byte by byte."""
-    return None if value is None else value.decode("latin-1")
-
-
 def before_shutdown(receive: Receive, last_work: Callable[[], Awaitable[None]]) -> Receive:
-    """`receive` that does `last_work` before it passes on the word to shut down."""
+    """Return a `receive` that does `last_work` before the application hears of the shutdown."""
 
     async def receive_after_work() -> Message:
         message = await receive()

@@ -1,7 +1,7 @@
-"""Who the client is: the peer of the connection, or the address that a trusted proxy passed on.
+"""The client's address: the peer of the connection, or the address that a trusted proxy passed on.
 
-`X-Forwarded-For` is whatever its sender wrote. Only a proxy of our own appends the truth to it, at the right
-end; so it is read from the right, as far as the addresses there are those of trusted proxies.
+A client may write anything into `X-Forwarded-For`. A trusted proxy appends the true address at the right end; so
+the header is read from the right, as far as its addresses belong to trusted proxies.
 """
 
 from collections.abc import Iterable
@@ -11,11 +11,11 @@ from typing import Final
 
 from alphalens_keyctl.errors import Code, KeyctlError
 
-# The peer of a connection over a unix socket, and the word that trusts it.
+# The peer of a connection over a unix socket, and the word that makes such peers trusted.
 UNIX: Final = "unix"
-# More proxies than anybody has in a row; beyond them a header was made to keep us busy.
+# More proxies than anybody has in a row; a longer header was made to keep the server busy.
 _MOST_HOPS: Final = 32
-# Characters of a header that is worth remembering: room for four addresses.
+# Longest header whose result is remembered, in characters: room for four addresses.
 _MEMORABLE: Final = 200
 
 _Address = IPv4Address | IPv6Address
@@ -23,7 +23,7 @@ _Network = IPv4Network | IPv6Network
 
 
 class TrustedProxies:
-    """The proxies whose word is taken, each an address, a network in CIDR notation, or the word `unix`.
+    """The proxies whose X-Forwarded-For is believed: addresses, networks in CIDR notation, or the word `unix`.
 
     Raises `KeyctlError` (invalid_input) for anything else.
     """
@@ -36,7 +36,7 @@ class TrustedProxies:
         self.vouch = lru_cache(maxsize=4096)(self._vouch)
 
     def client(self, peer: str | None, forwarded_for: str | None) -> str | None:
-        """The client's address in its canonical form, or None where nobody trusted names one.
+        """Return the client's address in canonical form, or None where neither peer nor trusted proxy names one.
 
         `peer` is the address of the connection's other end or `UNIX`; `forwarded_for` the value of
         X-Forwarded-For, of several such headers all values in their order, joined by commas.
@@ -46,7 +46,7 @@ class TrustedProxies:
         return self._remembered(peer, forwarded_for)
 
     def _vouch(self, peer: str | None) -> bool:
-        """Whether a peer, an address or `UNIX`, is one of them."""
+        """Return whether a peer, an address or `UNIX`, is a trusted proxy."""
         if peer == UNIX:
             return self._unix
         return bool(self._networks) and self._trusts(_address(peer or ""))
@@ -73,7 +73,8 @@ def _written(address: _Address | None) -> str | None:
 
 
 def _address(text: str) -> _Address | None:
-    """An address, with or without port, brackets or zone; IPv4 in IPv6's clothes is IPv4. None for all else."""
+    """Parse an address with or without port, brackets or zone. An IPv4-mapped IPv6 address becomes IPv4. None for
+    anything else."""
     text = text.strip(" \t")
     if text.startswith("["):
         text, closed, port = text[1:].partition("]")
@@ -84,7 +85,7 @@ def _address(text: str) -> _Address | None:
         if not _is_port(":" + port):
             return None
     try:
-        # A zone means something on the machine that wrote it alone.
+        # A zone has a meaning only on the machine that wrote it.
         address = ip_address(text.partition("%")[0])
     except ValueError:
         return None
@@ -104,7 +105,7 @@ def _network(word: str) -> _Network:
             "a trusted proxy is neither an address nor a network",
             "Write for example 10.0.0.0/8, 127.0.0.1, fd00::/8, or the word unix.",
         ) from None
-    # Addresses are compared as IPv4 where they are; so must the network be.
+    # Mapped addresses are compared as IPv4, so a mapped network becomes IPv4 too.
     if isinstance(network, IPv6Network) and network.prefixlen >= 96:
         mapped = network.network_address.ipv4_mapped
         if mapped is not None:

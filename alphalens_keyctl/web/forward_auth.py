@@ -1,7 +1,7 @@
-"""The forward-auth endpoint: a proxy asks it about each request, and opens on its yes alone.
+"""The forward-auth endpoint: a proxy asks about each request, and lets a request in only after a yes.
 
-nginx, Traefik and Caddy take any status from 200 to 299 for a yes, and ask at a path of the configuration's
-choice. Envoy takes 200 alone, and asks at the path of the protected request behind a prefix of the configuration's.
+nginx, Traefik and Caddy take any status from 200 to 299 for a yes, and ask at a configured path; README's text for
+HAProxy takes 204. Envoy takes 200 alone, and asks at the path of the protected request, behind a configured prefix.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.verification.judgement import Verification
-from alphalens_keyctl.web import asgi
+from alphalens_keyctl.web import asgi, headers
 from alphalens_keyctl.web.client import TrustedProxies
 from alphalens_keyctl.web.refreshing import Refreshes
 from alphalens_keyctl.web.waiting import NoThreadFreeError, Threads
@@ -26,14 +26,21 @@ ENVOY_PREFIX: Final = "/ext_authz/"
 LIVE_PATH: Final = "/healthz"
 READY_PATH: Final = "/readyz"
 _OUR_PATHS: Final = frozenset((LIVE_PATH, READY_PATH))
-# Seconds for which what the database said of itself is passed on.
+# The extension of a scope that is the first on its connection, and whose target is a path, not a URL.
+FIRST: Final = "alphalens_keyctl.first"
+# Seconds for which an answer about the database is given again.
 READY_FOR: Final = 1.0
 
-# How proxies say what they ask about: nginx as the README configures it, then Traefik and Caddy.
-_ABOUT_ANOTHER: Final = frozenset((b"x-original-uri", b"x-original-method", b"x-forwarded-uri", b"x-forwarded-method"))
+# Headers that mark a question about a key: set by nginx and HAProxy as README configures them, by Traefik and Caddy,
+# or by the client.
+_ABOUT_ANOTHER: Final = frozenset(
+    (b"x-original-uri", b"x-original-method", b"x-forwarded-uri", b"x-forwarded-method", b"api-key")
+)
+_VERSIONS: Final = frozenset(("1.1", "1.0"))
 _NO_BODY: Final[asgi.Message] = {"type": "http.response.body", "body": b""}
 _NOTHING: Final = (b"content-length", b"0")
-# Keys whose response headers are kept made.
+_CLOSE: Final = (b"connection", b"close")
+# Keys whose response headers are kept ready.
 _REMEMBERED: Final = 10_000
 
 _log = logging.getLogger(__name__)
@@ -42,8 +49,8 @@ _log = logging.getLogger(__name__)
 class ForwardAuth:
     """An ASGI application that answers 204 with `X-Key-Id`, `X-Key-Name` and `X-Key-Owner`, or 401.
 
-    Name and owner are percent-encoded UTF-8 (RFC 3986, 2.1), so that none can end a header; a key without an
-    owner has no `X-Key-Owner`. When the server shuts down, the verifier is closed.
+    Name and owner are percent-encoded UTF-8 (RFC 3986, 2.1), so that no name ends a header. The answer for a key
+    without an owner has no `X-Key-Owner`. When the server shuts down, the application closes the verifier.
     """
 
     def __init__(
@@ -58,24 +65,24 @@ class ForwardAuth:
         self._access_log = access_log
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
-        """Answer one request, or live through the server's life."""
+        """Answer one request, or the lifespan of the server."""
         if scope["type"] == "lifespan":
             await self._live(receive, send)
             return
-        # First, so that an answer is sent as soon as it is worked out, and not after the work on all others.
+        # First, so that each answer is sent as soon as it is known, and not after the work on all other requests.
         refreshed = await self._refreshes.since_now()
-        headers = asgi.single(scope["headers"])
+        found = headers.single(scope["headers"])
         path: str = scope["path"]
-        # A proxy that keeps the path of the request would take our health for leave to open its own /healthz.
-        # One that says what it asks about is known by that.
-        if path in _OUR_PATHS and _ABOUT_ANOTHER.isdisjoint(headers):
+        if path in _OUR_PATHS and _asks_after_us(scope, found):
             await self._say_how_we_are(path, send)
             return
+        if _is_more_than_a_question(scope, found):
+            send = _closing(send)
         peer = asgi.peer(scope)
-        client_ip = self._proxies.client(peer, asgi.text_of(headers.get(b"x-forwarded-for")))
-        method, asked_path = _request_asked_about(scope, headers, trusted=self._proxies.vouch(peer))
-        raw_key = headers.get(b"api-key")
-        user_agent = asgi.text_of(headers.get(b"user-agent"))
+        client_ip = self._proxies.client(peer, headers.text_of(found.get(b"x-forwarded-for")))
+        method, asked_path = _request_asked_about(scope, found, trusted=self._proxies.vouch(peer))
+        raw_key = headers.raw_key(found)
+        user_agent = headers.text_of(found.get(b"user-agent"))
         answer = self._verifier.verify_cached(
             raw_key, client_ip=client_ip, method=method, path=asked_path, user_agent=user_agent, refreshed=refreshed
         )
@@ -94,9 +101,9 @@ class ForwardAuth:
 
     async def _say_how_we_are(self, path: str, send: asgi.Send) -> None:
         well = path == LIVE_PATH or await self._readiness.now()
-        # Never 200. Envoy keeps the path and says nothing of it: one whose prefix was forgotten takes 204 for
-        # a no and denies everything, rather than open these two paths.
-        await send({"type": "http.response.start", "status": 204 if well else 503, "headers": []})
+        # Never 200: an Envoy without its path_prefix asks at the client's own path, and must not let a request for
+        # /healthz in.
+        await send({"type": "http.response.start", "status": 204 if well else 503, "headers": [_CLOSE]})
         await send(_NO_BODY)
 
     async def _live(self, receive: asgi.Receive, send: asgi.Send) -> None:
@@ -117,10 +124,10 @@ class ForwardAuth:
 
 
 class _Lookups:
-    """Keys that are being looked up: of many requests with one key, one asks the database and the others wait.
+    """Look-ups under way: of many requests with one key, one asks the database and the others wait.
 
-    On SQLite every commit, of uses too, has each key looked up anew; a busy one would be asked for by every
-    request that is under way, and threads cost more than the look.
+    On SQLite every commit, also of uses, makes the verifier look each key up anew. Without this class every request
+    under way would look a busy key up, and the threads would cost more than the look-up.
     """
 
     def __init__(self, verifier: "KeyVerifier", threads: Threads) -> None:
@@ -132,7 +139,7 @@ class _Lookups:
         first = self._under_way.get(raw_key)
         if first is not None:
             await first.wait()
-            # Asked for itself all the same: what the first one was told may hold no longer.
+            # Each request asks the verifier for itself: the first answer may no longer hold.
             return await asgi.verify(self._verifier, self._threads, raw_key, **about)
         done = self._under_way[raw_key] = asyncio.Event()
         try:
@@ -143,7 +150,7 @@ class _Lookups:
 
 
 class _Readiness:
-    """Whether the database can be asked, asked once a second however many want to know."""
+    """Whether the database answers. The database is asked once a second at most."""
 
     def __init__(self, verifier: "KeyVerifier", threads: Threads) -> None:
         self._verifier = verifier
@@ -163,16 +170,58 @@ class _Readiness:
             return self._ready
 
 
-def _request_asked_about(scope: asgi.Scope, headers: dict[bytes, bytes], *, trusted: bool) -> tuple[str, str]:
-    """Method and path, without the query, of the request that the proxy asks about."""
+def _request_asked_about(scope: asgi.Scope, found: dict[bytes, bytes], *, trusted: bool) -> tuple[str, str]:
+    """Return method and path, without the query, of the request that the proxy asks about."""
     method, path = None, None
     if trusted:
-        method = headers.get(b"x-original-method") or headers.get(b"x-forwarded-method")
-        path = headers.get(b"x-original-uri") or headers.get(b"x-forwarded-uri")
+        method = found.get(b"x-original-method") or found.get(b"x-forwarded-method")
+        path = found.get(b"x-original-uri") or found.get(b"x-forwarded-uri")
     return (
         method.decode("latin-1") if method else scope["method"],
         path.partition(b"?")[0].decode("latin-1") if path else _without_prefix(asgi.request_path(scope)),
     )
+
+
+def _asks_after_us(scope: asgi.Scope, found: dict[bytes, bytes]) -> bool:
+    """Whether a request for one of our paths is a probe's, and cannot be one that somebody slipped past a proxy.
+
+    A proxy that keeps the path of the request would take our health for leave to open its own /healthz; one that
+    says what it asks about is known by that. A request slipped past a proxy comes after one of the proxy's own, on
+    the same connection; so only the first is answered, in the plainest form alone, and no other follows it.
+    """
+    return (
+        FIRST in scope.get("extensions", ())
+        and scope["raw_path"] == scope["path"].encode()
+        and scope["method"] in ("GET", "HEAD")
+        and scope["http_version"] in _VERSIONS
+        and _ABOUT_ANOTHER.isdisjoint(found)
+        and not _is_more_than_a_question(scope, found)
+    )
+
+
+def _is_more_than_a_question(scope: asgi.Scope, found: dict[bytes, bytes]) -> bool:
+    """Whether bytes may follow the headers that are no question of their own: a body, another protocol.
+
+    nginx announces the client's body in its question and does not send it. What came next over the same connection
+    would be read as that body.
+    """
+    return (
+        b"transfer-encoding" in found
+        or found.get(b"content-length", b"0") != b"0"
+        or b"upgrade" in found
+        or scope["http_version"] not in _VERSIONS
+    )
+
+
+def _closing(send: asgi.Send) -> asgi.Send:
+    """`send` that has the connection closed after the answer."""
+
+    async def send_and_close(message: asgi.Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], _CLOSE]}
+        await send(message)
+
+    return send_and_close
 
 
 def _without_prefix(path: str) -> str:
@@ -186,7 +235,7 @@ def _yes(key_id: str, name: str, owner: str | None, for_envoy: bool) -> asgi.Mes
         headers.append((b"x-key-owner", quote(owner, safe="").encode()))
     if not for_envoy:
         return {"type": "http.response.start", "status": 204, "headers": headers}
-    # Envoy takes these out of the request that it passes on: the raw key, and what a client made up.
+    # Envoy removes these headers from the request that it passes on: the raw key, and an owner that a client made up.
     unwanted = b"api-key" if owner is not None else b"api-key,x-key-owner"
     headers += ((b"x-envoy-auth-headers-to-remove", unwanted), _NOTHING)
     return {"type": "http.response.start", "status": 200, "headers": headers}

@@ -1,4 +1,4 @@
-"""The socket that the server listens on: made once, and shared by its workers."""
+"""The socket that the server listens on, made once and shared by the workers."""
 
 import errno
 import fcntl
@@ -27,10 +27,10 @@ def on_port(host: str, port: int) -> socket.socket:
         raise _refusal(f"there is no host '{host}' to listen on", "Name an address of this machine.") from None
     listener = socket.socket(family, kind, protocol)
     try:
-        # Without it a restart would have to wait until the old connections are forgotten.
+        # Else a restart would have to wait until the system forgets the old connections.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        # Here already: connections wait for the workers rather than be refused.
+        # Before the workers start: connections wait for the workers instead of being refused.
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
@@ -54,7 +54,7 @@ def on_unix_socket(path: Path) -> Iterator[socket.socket]:
                 listener.bind(os.fspath(path))
             finally:
                 os.umask(mask)
-            # Before others may look: to them a socket on which nobody listens is one that was left behind.
+            # Before the lock is released: to another server a socket without a listener is a leftover.
             listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
@@ -66,14 +66,15 @@ def on_unix_socket(path: Path) -> Iterator[socket.socket]:
         listener.close()
         with suppress(OSError):
             found = os.stat(path)
-            # Only ours: another server may have taken the place meanwhile.
+            # Another server may have put its socket here meanwhile.
             if (found.st_dev, found.st_ino) == (made.st_dev, made.st_ino):
                 path.unlink()
 
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Of two servers that start at once, the second would remove the first one's socket between look and bind."""
+    """Hold a lock on the folder: of two servers that start at once, the second would remove the first one's socket
+    between look and bind."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -91,7 +92,7 @@ def _make_room(path: Path) -> None:
         raise _refusal(f"{path} is there and is no socket", "Name another path; this file is left as it is.")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
-            # Would block where the other server's backlog is full; it is there all the same.
+            # Connecting blocks where the other server's backlog is full; the server is there all the same.
             probe.setblocking(False)
             probe.connect(os.fspath(path))
         except BlockingIOError:

@@ -1,5 +1,5 @@
-"""What the server says of itself: a JSON object a line, on stderr. No raw key gets into it (promise 1), and
-nothing that moves a cursor (promise 12): JSON in ASCII has no such characters.
+"""The server's log: one JSON object per line, on stderr. The log holds no raw key (promise 1) and nothing that moves
+a cursor (promise 12): ASCII JSON has no such characters.
 """
 
 import json
@@ -10,12 +10,12 @@ from typing import Any, Final
 
 from alphalens_keyctl.keyformat import redact
 
-# The attributes that every record has; what is beside them was given as `extra`.
+# The attributes that every record has; any other attribute was given as `extra`.
 _OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "color_message"}
 
 
 class JsonLines(logging.Handler):
-    """Writes to stderr. Where nobody reads it any longer, the server goes on."""
+    """Writes records to stderr. The server goes on when stderr is closed."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
@@ -30,7 +30,7 @@ class JsonLines(logging.Handler):
 
 
 def line(record: logging.LogRecord) -> str:
-    """A record as one line of JSON, without its end."""
+    """Return a record as one line of JSON, without the newline."""
     document: dict[str, Any] = {
         "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "level": record.levelname.lower(),
@@ -44,11 +44,11 @@ def line(record: logging.LogRecord) -> str:
 
 
 def configure(*, quiet: bool = False) -> None:
-    """Send every log of this process to stderr; with `quiet` warnings and errors alone."""
+    """Send every log of this process to stderr; with `quiet` only warnings and errors."""
     root = logging.getLogger()
     root.handlers[:] = [JsonLines()]
     root.setLevel(logging.WARNING)
     logging.getLogger("alphalens_keyctl").setLevel(logging.WARNING if quiet else logging.INFO)
-    # Its warnings are about what clients send, as many as they like; its news are said in our own words.
+    # uvicorn warns of what clients send, as often as clients like; the server logs its own start and stop.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)

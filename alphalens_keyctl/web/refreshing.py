@@ -1,7 +1,7 @@
-"""One look at the database for all requests that came before it.
+"""One look at the database for all requests that came before the look.
 
-Under load an event loop reads many requests before it works on the first. Each of them has to be answered by
-what the database says after the request came, and none needs a question of its own for that.
+Under load an event loop reads many requests before it works on the first. Each request must be answered by what the
+database says after the request came; one look serves all requests that came before the look.
 """
 
 from collections.abc import Generator
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 
 
 class Refreshes:
-    """Has a verifier refreshed, once for all that wait for it."""
+    """Refreshes a verifier, once for all requests that wait for a refresh."""
 
     def __init__(self, verifier: "KeyVerifier") -> None:
         self._verifier = verifier
-        # Whoever comes takes a number, and so does each refresh before it begins: what it learns is news to all
-        # smaller ones. No number is given twice, not even to two threads.
+        # Each request takes a number, and so does each refresh before the refresh begins: a refresh answers every
+        # request with a smaller number. No number is given twice, not even to two threads.
         self._numbers = count(1)
         self._latest = 0, False
 
     @coroutine
     def since_now(self) -> Generator[None, None, bool]:
-        """Whether every change up to the moment of the call is known to the verifier."""
+        """Return whether the verifier knows every change up to the moment of the call."""
         mine = next(self._numbers)
-        yield  # the other requests that were read
+        yield  # to the other requests that were read
         began, succeeded = self._latest
         if began < mine:
             began = next(self._numbers)

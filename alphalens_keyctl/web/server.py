@@ -22,12 +22,12 @@ from alphalens_keyctl.web.client import TrustedProxies
 if TYPE_CHECKING:
     from alphalens_keyctl import KeyVerifier
 
-# Seconds that requests under way get when the server stops.
+# Seconds that requests under way get to end when the server stops.
 GRACE: Final = 5
-# Seconds that an idle connection is kept: longer than nginx keeps one to its upstream (60), so that it is nginx
-# that hangs up, and never sends a request into a connection that is being closed.
+# Seconds that an idle connection is kept: longer than nginx keeps a connection to its upstream (60), so that nginx
+# closes first, and never sends a request into a connection that is being closed.
 KEEP_ALIVE: Final = 75
-# What uvicorn's worker leaves with when it could not start.
+# The exit status of a uvicorn worker that could not start.
 _STARTUP_FAILURE: Final = 3
 
 _log = logging.getLogger(__name__)
@@ -35,9 +35,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Service:
-    """What to serve and where. `host` and `port` count where there is no `unix_socket`."""
+    """What to serve, and where. `host` and `port` are used when `unix_socket` is None."""
 
-    # Not shown: it may hold a password.
+    # Not in the repr: a URL may hold a password.
     database_url: str = field(repr=False)
     host: str = "127.0.0.1"
     port: int = 8377
@@ -51,12 +51,12 @@ class Service:
 
 
 def serve(service: Service) -> None:
-    """Serve until SIGTERM or SIGINT; then finish what is under way, write every use and return.
+    """Serve until SIGTERM or SIGINT; then finish the requests under way, write every use and return.
 
-    Raises `KeyctlError` when it cannot start, or when uses could not be written at the end.
+    Raises `KeyctlError` when the server cannot start, or when uses cannot be written at the end.
     """
     _require_uvicorn()
-    # What is wrong with the options is said before anything is listened on, and once for all workers.
+    # A wrong option is an error before anything listens, and one error for all workers.
     TrustedProxies(service.trusted_proxies)
     _verifier(service).close()
     log.configure(quiet=service.quiet)
@@ -71,14 +71,14 @@ def serve(service: Service) -> None:
 
 
 def application(service: Service) -> Any:
-    """What one worker serves. uvicorn calls it in each worker's own process."""
+    """Return the application of one worker. uvicorn calls this function in each worker's process."""
     from alphalens_keyctl.web.forward_auth import ForwardAuth
 
     log.configure(quiet=service.quiet)
     _end_with_the_supervisor()
     verifier = _verifier(service)
     app = ForwardAuth(verifier, trusted_proxies=service.trusted_proxies, access_log=service.access_log)
-    # What is there now stays; to look through it again and again would only hold requests up.
+    # What exists now lives as long as the process; collections that scan it would only delay requests.
     gc.collect()
     gc.freeze()
     return app
@@ -91,7 +91,7 @@ def _verifier(service: Service) -> "KeyVerifier":
 
 
 def _end_with_the_supervisor() -> None:
-    """A worker whose supervisor was killed would hold the port, and nobody would look after it."""
+    """End this worker when the supervisor dies: the worker would hold the port, and nobody would restart it."""
     supervisor = multiprocessing.parent_process()
     if supervisor is None:
         return
@@ -121,7 +121,7 @@ def _serve_here(service: Service, listener: socket.socket) -> None:
 def _supervise(service: Service, listener: socket.socket) -> None:
     from uvicorn.supervisors import Multiprocess
 
-    # Of the supervisor's own news, a worker's death is worth a line.
+    # The supervisor logs the death of a worker at INFO.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING if service.quiet else logging.INFO)
     supervisor = Multiprocess(_uvicorn_config(service), sockets=[listener])
     supervisor.run()
@@ -132,19 +132,21 @@ def _supervise(service: Service, listener: socket.socket) -> None:
 def _uvicorn_config(service: Service) -> Any:
     import uvicorn
 
+    from alphalens_keyctl.web.connection import Connection
+
     return uvicorn.Config(
-        # Pickled into a worker through a pipe: the URL's password is in no argument and no variable of it.
+        # A worker gets the service pickled, through a pipe: the URL's password is in no argument and no variable.
         partial(application, service),
         factory=True,
         interface="asgi3",
         workers=service.workers,
-        http="httptools",
+        http=Connection,
         loop="auto",  # uvloop, where it runs
         ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,
-        # Whom to believe about the client is decided by --trusted-proxy alone.
+        # --trusted-proxy alone decides whose word about the client is taken.
         proxy_headers=False,
         server_header=False,
         date_header=False,
@@ -166,9 +168,12 @@ def _listening(service: Service) -> Iterator[socket.socket]:
 
 @contextmanager
 def _stopping_on_signals(server: Any) -> Iterator[None]:
-    """uvicorn raises the signal that stopped it once more when it is done, for the handlers that stood before:
-    the default ones would kill the process before it has said how it went. These also hear a signal that comes
-    before uvicorn listens for it."""
+    """Handle SIGTERM and SIGINT while the block lasts.
+
+    When uvicorn has stopped, it raises the signal again for the handlers that stood before; the default handlers
+    would kill the process before it has reported lost uses. These handlers also catch a signal that comes before
+    uvicorn handles signals.
+    """
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         server.should_exit = True

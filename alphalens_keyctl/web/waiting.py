@@ -1,4 +1,4 @@
-"""Threads in which a request waits for the database, so that the event loop does not."""
+"""Threads in which requests wait for the database, so that the event loop does not wait."""
 
 import asyncio
 import logging
@@ -11,19 +11,19 @@ from typing import Final, TypeVar
 _Answer = TypeVar("_Answer")
 
 THREADS: Final = 8
-# Seconds that a request waits for a thread. While the database does not answer, each wait in a thread takes
-# the verifier's time limit; without this one the last in the line would wait for all before it.
+# Seconds that a request waits for a thread. While the database does not answer, each thread is taken for the
+# verifier's time limit; without this limit the last request in the queue would wait for all before it.
 PATIENCE: Final = 5.0
 
 _log = logging.getLogger(__name__)
 
 
 class NoThreadFreeError(Exception):
-    """Every thread was waiting, for longer than a request may."""
+    """Every thread was taken for longer than a request may wait."""
 
 
 class Threads:
-    """A bounded pool that is made at its first use, and anew in a child process, where threads do not go."""
+    """A bounded pool, made at the first use, and made anew in a forked child, which inherits no threads."""
 
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
@@ -32,18 +32,19 @@ class Threads:
         self._told_at = float("-inf")
 
     async def run(self, function: Callable[[], _Answer]) -> _Answer:
-        """What `function` returns or raises. Raises `NoThreadFreeError` when it could not begin in time."""
+        """Run `function` in a thread; return or raise what it does. Raises `NoThreadFreeError` when no thread was free
+        within `PATIENCE`."""
         future = self._of_this_process().submit(function)
         wrapped = asyncio.wrap_future(future)
         await asyncio.wait((wrapped,), timeout=PATIENCE)
-        # What has begun is waited for: it may have written a use down, which must then be answered as one.
+        # A call that has begun is awaited: it may have recorded a use, and a recorded use must be answered as a yes.
         if not wrapped.done() and future.cancel():
             self._tell()
             raise NoThreadFreeError
         return await wrapped
 
     def close(self) -> None:
-        """Let the threads go when they have done their work."""
+        """End the threads when they have done their work."""
         if self._pool is not None and self._process == os.getpid():
             self._pool.shutdown(wait=False)
         self._pool = None

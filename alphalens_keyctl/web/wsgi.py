@@ -1,10 +1,10 @@
-"""The middleware for WSGI: Flask, Django and whatever else speaks it."""
+"""The middleware for WSGI applications: Flask, Django and others."""
 
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from alphalens_keyctl.web import challenge
+from alphalens_keyctl.web import challenge, headers
 from alphalens_keyctl.web.client import UNIX, TrustedProxies
 
 if TYPE_CHECKING:
@@ -15,18 +15,21 @@ StartResponse = Callable[..., Any]
 App = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 KEY: Final = "alphalens_keyctl.api_key"
-# What servers put for a peer that has no address, because it came over a unix socket.
+# What servers write in place of the address of a peer on a unix socket.
 _NO_ADDRESS: Final = frozenset({"", "<local>"})
 
 
 class ApiKeyWsgiMiddleware:
-    """Lets through what carries a good key in the header `API-Key`, and answers the rest with 401.
+    """Passes a request with a good key in the header `API-Key` to the application, and answers any other with 401.
 
-    The key's record, a `Key`, is at `environ["alphalens_keyctl.api_key"]`. `exempt` and `trusted_proxies` are
-    those of `ApiKeyMiddleware`. Closing the verifier is its owner's job; it writes every use at exit too.
+    The application finds the key's record, a `Key`, at `environ["alphalens_keyctl.api_key"]`. `exempt` and
+    `trusted_proxies` mean what they mean to `ApiKeyMiddleware`. The caller who made the verifier closes it; a
+    verifier also writes every use when the process ends.
 
-    WSGI gives `X_Forwarded_For` and `X-Forwarded-For` one name. A server that does not drop headers with an
-    underscore lets a client add to what a trusted proxy said; gunicorn and nginx drop them.
+    WSGI gives `X_Forwarded_For` and `X-Forwarded-For` one name, and `API_Key` and `API-Key`. gunicorn, waitress,
+    werkzeug and nginx drop headers with an underscore, and under a2wsgi the middleware tells them apart. Any other
+    server (wsgiref, uWSGI, uvicorn's own `wsgi` interface) lets a client add to what a trusted proxy said: have the
+    proxy drop such headers.
     """
 
     def __init__(
@@ -45,13 +48,13 @@ class ApiKeyWsgiMiddleware:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
         path = _decoded(environ.get("SCRIPT_NAME", "")) + _decoded(environ.get("PATH_INFO", ""))
-        # Never from the client: a header's name would begin with HTTP_.
+        # A client cannot set it: a header's name begins with HTTP_. A server or another middleware can.
         environ.pop(KEY, None)
         if path in self._exempt:
             return self._app(environ, start_response)
         answer = self._verifier.verify(
-            environ.get("HTTP_API_KEY"),
-            client_ip=self._proxies.client(_peer(environ), environ.get("HTTP_X_FORWARDED_FOR")),
+            headers.of_wsgi(environ, "API-Key"),
+            client_ip=self._proxies.client(_peer(environ), headers.of_wsgi(environ, "X-Forwarded-For")),
             method=environ.get("REQUEST_METHOD"),
             path=quote(path, errors="surrogateescape"),
             user_agent=environ.get("HTTP_USER_AGENT"),
@@ -69,5 +72,5 @@ def _peer(environ: Environ) -> str | None:
 
 
 def _decoded(part: str) -> str:
-    """PEP 3333 hands bytes over as Latin-1; what they spell is UTF-8."""
+    """Return the UTF-8 text of bytes that PEP 3333 hands over as Latin-1."""
     return part.encode("latin-1", "replace").decode("utf-8", "surrogateescape")

@@ -1,6 +1,7 @@
 """The README as the tests read it."""
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 from tests.support.commands import ROOT
@@ -20,3 +21,11 @@ def block(marker: str, language: str) -> str:
     match = re.search(rf"<!-- {marker} -->\n```{language}\n(.*?)```", README, re.S)
     assert match is not None, marker
     return match[1]
+
+
+def adapted(text: str, changes: Mapping[str, str]) -> str:
+    """`text` with each of these replaced. What is replaced must stand in it once, so that nothing else changes."""
+    for there, here in changes.items():
+        assert text.count(there) == 1, there
+        text = text.replace(there, here)
+    return text

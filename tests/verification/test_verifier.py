@@ -19,6 +19,7 @@ from alphalens_keyctl.models import Key, Reason, Status
 from alphalens_keyctl.verification.judgement import Record, judge
 from tests.support.commands import Keyctl
 from tests.support.key_rows import put
+from tests.support.waiting import wait_for
 
 
 @pytest.fixture
@@ -209,3 +210,22 @@ def test_a_key_on_its_way_to_its_destination_opens() -> None:
         key = Key(**unset | {"status": status, "labels": {}})
         opens = judge(Record(key, b"", "sha256"), 0.0).answer.allowed
         assert opens is (status in {"active", "retiring", "delivering"}), status
+
+
+def test_a_key_that_does_not_open_is_looked_up_each_time_as_one_that_never_was(
+    keyctl: Keyctl, database_url: str
+) -> None:
+    """An answer from memory takes microseconds, and a look-up far longer: that would tell a revoked key from a made-up
+    one."""
+    raw_keys = {name: keyctl.create(name)[0] for name in ("good", "revoked", "suspended")}
+    raw_keys["unknown"] = generate().reveal()
+    with KeyVerifier(database_url) as verifier:
+        for raw_key in raw_keys.values():
+            verifier.verify(raw_key)
+        keyctl.ok("revoke", "revoked", "--yes")
+        keyctl.ok("suspend", "suspended", "--yes")
+        for _ in range(3):
+            wait_for(lambda: not verifier.verify(raw_keys["revoked"]) and not verifier.verify(raw_keys["suspended"]))
+            assert verifier.verify(raw_keys["good"])
+            from_memory = {name for name, raw_key in raw_keys.items() if verifier.verify_cached(raw_key) is not None}
+            assert from_memory == {"good"}
