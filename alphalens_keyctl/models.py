@@ -4,9 +4,10 @@ The migrations put what must never break into the database itself; this file nam
 of this package sees a row: everything else gets a `Key`, an `Event` or a `Use`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from sqlalchemy import (
@@ -25,10 +26,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator, TypeEngine
 from sqlmodel import Field, SQLModel
+from sqlmodel.sql.sqltypes import UTCDateTime
+
+from alphalens_keyctl.moments import UNREADABLE
 
 
 class Status(StrEnum):
-    """What a key is at an instant. The table stores every status but `expired` and `retired`, which the clock adds."""
+    """What a key is at an instant. The table stores every status but `expired` and `retired`, which the clock adds,
+    and `damaged`, which is what a key is whose row holds a value that this program never writes (see `damage`)."""
 
     PENDING = "pending"
     DELIVERING = "delivering"
@@ -38,6 +43,7 @@ class Status(StrEnum):
     RETIRED = "retired"
     EXPIRED = "expired"
     REVOKED = "revoked"
+    DAMAGED = "damaged"
 
 
 class Action(StrEnum):
@@ -157,10 +163,16 @@ STATUS_SQL: Final = (
     " WHEN retires_at IS NOT NULL THEN 'retiring'"
     " ELSE 'active' END"
 )
+# Letters whose folded form no database knows: of these names the database compares the spelling too.
+_BEYOND_ASCII: Final = {
+    "sqlite": "length(CAST(name AS BLOB)) > length(name)",
+    "postgresql": "octet_length(name) > length(name)",
+}
 # When a key that was rotated out stops opening. One that was rotated out "until used" keeps its last date until the
 # first use of its successor is on record; the grace runs from that use. The end is derived, so that recording a use
 # never writes to another key.
 _FIRST_USE: Final = "(SELECT awaited.first_used_at FROM api_key AS awaited WHERE awaited.id = api_key.awaits_use_of)"
+_LONGEST_GRACE: Final = 36525 * 86400  # seconds; a hundred years
 RETIRES_SQL: Final = {
     "sqlite": (
         "CASE WHEN api_key.grace_after_use IS NULL THEN api_key.retires_at ELSE min(api_key.retires_at, coalesce("
@@ -169,7 +181,9 @@ RETIRES_SQL: Final = {
     ),
     "postgresql": (
         "CASE WHEN api_key.grace_after_use IS NULL THEN api_key.retires_at ELSE least(api_key.retires_at,"
-        f" {_FIRST_USE} + make_interval(secs => api_key.grace_after_use)) END"
+        # Within what PostgreSQL can reckon with: an overflow in one row would be the end of every list.
+        f" least({_FIRST_USE}, TIMESTAMPTZ '9999-01-01 00:00:00+00')"
+        f" + make_interval(secs => least(api_key.grace_after_use, {_LONGEST_GRACE}))) END"
     ),
 }
 
@@ -177,6 +191,31 @@ RETIRES_SQL: Final = {
 ByteOrderText = Text().with_variant(Text(collation="C"), "postgresql")
 # SQLite reads a table in the order of its INTEGER PRIMARY KEY, which is the row number, without an index between.
 Sequence = BigInteger().with_variant(Integer(), "sqlite")
+
+
+# What stands for labels that cannot be read.
+UNREADABLE_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+def _forgiving(read: Callable[[Any], Any] | None, instead: object) -> Callable[[Any], Any]:
+    """Read a value, or give `instead`: one row that cannot be read must not stop the reading of others."""
+
+    def read_or_not(value: Any) -> Any:
+        try:
+            return value if read is None else read(value)
+        except (TypeError, ValueError, RecursionError):
+            return instead
+
+    return read_or_not
+
+
+class Instant(UTCDateTime):
+    """A time column: aware datetimes in UTC; `UNREADABLE` where what is stored is no time."""
+
+    cache_ok = True
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
+        return _forgiving(super().result_processor(dialect, coltype), UNREADABLE)
 
 
 class JsonObject(TypeDecorator[Mapping[str, str]]):
@@ -192,6 +231,9 @@ class JsonObject(TypeDecorator[Mapping[str, str]]):
         from sqlalchemy.dialects.postgresql import JSONB
 
         return dialect.type_descriptor(JSONB())
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
+        return _forgiving(super().result_processor(dialect, coltype), UNREADABLE_LABELS)
 
     def coerce_compared_value(self, op: Any, value: Any) -> TypeEngine[Any]:
         # A type decorator would bind the name in labels[name] as JSON, but the name is a plain text.
@@ -220,6 +262,12 @@ class ApiKey(SQLModel, table=True):
             sqlite_where=text("suspended_at IS NOT NULL"),
             postgresql_where=text("suspended_at IS NOT NULL"),
         ),
+        Index(
+            "api_key_current_spelling",
+            "name",
+            sqlite_where=text(f"{_BEYOND_ASCII['sqlite']} AND {CURRENT_SQL}"),
+            postgresql_where=text(f"{_BEYOND_ASCII['postgresql']} AND {CURRENT_SQL}"),
+        ),
         _unique_where("api_key_current_name", "name_folded", CURRENT_SQL),
         _unique_where("api_key_live_successor", "replaces", LIVE_SUCCESSOR_SQL),
     )
@@ -233,22 +281,22 @@ class ApiKey(SQLModel, table=True):
     owner: str | None = Field(default=None, sa_type=Text)
     purpose: str | None = Field(default=None, sa_type=Text)
     labels: dict[str, str] = Field(sa_column=Column(JsonObject(), nullable=False))
-    created_at: datetime
+    created_at: datetime = Field(sa_type=Instant)
     created_by: str = Field(sa_type=Text)
-    activated_at: datetime | None = None
-    expires_at: datetime | None = None
-    retires_at: datetime | None = None
-    suspended_at: datetime | None = None
-    last_used_at: datetime | None = None
+    activated_at: datetime | None = Field(default=None, sa_type=Instant)
+    expires_at: datetime | None = Field(default=None, sa_type=Instant)
+    retires_at: datetime | None = Field(default=None, sa_type=Instant)
+    suspended_at: datetime | None = Field(default=None, sa_type=Instant)
+    last_used_at: datetime | None = Field(default=None, sa_type=Instant)
     use_count: int = Field(default=0, sa_type=BigInteger)
-    revoked_at: datetime | None = None
+    revoked_at: datetime | None = Field(default=None, sa_type=Instant)
     revoked_by: str | None = Field(default=None, sa_type=Text)
     revoke_reason: str | None = Field(default=None, sa_type=Text)
     replaces: str | None = Field(default=None, sa_column=Column(ByteOrderText, ForeignKey("api_key.id")))
     replaced_by: str | None = Field(default=None, sa_column=Column(ByteOrderText, ForeignKey("api_key.id")))
     delivering_to: str | None = Field(default=None, sa_type=Text)
-    lease_until: datetime | None = None
-    first_used_at: datetime | None = None
+    lease_until: datetime | None = Field(default=None, sa_type=Instant)
+    first_used_at: datetime | None = Field(default=None, sa_type=Instant)
     awaits_use_of: str | None = Field(default=None, sa_column=Column(ByteOrderText, ForeignKey("api_key.id")))
     grace_after_use: int | None = Field(default=None, sa_type=BigInteger)
     digest: bytes = Field(sa_type=LargeBinary)
@@ -269,7 +317,7 @@ class AuditEvent(SQLModel, table=True):
     )
 
     seq: int = Field(sa_column=Column(Sequence, primary_key=True, autoincrement=False))
-    at: datetime
+    at: datetime = Field(sa_type=Instant)
     actor: str = Field(sa_type=Text)
     action: str = Field(sa_type=Text)
     key_id: str | None = Field(default=None, sa_type=Text)
@@ -305,7 +353,7 @@ class UsageEvent(SQLModel, table=True):
     )
 
     id: int = Field(sa_column=Column(Sequence, primary_key=True))
-    at: datetime
+    at: datetime = Field(sa_type=Instant)
     key_id: str | None = Field(default=None, sa_column=Column(ByteOrderText))
     outcome: str = Field(sa_type=Text)
     client_ip: str | None = Field(default=None, sa_type=Text)

@@ -6,6 +6,8 @@ from typing import Final
 
 from alphalens_keyctl.errors import Code, KeyctlError
 
+# What stands for a stored time that is none, or that Python cannot hold.
+UNREADABLE: Final = datetime.min.replace(tzinfo=UTC)
 LONGEST_SPAN: Final = timedelta(days=36525)  # a hundred years; more is taken for a slip of the pen
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _SPAN = re.compile(r"([0-9]{1,9})([mhdw])")

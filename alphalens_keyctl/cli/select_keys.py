@@ -17,7 +17,7 @@ def selection(filters: Filters, *, final: bool = False) -> Selection:
     Raises `KeyctlError` (usage, invalid_input).
     """
     wanted = Selection(
-        statuses=tuple(one_of(Status, word, "status") for word in filters.status or ()),
+        statuses=tuple(map(_status, filters.status or ())),
         final=final,
         name_glob=None
         if filters.name is None
@@ -53,6 +53,17 @@ def _refuse_contradictions(wanted: Selection) -> None:
     for what, contradict in impossible.items():
         if contradict:
             raise KeyctlError(Code.USAGE, f"{what} contradict each other", "Leave one of them out.")
+
+
+def _status(word: str) -> Status:
+    status = one_of(Status, word, "status")
+    if status is Status.DAMAGED:
+        raise KeyctlError(
+            Code.USAGE,
+            "no filter selects damaged keys: what cannot be read the database cannot look for",
+            "'alphalens-keyctl list --all' shows them; revoke them by their ids.",
+        )
+    return status
 
 
 def _span(given: str | None, what: str) -> timedelta | None:

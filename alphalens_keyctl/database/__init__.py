@@ -94,18 +94,10 @@ class Database:
         return cls._on_file(address, limits)
 
     @contextmanager
-    def reading(self, *, tolerant: bool = False) -> Iterator[Connection]:
-        """A transaction for reading, rolled back at the end of the block. Raises `KeyctlError`.
-
-        With `tolerant`, text that is not UTF-8, which only SQLite can hold, is read as surrogates instead of raising:
-        a log has to be judged whatever somebody did to it.
-        """
+    def reading(self) -> Iterator[Connection]:
+        """A transaction for reading, rolled back at the end of the block. Raises `KeyctlError`."""
         with faults.translated(self.address), self._engine.connect() as connection:
-            if tolerant and isinstance(self.address, SQLiteAddress):
-                with sqlite.tolerant_of_any_text(connection):
-                    yield connection
-            else:
-                yield connection
+            yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Writing]:

@@ -35,7 +35,7 @@ def translated(address: Address) -> Iterator[None]:
         yield
     except SQLAlchemyError as error:
         raise explain(error, address) from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         # The mapping, and the renderer of a stream, raise these for a value that this program never writes.
         raise _damaged(address) from error
 

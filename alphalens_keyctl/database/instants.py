@@ -8,6 +8,24 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 
+class stored_text(FunctionElement[str]):  # noqa: N801  # reads as the SQL function it stands for
+    """A time column as the text that the database keeps or writes for it, date and time of day first."""
+
+    type = Text()
+    inherit_cache = True
+
+
+@compiles(stored_text, "sqlite")
+def _(element: Any, compiler: Any, **options: Any) -> str:
+    # As it is: a cast would make a text of what is none.
+    return f"({compiler.process(element.clauses, **options)})"
+
+
+@compiles(stored_text, "postgresql")
+def _(element: Any, compiler: Any, **options: Any) -> str:
+    return f"CAST({compiler.process(element.clauses, **options)} AS TEXT)"
+
+
 class microsecond_text(FunctionElement[str]):  # noqa: N801  # reads as the SQL function it stands for
     """A time column as `2026-11-23T06:34:00.123456Z`, the form of `moments.rfc3339_exact`."""
 

@@ -9,9 +9,11 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 
 from alphalens_keyctl.database.address import PostgreSQLAddress
 from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.moments import UNREADABLE
 
 if TYPE_CHECKING:
     from psycopg import Connection as PsycopgConnection
+    from psycopg.adapt import AdaptersMap
 
     Driver = PsycopgConnection[Any]
 
@@ -61,11 +63,43 @@ def dialer(address: PostgreSQLAddress, *, connect_timeout: float, answer_limit: 
                 self.pgconn.finish()  # what the server did is unknown: nothing more may go over this connection
                 raise psycopg.OperationalError("the server stopped answering") from None
 
+    context = _reading_any_time()
+
     def dial() -> BoundedConnection:
         # A prepared statement does not survive a pooler in transaction mode.
-        return BoundedConnection.connect(**parameters, prepare_threshold=None, client_encoding="utf8")
+        return BoundedConnection.connect(**parameters, prepare_threshold=None, client_encoding="utf8", context=context)
 
     return dial
+
+
+def _reading_any_time() -> "AdaptersMap":
+    """How values are read: a time that Python cannot hold, infinity say, is `UNREADABLE` instead of the end of all."""
+    import psycopg
+    from psycopg.adapt import AdaptersMap, Loader
+    from psycopg.pq import Format
+
+    adapters = AdaptersMap(psycopg.adapters)
+    for written in (Format.TEXT, Format.BINARY):
+        known = psycopg.adapters.get_loader(psycopg.adapters.types["timestamptz"].oid, written)
+        assert known is not None  # noqa: S101  # psycopg reads each of its own types
+        reader: type[Any] = known
+
+        class ForgivingLoader(Loader):
+            format = written
+            read_by = reader
+
+            def __init__(self, oid: int, context: Any = None) -> None:
+                super().__init__(oid, context)
+                self._read = self.read_by(oid, context).load
+
+            def load(self, data: Any) -> Any:
+                try:
+                    return self._read(data)
+                except psycopg.DataError:
+                    return UNREADABLE
+
+        adapters.register_loader("timestamptz", ForgivingLoader)
+    return adapters
 
 
 def make_engine(

@@ -42,6 +42,7 @@ def make_engine(path: Path, *, lock_timeout: float) -> Engine:
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _record: object) -> None:
         # FULL: a key that was shown must survive a power cut (in WAL mode NORMAL may lose the last commits).
+        connection.text_factory = _any_text
         for pragma in ("foreign_keys = ON", "synchronous = FULL", "cell_size_check = ON"):
             connection.execute(f"PRAGMA {pragma}")
 
@@ -63,15 +64,29 @@ def make_room(connection: Connection) -> None:
     connection.exec_driver_sql(f"PRAGMA cache_size = -{_CACHE_KIB}")
 
 
+def _any_text(stored: bytes) -> str:
+    """Text that is not UTF-8 as surrogates (PEP 383): the driver would stop at it, with every row behind it."""
+    return stored.decode("utf-8", "surrogateescape")
+
+
+def text_or_bytes(stored: bytes) -> str | bytes:
+    """Text, or the bytes themselves where they are not UTF-8."""
+    try:
+        return stored.decode("utf-8")
+    except UnicodeDecodeError:
+        return stored
+
+
 @contextmanager
-def tolerant_of_any_text(connection: Connection) -> Iterator[None]:
-    """Inside the block, text that is not UTF-8 is read as surrogates (PEP 383)."""
+def text_read_by(connection: Connection, read: Callable[[bytes], str | bytes]) -> Iterator[None]:
+    """Inside the block, `read` makes a value of stored text. With `str` text that is not UTF-8 is an error, and all
+    other is read in half the time."""
     driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]  # our own
-    driver.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
+    driver.text_factory = read
     try:
         yield
     finally:
-        driver.text_factory = str
+        driver.text_factory = _any_text
 
 
 def exists(path: Path) -> bool:

@@ -6,6 +6,7 @@ from typing import Final
 
 from sqlalchemy import Connection, and_, case, select, text
 
+from alphalens_keyctl.damage import key_of
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import RawKey, is_id, same_digest
 from alphalens_keyctl.keys.conditions import starts_with, status_at
@@ -32,7 +33,7 @@ def still_opening(connection: Connection, key_ids: Sequence[str], *, now: dateti
     names = select(key_table.c.name_folded).where(key_table.c.id.in_(key_ids))
     opens = status_at(now).in_(sorted(OPENING))
     query = select_keys(now).where(key_table.c.name_folded.in_(names), key_table.c.id.not_in(key_ids), opens)
-    return [Key._make(row) for row in connection.execute(query)]
+    return [key_of(row) for row in connection.execute(query)]
 
 
 def ids_starting_with(connection: Connection, start: str, *, limit: int) -> list[str]:
@@ -107,7 +108,7 @@ def find(connection: Connection, reference: str | RawKey, *, now: datetime) -> K
     )
     for query in (by_name, by_start):
         if query is not None:
-            found |= {row.id: Key._make(row) for row in connection.execute(query)}
+            found |= {row.id: key_of(row) for row in connection.execute(query)}
     if not found:
         raise KeyctlError(
             Code.KEY_NOT_FOUND,

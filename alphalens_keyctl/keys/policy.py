@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, exists, or_, select
 
+from alphalens_keyctl.damage import legible
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import redact
 from alphalens_keyctl.keys.conditions import starts_with, status_at, unindexed
@@ -188,5 +189,6 @@ def check(connection: Connection, rules: Sequence[Rule], limits: Thresholds, *, 
         )
         for rows in connection.execution_options(yield_per=_AT_ONCE).execute(found).partitions():
             for row in rows:
-                if query.fits(row[1]):
-                    yield Finding(rule, *row)
+                key_id, name, owner, status = row
+                if query.fits(legible(name)):
+                    yield Finding(rule, key_id, legible(name), None if owner is None else legible(owner), status)

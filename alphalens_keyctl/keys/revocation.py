@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from sqlalchemy import ColumnElement, Row, and_, literal_column, select, text
 
+from alphalens_keyctl.damage import legible
 from alphalens_keyctl.database import Writing
 from alphalens_keyctl.keys import lifecycle
 from alphalens_keyctl.keys.conditions import status_at
@@ -98,7 +99,7 @@ def apply(
         done.changed.extend(key_id for key_id in some if key_id in changed)
         done.unchanged.extend(key_id for key_id in some if key_id not in changed)
         row_keys.extend(row.row_key for row in rows)
-        said = ((row.id, row.name, {"reason": reason, "was": row.status}) for row in rows)
+        said = ((row.id, legible(row.name), {"reason": reason, "was": row.status}) for row in rows)
         audit.append_each(tx, act, rule.action, said)
         tell(len(done.changed) // 2 + len(done.unchanged))
     written = len(wanted) - len(row_keys) // 2

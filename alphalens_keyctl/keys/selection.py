@@ -8,11 +8,13 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Select, Text, and_, cast, func, select, text, true
 
+from alphalens_keyctl.damage import key_of
+from alphalens_keyctl.database.instants import stored_text
+from alphalens_keyctl.database.streaming import pages
 from alphalens_keyctl.keys.conditions import RETIRES, has_label, matches, status_at, unindexed
 from alphalens_keyctl.models import CURRENT_SQL, Key, KeyFields, Status, key_table
 from alphalens_keyctl.text import fold
 
-_ROWS_AT_ONCE: Final = 2000
 _IDS_AT_ONCE: Final = 500
 TIMES: Final = frozenset(name for name in Key._fields if name.endswith("_at"))
 # A key of a final status opens nothing and nothing brings it back, so a list leaves such keys out unless asked.
@@ -59,7 +61,8 @@ class Selection(NamedTuple):
 
 class KeyDocument(KeyFields[str, str]):
     """A key on its way to a machine format: times and labels are the text that the database writes (times in UTC,
-    date and time of day first). Turning a million keys into values would take longer than the query."""
+    date and time of day first). Turning a million keys into values would take longer than the query, so
+    whoever writes the document finds out what a damaged row holds."""
 
     __slots__ = ()
 
@@ -67,7 +70,7 @@ class KeyDocument(KeyFields[str, str]):
 def read(connection: Connection, wanted: Selection, *, sort: Sort, limit: int | None, now: datetime) -> list[Key]:
     """The keys that match, in order, `limit` at most."""
     query = _query([_column(name, now) for name in Key._fields], wanted, sort, limit, now)
-    return [Key._make(row) for row in connection.execute(query)]
+    return [key_of(row) for row in connection.execute(query)]
 
 
 def documents(
@@ -76,9 +79,8 @@ def documents(
     """The keys that match, in order, `limit` at most, for a machine format: streamed in constant memory."""
     columns = [_document_column(name, now) for name in Key._fields]
     query = _query(columns, wanted, sort, limit, now)
-    pages = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query).partitions()
     # Making a KeyDocument of each row, a tuple in the order of the fields already, would cost as much as reading it.
-    return chain.from_iterable(pages)  # type: ignore[arg-type]  # rows stand for KeyDocuments
+    return chain.from_iterable(pages(connection, query))  # type: ignore[arg-type]  # rows stand for KeyDocuments
 
 
 def count(connection: Connection, wanted: Selection, *, now: datetime) -> int:
@@ -119,7 +121,7 @@ def used_since(
 ) -> list[Key]:
     """The keys that match, and `also` applies to, that were used after `since`: the latest first, `limit` at most."""
     query = select_keys(now).where(_where(wanted, now), also, key_table.c.last_used_at > since)
-    return [Key._make(row) for row in connection.execute(query.order_by(key_table.c.last_used_at.desc()).limit(limit))]
+    return [key_of(row) for row in connection.execute(query.order_by(key_table.c.last_used_at.desc()).limit(limit))]
 
 
 def some(connection: Connection, key_ids: Sequence[str], *, now: datetime) -> list[Key]:
@@ -127,7 +129,7 @@ def some(connection: Connection, key_ids: Sequence[str], *, now: datetime) -> li
     found: dict[str, Key] = {}
     for some_ids in _few_at_once(key_ids):
         query = select_keys(now).where(key_table.c.id.in_(some_ids))
-        found |= {row.id: Key._make(row) for row in connection.execute(query)}
+        found |= {row.id: key_of(row) for row in connection.execute(query)}
     return [found[key_id] for key_id in key_ids if key_id in found]
 
 
@@ -135,7 +137,8 @@ def documents_of(connection: Connection, key_ids: Sequence[str], *, now: datetim
     """The keys with these ids, in this order, for a machine format: streamed in constant memory."""
     columns = [_document_column(name, now) for name in Key._fields]
     for some_ids in _few_at_once(key_ids):
-        found = {row.id: row for row in connection.execute(select(*columns).where(key_table.c.id.in_(some_ids)))}
+        query = select(*columns).where(key_table.c.id.in_(some_ids))
+        found = {row.id: row for page in pages(connection, query) for row in page}
         for key_id in some_ids:
             if key_id in found:
                 yield KeyDocument._make(found[key_id])
@@ -144,7 +147,7 @@ def documents_of(connection: Connection, key_ids: Sequence[str], *, now: datetim
 def get(connection: Connection, key_id: str, *, now: datetime) -> Key | None:
     """The key with exactly this id, or None."""
     row = connection.execute(select_keys(now).where(key_table.c.id == key_id)).first()
-    return Key._make(row) if row else None
+    return key_of(row) if row else None
 
 
 def digests(connection: Connection, members: Sequence[Key]) -> dict[str, bytes]:
@@ -164,7 +167,7 @@ def _few_at_once(key_ids: Sequence[str]) -> Iterator[Sequence[str]]:
 def current(connection: Connection, name: str, *, now: datetime) -> Key | None:
     """The key that a name means, however the name is cased, or None."""
     row = connection.execute(select_keys(now).where(key_table.c.name_folded == fold(name), text(CURRENT_SQL))).first()
-    return Key._make(row) if row else None
+    return key_of(row) if row else None
 
 
 def select_keys(now: datetime) -> Select[Any]:
@@ -180,7 +183,7 @@ def _column(name: str, now: datetime) -> ColumnElement[Any]:
 
 def _document_column(name: str, now: datetime) -> ColumnElement[Any]:
     if name in TIMES:
-        return cast(_column(name, now), Text)
+        return stored_text(_column(name, now))
     return cast(key_table.c.labels, Text) if name == "labels" else _column(name, now)
 
 

@@ -7,7 +7,7 @@ cut off or rewritten whole fails against a head that was saved elsewhere (promis
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from json.encoder import encode_basestring_ascii
@@ -24,6 +24,7 @@ from alphalens_keyctl.provenance import Act
 
 GENESIS: Final = bytes(32)
 _ROWS_AT_ONCE: Final = 2000
+_EVENTS_AT_ONCE: Final = 5000
 
 
 class Head(NamedTuple):
@@ -51,6 +52,17 @@ class Break(NamedTuple):
     kind: BreakKind
 
 
+class _Link(NamedTuple):
+    """What an event has for itself among events that are written together."""
+
+    seq: int
+    key_id: str | None
+    key_name: str | None
+    detail: str
+    previous_hash: bytes
+    hash: bytes
+
+
 class Verdict(NamedTuple):
     """What `verify` found: how many events hold together from the start, the last of them as the head, and the first
     break, if any."""
@@ -72,10 +84,15 @@ class LogFilter(NamedTuple):
 
 _COLUMNS: Final = ", ".join(event_table.c.keys())
 # Written past SQLAlchemy, which would take as long for each row as the database does.
-_APPEND: Final = {
-    dialect: f"INSERT INTO audit_event ({_COLUMNS}) VALUES ({', '.join([mark] * len(event_table.c))})"  # noqa: S608  # the columns of our own table
-    for dialect, mark in (("sqlite", "?"), ("postgresql", "%s"))
-}
+_APPEND: Final = f"INSERT INTO audit_event ({_COLUMNS}) VALUES ({', '.join('?' * len(event_table.c))})"  # noqa: S608  # the columns of our own table
+# As one statement, since PostgreSQL looks at the chain once for each. All hashes are one value, 32 bytes each, the
+# one that was last before them in front.
+_APPEND_MANY: Final = f"""INSERT INTO audit_event ({_COLUMNS})
+    SELECT %(last)s + place, %(at)s, %(actor)s, %(action)s, key_id, key_name, detail,
+        substring(CAST(%(hashes)s AS bytea) FROM CAST(place * 32 - 31 AS integer) FOR 32),
+        substring(CAST(%(hashes)s AS bytea) FROM CAST(place * 32 + 1 AS integer) FOR 32)
+    FROM unnest(CAST(%(key_ids)s AS text[]), CAST(%(key_names)s AS text[]), CAST(%(details)s AS text[]))
+        WITH ORDINALITY AS about (key_id, key_name, detail, place)"""  # noqa: S608  # the same
 
 
 def canonical(
@@ -123,8 +140,7 @@ def append_each(
     origin = {name: value for name, value in where.items() if value is not None}
     at = act.at.astimezone(UTC)
     written = rfc3339_exact(at)
-    stored = at if tx.dialect.name == "postgresql" else at.strftime("%Y-%m-%d %H:%M:%S.%f")
-    rows = []
+    rows: list[_Link] = []
     last_detail, text = None, ""
     for key_id, key_name, detail in about:
         # Most of a million revocations have the same detail.
@@ -134,10 +150,11 @@ def append_each(
         seq += 1
         form = canonical(seq, written, act.actor, action.value, key_id, key_name, text, previous)
         digest = hashlib.sha256(form).digest()
-        rows.append((seq, stored, act.actor, action.value, key_id, key_name, text, previous, digest))
+        rows.append(_Link(seq, key_id, key_name, text, previous, digest))
         previous = digest
     if rows:
-        tx.exec_driver_sql(_APPEND[tx.dialect.name], rows)
+        write = _insert_at_once if tx.dialect.name == "postgresql" else _insert_each
+        write(tx, at, act.actor, action, rows)
     if head(tx).hash != previous:
         # A trigger or rule that is not ours can swallow an insert without an error.
         raise KeyctlError(
@@ -145,6 +162,23 @@ def append_each(
             "the database did not take the audit event, so the change was not made",
             "Check the database for triggers and rules that are not ours.",
         )
+
+
+def _insert_each(tx: Writing, at: datetime, actor: str, action: Action, rows: Sequence["_Link"]) -> None:
+    stored = at.strftime("%Y-%m-%d %H:%M:%S.%f")
+    tx.exec_driver_sql(_APPEND, [(seq, stored, actor, action.value, *rest) for seq, *rest in rows])
+
+
+def _insert_at_once(tx: Writing, at: datetime, actor: str, action: Action, rows: Sequence["_Link"]) -> None:
+    for start in range(0, len(rows), _EVENTS_AT_ONCE):
+        some = rows[start : start + _EVENTS_AT_ONCE]
+        values = {
+            "last": some[0].seq - 1, "at": at, "actor": actor, "action": action.value,
+            "key_ids": [row.key_id for row in some], "key_names": [row.key_name for row in some],
+            "details": [row.detail for row in some],
+            "hashes": b"".join([some[0].previous_hash, *(row.hash for row in some)]),
+        }  # fmt: skip
+        tx.exec_driver_sql(_APPEND_MANY, values)
 
 
 def head(connection: Connection) -> Head:

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Text, and_, case, cast, func, select, text
+from sqlalchemy import ColumnElement, Connection, Text, and_, case, cast, func, select, text
 
 from alphalens_keyctl.database.instants import epoch_second, microsecond_text
+from alphalens_keyctl.database.sums import saturating_sum, saturating_total
 from alphalens_keyctl.models import REFUSED_SQL, Reason, Use, key_table, usage_table
 
 MOST_BUCKETS: Final = 24
@@ -131,12 +132,13 @@ class _Totals(NamedTuple):
 
 # SQLite stores any type in any column; what somebody wrote by hand is read as text.
 _TEXTS: Final = {name: cast(column, Text) for name, column in usage_table.c.items() if isinstance(column.type, Text)}
+_NAME: Final = cast(key_table.c.name, Text).label("name")
 _ACCEPTED: Final = usage_table.c.outcome == Reason.OK.value
 # To the letter the condition of the index that holds refused attempts alone; otherwise neither database uses the index.
 _WAS_REFUSED: Final = text(REFUSED_SQL)
-_ATTEMPTS: Final = cast(func.sum(usage_table.c.count), BigInteger)
-_USES: Final = cast(func.sum(case((_ACCEPTED, usage_table.c.count), else_=0)), BigInteger)
-_REFUSED: Final = cast(func.sum(case((_ACCEPTED, 0), else_=usage_table.c.count)), BigInteger)
+_ATTEMPTS: Final = saturating_sum(usage_table.c.count)
+_USES: Final = saturating_sum(case((_ACCEPTED, usage_table.c.count), else_=0))
+_REFUSED: Final = saturating_sum(case((_ACCEPTED, 0), else_=usage_table.c.count))
 
 
 def documents(connection: Connection, wanted: UsageFilter, *, limit: int | None = None) -> Iterator[Use]:
@@ -149,7 +151,7 @@ def documents(connection: Connection, wanted: UsageFilter, *, limit: int | None 
         **{name: cast(chosen.c[name], Text) for name in _TEXTS},
         "id": chosen.c.id,
         "at": microsecond_text(chosen.c.at),
-        "key_name": key_table.c.name,
+        "key_name": _NAME,
         "count": chosen.c["count"],
     }
     query = (
@@ -218,8 +220,8 @@ def _busiest_keys(
     last = func.max(case((_ACCEPTED, usage_table.c.at)))
     ranking = (
         select(key_id.label("key_id"), _USES.label("used"), _REFUSED.label("refused"), last.label("last"),
-               cast(func.sum(_USES).over(), BigInteger).label("all_used"),
-               cast(func.sum(_REFUSED).over(), BigInteger).label("all_refused"),
+               saturating_total(_USES).label("all_used"),
+               saturating_total(_REFUSED).label("all_refused"),
                func.count(key_id).over().label("all_keys"))
         .where(_where(wanted))
         .group_by(key_id)
@@ -230,7 +232,7 @@ def _busiest_keys(
     )  # fmt: skip
     c = ranking.c
     query = (
-        select(ranking, key_table.c.name)
+        select(ranking, _NAME)
         .select_from(ranking.outerjoin(key_table, key_table.c.id == c.key_id))
         .order_by(c.used.desc(), c.refused.desc(), c.key_id)
     )
@@ -301,7 +303,7 @@ def _refusals(connection: Connection, wanted: UsageFilter) -> tuple[list[Refusal
     )  # fmt: skip
     c = ranking.c
     query = (
-        select(c.outcome, c.key_id, key_table.c.name, c.client_ip, c.attempts, c.last, c.total)
+        select(c.outcome, c.key_id, _NAME, c.client_ip, c.attempts, c.last, c.total)
         .select_from(ranking.outerjoin(key_table, key_table.c.id == c.key_id))
         .order_by(c.attempts.desc(), c.outcome, c.key_id, c.client_ip)
     )

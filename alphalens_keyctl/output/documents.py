@@ -5,12 +5,15 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from contextlib import suppress
+from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cache, lru_cache
 from json.encoder import encode_basestring_ascii
+from types import CodeType
 from typing import Any, Final, cast
 
+from alphalens_keyctl.damage import are_labels, damaged_key, legible
 from alphalens_keyctl.keys.issuance import Created, Rotated
 from alphalens_keyctl.keys.rotation import Aborted
 from alphalens_keyctl.keys.selection import TIMES, KeyDocument
@@ -18,7 +21,7 @@ from alphalens_keyctl.logs.audit import Head, Verdict
 from alphalens_keyctl.logs.old_key_use import OldKeyUse
 from alphalens_keyctl.logs.usage import AddressUse, Profile
 from alphalens_keyctl.models import Event, Key, Use
-from alphalens_keyctl.moments import rfc3339, rfc3339_exact
+from alphalens_keyctl.moments import UNREADABLE, rfc3339, rfc3339_exact
 from alphalens_keyctl.output.inert import for_spreadsheet, for_terminal
 from alphalens_keyctl.verification.judgement import Verification
 
@@ -105,7 +108,7 @@ def usage_object(profile: Profile) -> dict[str, Any]:
         "over_time": [{"at": rfc3339(day.at), "uses": day.uses, "refused": day.refused} for day in profile.over_time],
         "addresses": _addresses(profile.addresses),
         "refusals": [
-            {"outcome": refusal.outcome, "count": refusal.times, "last_at": rfc3339(refusal.last_at)}
+            {"outcome": refusal.outcome, "count": refusal.times, "last_at": _plain(refusal.last_at)}
             for refusal in profile.refusals
         ],
     }
@@ -134,7 +137,8 @@ def rotation_object(old_use: OldKeyUse | None) -> dict[str, Any] | None:
 
 def event_object(event: Event) -> dict[str, Any]:
     """An audit event as E, the contract's object for an event."""
-    return event._asdict() | {"at": rfc3339_exact(event.at), "hash": event.hash.hex()}
+    at = None if event.at == UNREADABLE else rfc3339_exact(event.at)
+    return event._asdict() | {"at": at, "hash": event.hash.hex()}
 
 
 def head_object(head: Head) -> dict[str, Any]:
@@ -164,7 +168,7 @@ def entry_object(present: bool, held: Key | None) -> dict[str, Any]:
 
 def _addresses(addresses: Sequence[AddressUse]) -> list[dict[str, Any]]:
     return [
-        {"client_ip": address.client_ip, "uses": address.uses, "last_at": rfc3339(address.last_at)}
+        {"client_ip": address.client_ip, "uses": address.uses, "last_at": _plain(address.last_at)}
         for address in addresses
     ]
 
@@ -195,7 +199,7 @@ def json_lines(items: Iterable[str]) -> Iterator[str]:
 
 def key_texts(documents: Iterable[KeyDocument]) -> Iterator[str]:
     """Each K as JSON text, streamed."""
-    return _writer(_K)(documents)
+    return _writer(_K, lambda row: json.dumps(key_object(_damaged(row))))(documents)
 
 
 def event_texts(events: Iterable[Event]) -> Iterator[str]:
@@ -205,7 +209,7 @@ def event_texts(events: Iterable[Event]) -> Iterator[str]:
 
 def use_texts(uses: Iterable[Use]) -> Iterator[str]:
     """Each U, the contract's object for a row of the usage log, as JSON text, streamed."""
-    return _writer(_U)(uses)
+    return _writer(_U, lambda row: json.dumps(Use._make(row)._asdict(), default=legible))(uses)
 
 
 def key_rows(documents: Iterable[KeyDocument]) -> Iterator[str]:
@@ -235,42 +239,98 @@ def _csv(header: Iterable[str], rows: Iterable[Iterable[object]]) -> Iterator[st
     yield buffer.getvalue()
 
 
-def _key_cells(document: KeyDocument) -> Iterator[object]:
-    for name, value in zip(KeyDocument._fields, document, strict=True):
-        if name == "labels":
-            yield _labels(str(value))
-        else:
-            yield _time(str(value)) if name in TIMES and value is not None else value
+def _damaged(row: Sequence[Any]) -> Key:
+    """A document that cannot be written → the key, as people are shown it."""
+    values = KeyDocument._make(row)._asdict()
+    for name in TIMES:
+        values[name] = None if values[name] is None else _instant(values[name])
+    with suppress(TypeError, ValueError, RecursionError):
+        values["labels"] = json.loads(values["labels"])
+    return damaged_key(list(values.values()))
+
+
+def _instant(stored: object) -> datetime:
+    try:
+        moment = datetime.fromisoformat(stored)  # type: ignore[arg-type]  # what is no text is no time either
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
+        return UNREADABLE
+
+
+def _key_cells(document: KeyDocument) -> Sequence[object]:
+    try:
+        return [_key_cell(name, value) for name, value in zip(KeyDocument._fields, document, strict=True)]
+    except (TypeError, ValueError, RecursionError):
+        key = key_object(_damaged(document))
+        return [*(key | {"labels": json.dumps(key["labels"])}).values()]
+
+
+def _key_cell(name: str, value: object) -> object:
+    if value is None:
+        return value
+    if name == "use_count":
+        return f"{value:d}"
+    if not isinstance(value, str):
+        raise TypeError
+    if name == "labels":
+        return _labels(value)
+    return _time(value) if name in TIMES else value
+
+
+def _writer(members: tuple[tuple[str, str], ...], otherwise: Callable[[Sequence[Any]], str]) -> "_Writer":
+    """A function that streams rows as JSON objects. `members` are the columns in the order of a row: the name of each,
+    and the Python expression that makes JSON of its value; `otherwise` writes a row with a value that has another type.
+    """
+    known = {"quote": encode_basestring_ascii, "time": _time_text, "spelled": _labels, "otherwise": otherwise}
+    exec(_compiled(members), known)  # noqa: S102  # of the names in this program's own field lists
+    return cast("_Writer", known["write"])
 
 
 @cache
-def _writer(members: tuple[tuple[str, str], ...]) -> "_Writer":
-    """A function that streams rows as JSON objects. `members` are the columns in the order of a row: the name of each,
-    and the Python expression that makes JSON of its value.
+def _compiled(members: tuple[tuple[str, str], ...]) -> CodeType:
+    """What `_writer` runs, compiled from the names, as `namedtuple` compiles a class.
 
-    The function is compiled from the names, as `namedtuple` compiles a class. Without that each row of a million would
-    ask for every value how to write it, which takes half as long again; `json.dumps` of a dict takes twice as long.
+    Without that each row of a million would ask for every value how to write it, which takes half as long again;
+    `json.dumps` of a dict takes twice as long.
     """
     written = ", ".join(f'"{name}": {{{form.format(name)}}}' for name, form in members)
-    source = f"lambda rows: (f'''{{{{{written}}}}}''' for {', '.join(name for name, _ in members)} in rows)"
-    known = {"quote": encode_basestring_ascii, "time": _time, "spelled": _labels}
-    return cast("_Writer", eval(source, known))  # noqa: S307  # of the names in this program's own field lists
+    source = f"""
+def write(rows):
+    for row in rows:
+        try:
+            {", ".join(name for name, _ in members)} = row
+            text = f'''{{{{{written}}}}}'''
+        except (TypeError, ValueError, RecursionError):
+            text = otherwise(row)
+        yield text
+"""
+    return compile(source, "<rows as JSON>", "exec")
 
 
 def _time(stored: str) -> str:
-    """`2026-11-23 06:34:00.123456`, and what PostgreSQL adds, as `rfc3339` writes it."""
+    """`2026-11-23 06:34:00.123456`, and what PostgreSQL adds, as `rfc3339` writes it. ValueError for no time."""
+    datetime.fromisoformat(stored)
     return f"{stored[:10]}T{stored[11:19]}Z"
+
+
+def _time_text(stored: str) -> str:
+    """`_time` as JSON text."""
+    datetime.fromisoformat(stored)
+    return f'"{stored[:10]}T{stored[11:19]}Z"'
 
 
 @lru_cache(maxsize=4096)
 def _labels(stored: str) -> str:
     """The stored JSON of labels in one spelling: PostgreSQL orders and spaces it in its own way, in UTF-8."""
-    return json.dumps(json.loads(stored), sort_keys=True, allow_nan=False)
+    labels = json.loads(stored)
+    if not are_labels(labels):
+        raise ValueError
+    return json.dumps(labels, sort_keys=True, allow_nan=False)
 
 
 _Writer = Callable[[Iterable[Sequence[Any]]], Iterator[str]]
 _TEXT: Final = '"null" if {0} is None else quote({0})'
-_TIME: Final = '"null" if {0} is None else quote(time({0}))'
+_TIME: Final = '"null" if {0} is None else time({0})'
 _NUMBER: Final = "{0}:d"
 _FORMS: Final = dict.fromkeys(TIMES, _TIME) | {"labels": "spelled({0})", "use_count": _NUMBER}
 _K: Final = tuple((name, _FORMS.get(name, _TEXT)) for name in KeyDocument._fields)
@@ -279,5 +339,5 @@ _U: Final = tuple((name, _NUMBER if name in ("id", "count") else _TEXT) for name
 
 def _plain(value: object) -> object:
     if isinstance(value, datetime):
-        return rfc3339(value)
+        return None if value == UNREADABLE else rfc3339(value)
     return dict(sorted(value.items())) if isinstance(value, Mapping) else value

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from alphalens_keyctl.models import Event, Key, Status
 from alphalens_keyctl.output.screen import Screen, cell
-from alphalens_keyctl.output.words import ago, counted
+from alphalens_keyctl.output.words import ago, counted, moment
 
 # Columns of a screen: below NARROW a table would break into pieces, from _WIDE on all columns fit.
 NARROW: Final = 72
@@ -25,6 +25,7 @@ DOTS: Final = {
     Status.EXPIRED: ("◇", "x", "red"),
     Status.RETIRED: ("·", ".", "dim"),
     Status.REVOKED: ("✕", "X", "red"),
+    Status.DAMAGED: ("‼", "#", "bold red"),
 }
 
 
@@ -71,7 +72,7 @@ def event_list(events: Sequence[Event], total: int, *, now: datetime, screen: Sc
         table.add_column("Detail", overflow="fold")
     for event in events:
         row = [
-            Text(str(event.seq)), Text(f"{event.at:%Y-%m-%d %H:%M:%SZ}"), cell(event.actor), cell(event.action),
+            Text(str(event.seq)), Text(moment(event.at)), cell(event.actor), cell(event.action),
             cell(event.key_name, "bold"), cell(event.key_id),
         ]  # fmt: skip
         table.add_row(*row, *([cell(_detail(event))] if screen.width >= _WIDE else []))

@@ -3,6 +3,8 @@
 from datetime import datetime, timedelta
 from typing import Final
 
+from alphalens_keyctl.moments import UNREADABLE
+
 # Each unit, and the length up to which it is used: "35 hours", then "2 days".
 _UNITS: Final = (
     (timedelta(minutes=60), timedelta(minutes=1), "minute"),
@@ -29,11 +31,18 @@ def ago(moment: datetime | None, now: datetime, *, never: str = "never") -> str:
     """Return how long ago or in how long: "3 days ago", "in 2 weeks", "just now"; `never` where `moment` is None."""
     if moment is None:
         return never
+    if moment == UNREADABLE:
+        return "unreadable"
     distance = moment - now
     if abs(distance) < timedelta(minutes=1):
         return "just now" if distance <= timedelta(0) else "in a moment"
     # A moment ahead was often set some seconds ago: "in 7 days", not "in 6 days".
     return f"in {span(distance + timedelta(seconds=59))}" if distance > timedelta(0) else f"{span(-distance)} ago"
+
+
+def moment(at: datetime) -> str:
+    """An instant to the second, in a column."""
+    return "unreadable" if at == UNREADABLE else f"{at:%Y-%m-%d %H:%M:%SZ}"
 
 
 def exactly(length: timedelta) -> str:

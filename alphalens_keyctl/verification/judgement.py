@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from alphalens_keyctl.keyformat import DIGEST_SCHEME
-from alphalens_keyctl.models import Key, Reason
+from alphalens_keyctl.models import Key, Reason, Status
 
 _FOR_EVER: Final = float("inf")
 
@@ -45,7 +45,7 @@ def judge(record: Record, at: float) -> Judgement:
     """What a record means at an instant, in seconds since the epoch."""
     status, until = record.key.status_at(at)
     key = record.key._replace(status=status, labels=_fixed(record.key.labels))
-    if record.digest_scheme != DIGEST_SCHEME:
+    if record.digest_scheme != DIGEST_SCHEME or status is Status.DAMAGED:
         return Judgement(unavailable(key), _FOR_EVER)
     if key.opens:
         return Judgement(Verification(True, Reason.OK, key), until)

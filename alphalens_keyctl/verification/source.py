@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, Protocol
 
+from alphalens_keyctl.damage import is_sound
 from alphalens_keyctl.keyformat import DIGEST_LENGTH
 from alphalens_keyctl.models import RETIRES_SQL, Key
 from alphalens_keyctl.verification.judgement import Record
@@ -54,8 +55,8 @@ def record_of(row: tuple[Any, ...]) -> Record:
             values[place] = _moment(stored)
     values[_LABELS] = _labels(values[_LABELS])
     key = Key._make(values)
-    if not (isinstance(key.id, str) and isinstance(key.name, str) and isinstance(key.status, str)):
-        raise TypeError
+    if not is_sound(key):
+        raise ValueError
     if not isinstance(digest, bytes | memoryview) or len(digest) != DIGEST_LENGTH:
         raise ValueError
     return Record(key, bytes(digest), scheme)

@@ -231,6 +231,7 @@ def _second(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%d %H:%M:%S.%%06d")
 
 
+_MOST_COUNTED: Final = 2**63 - 1
 _COLUMNS: Final = "at, key_id, outcome, client_ip, method, path, user_agent"
 
 
@@ -242,7 +243,17 @@ class _Statements(NamedTuple):
     refused: TextClause
 
 
-def _statements(each: str, column: str, at: str, latest: str) -> _Statements:
+def _added(dialect: str, column: str, more: str) -> str:
+    """A count and what comes to it, no more than a column holds.
+
+    One that overflowed would stop the batch that it is in, and with it the recording of other keys.
+    """
+    if dialect == "sqlite":  # where a sum that overflows is a real, which is more
+        return f"min({column} + {more}, {_MOST_COUNTED})"
+    return f"CASE WHEN {column} > {_MOST_COUNTED} - {more} THEN {_MOST_COUNTED} ELSE {column} + {more} END"
+
+
+def _statements(dialect: str, each: str, column: str, at: str, latest: str) -> _Statements:
     """The same statements in either dialect: `each` unfolds a JSON array of arrays, `column` takes a value of
     one, `at` makes it a time, `latest` is the later of what the key has and what is said.
 
@@ -257,7 +268,7 @@ def _statements(each: str, column: str, at: str, latest: str) -> _Statements:
     refused = f"{time}, {', '.join(taken[1:7])}, CAST({taken[7]} AS bigint)"
     return _Statements(
         tally=text(
-            f"UPDATE api_key SET use_count = use_count + said.times, last_used_at = {latest}"  # noqa: S608  # above
+            f"UPDATE api_key SET use_count = {_added(dialect, 'use_count', 'said.times')}, last_used_at = {latest}"  # noqa: S608  # above
             f" FROM ({tallies}) AS said WHERE api_key.id = said.id"
         ),
         unused=text(
@@ -272,19 +283,21 @@ def _statements(each: str, column: str, at: str, latest: str) -> _Statements:
         refused=text(
             f"INSERT INTO usage_event ({_COLUMNS}, count) SELECT {refused} FROM {each} WHERE true"  # noqa: S608  # above
             f" ON CONFLICT ({', '.join(REFUSED_ONCE)}) WHERE {REFUSED_SQL}"
-            " DO UPDATE SET count = usage_event.count + excluded.count"
+            f" DO UPDATE SET count = {_added(dialect, 'usage_event.count', 'excluded.count')}"
         ),
     )
 
 
 _ON: Final = {
     "sqlite": _statements(
+        "sqlite",
         each="json_each(:rows) AS entry",
         column="json_extract(entry.value, '$[{}]')",
         at="{}",
         latest="max(coalesce(last_used_at, said.last), said.last)",
     ),
     "postgresql": _statements(
+        "postgresql",
         each="jsonb_array_elements(CAST(:rows AS jsonb)) AS entry",
         column="(entry ->> {})",
         at="CAST({} || '+00' AS timestamptz)",

@@ -33,7 +33,7 @@ def show_log(
     wanted = audit.LogFilter(
         actor=actor, action=None if action is None else one_of(Action, action, "action"), since=since, until=until
     )
-    with run.database() as database, database.reading(tolerant=True) as connection:
+    with run.database() as database, database.reading() as connection:
         if reference is not None:
             wanted = wanted._replace(key_ids=lookup.meant_by(connection, reference, now=now))
         if machine is not None:

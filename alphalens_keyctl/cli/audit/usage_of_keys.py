@@ -33,7 +33,7 @@ def show_usage(
     wanted = usage.UsageFilter(
         outcome=None if outcome is None else one_of(Reason, outcome, "outcome"), since=since, until=until
     )
-    with run.database() as database, database.reading(tolerant=True) as connection:
+    with run.database() as database, database.reading() as connection:
         if reference is not None:
             wanted = wanted._replace(key_ids=lookup.meant_by(connection, reference, now=now))
         if machine is not None:

@@ -1,0 +1,97 @@
+"""Rows that hold what no program of ours wrote: they are shown as damaged, and harm themselves alone (promise 14)."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from alphalens_keyctl.models import UNREADABLE_LABELS, Key, Status
+from alphalens_keyctl.moments import UNREADABLE
+
+
+def key_of(row: Sequence[Any]) -> Key:
+    """A row in the order of `Key`'s fields → the key, which is `damaged_key` where the row is not sound."""
+    key = Key._make(row)
+    return key if is_sound(key) else damaged_key(row)
+
+
+def damaged_key(row: Sequence[Any]) -> Key:
+    """A row in the order of `Key`'s fields → a key of the status `damaged`.
+
+    What cannot be read is None, 0 or empty, or a text with its stray bytes spelled out; `created_at` is `UNREADABLE`.
+    """
+    key = Key._make(row)
+    times: dict[str, Any] = {
+        name: value if isinstance(value, datetime) and value != UNREADABLE else None
+        for name, value in key._asdict().items()
+        if name.endswith("_at")
+    }
+    texts: dict[str, Any] = {
+        name: value if value is None else legible(value)
+        for name, value in key._asdict().items()
+        if name not in times and name not in ("labels", "use_count")
+    }
+    rest: dict[str, Any] = {
+        "status": Status.DAMAGED.value,
+        "created_at": times["created_at"] or UNREADABLE,
+        "labels": key.labels if are_labels(key.labels) else {},
+        "use_count": key.use_count if type(key.use_count) is int else 0,
+    }
+    return key._replace(**texts | times | rest)
+
+
+def is_sound(key: Key) -> bool:
+    """Whether every value of a key is one that a program of ours may have written."""
+    return (
+        all(map(_is_text, (key.id, key.name, key.status, key.created_by)))
+        and all(each is None or _is_text(each) for each in _texts(key))
+        and isinstance(key.created_at, datetime)
+        and all(each is None or isinstance(each, datetime) for each in _times(key))
+        and UNREADABLE not in (key.created_at, *_times(key))
+        and type(key.use_count) is int
+        and are_labels(key.labels)
+    )
+
+
+def are_labels(labels: object) -> bool:
+    """Whether labels are an object of texts."""
+    return (
+        isinstance(labels, Mapping)
+        and labels is not UNREADABLE_LABELS
+        and all(_is_text(name) and _is_text(value) for name, value in labels.items())
+    )
+
+
+def legible(text: object) -> str:
+    """What stands in a text column as text that can be stored and shown, its stray bytes spelled out.
+
+    SQLite lets anything stand there; text that is not UTF-8 arrives as surrogates.
+    """
+    if isinstance(text, bytes | memoryview):
+        return bytes(text).decode("utf-8", "backslashreplace")
+    given = text if isinstance(text, str) else str(text)
+    return given.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") if is_escaped(given) else given
+
+
+def _texts(key: Key) -> tuple[object, ...]:
+    return (key.owner, key.purpose, key.revoked_by, key.revoke_reason, key.replaces, key.replaced_by, key.delivering_to)
+
+
+def _times(key: Key) -> tuple[object, ...]:
+    return (
+        key.activated_at, key.expires_at, key.retires_at, key.suspended_at, key.last_used_at, key.revoked_at
+    )  # fmt: skip
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and not is_escaped(value)
+
+
+def is_escaped(text: str) -> bool:
+    """Whether a text holds what was not UTF-8, which arrives as surrogates."""
+    if text.isascii():
+        return False
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
