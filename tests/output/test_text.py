@@ -398,7 +398,7 @@ def test_a_rotation_says_until_when_the_old_key_works_and_when_it_was_used(chang
 def test_the_keyring_is_said_to_have_the_current_key_where_the_name_means_it(
     changes: dict[str, Any], said: str
 ) -> None:
-    assert words.keyring_entry(True, KEY._replace(**changes)) == said
+    assert sentences.keyring_entry(True, KEY._replace(**changes)) == said
 
 
 @pytest.mark.parametrize("reason", list(Reason))
