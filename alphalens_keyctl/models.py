@@ -77,6 +77,8 @@ class Reason(StrEnum):
 
 # The statuses under which a key opens.
 OPENING: Final = frozenset({Status.ACTIVE, Status.RETIRING, Status.DELIVERING})
+# A key of a final status opens nothing, and nothing brings it back.
+FINAL: Final = frozenset({Status.REVOKED, Status.RETIRED})
 
 _Time = TypeVar("_Time")
 _Labels = TypeVar("_Labels")

@@ -33,6 +33,7 @@ class Thresholds:
     never_used: timedelta = timedelta(days=30)
     expiring: timedelta = timedelta(days=14)
     suspended: timedelta = timedelta(days=30)
+    delivering: timedelta = timedelta(hours=1)
     owners: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
 

@@ -294,7 +294,7 @@ def test_an_actor_is_kept_in_nfc(tmp_path: Path) -> None:
     assert load_from(tmp_path, 'actor = "Zoe\\u0308"').actor == "Zo\u00eb"
 
 
-DURATIONS = ("rotation_age", "unused", "never_used", "expiring", "suspended")
+DURATIONS = ("rotation_age", "unused", "never_used", "expiring", "suspended", "delivering")
 
 
 def test_the_table_check_sets_thresholds_and_leaves_the_others_at_their_defaults(tmp_path: Path) -> None:
@@ -323,7 +323,7 @@ def test_the_table_check_sets_thresholds_and_leaves_the_others_at_their_defaults
 def test_the_thresholds_have_the_defaults_of_the_readme_and_are_frozen() -> None:
     assert list(CHECK_NAMES) == [*DURATIONS, "owners", "ignore"]
     days = [timedelta(days=number) for number in (90, 90, 30, 14, 30)]
-    assert Thresholds() == Thresholds(days[0], days[1], days[2], days[3], days[4], (), ())
+    assert Thresholds() == Thresholds(days[0], days[1], days[2], days[3], days[4], timedelta(hours=1), (), ())
     with pytest.raises(AttributeError):
         Thresholds().unused = timedelta(1)  # type: ignore[misc]  # that is what is tried
 

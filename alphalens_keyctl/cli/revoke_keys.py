@@ -1,7 +1,8 @@
 """What `revoke`, `suspend` and `resume` do: choose keys, guard, ask, change, report."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection
@@ -17,6 +18,7 @@ from alphalens_keyctl.keys.revocation import Changed, Revocation
 from alphalens_keyctl.keys.selection import Selection
 from alphalens_keyctl.logs import usage
 from alphalens_keyctl.models import Key, Status
+from alphalens_keyctl.moments import rfc3339
 from alphalens_keyctl.output import channel, documents, sentences
 from alphalens_keyctl.output.inert import for_terminal
 from alphalens_keyctl.output.words import counted
@@ -51,10 +53,12 @@ RESUME: Final = Verb(
 
 
 class Chosen(NamedTuple):
-    """The ids of the keys that were asked for: those that change, and those that stay as they are."""
+    """The ids of the keys that were asked for: those that change, and those that stay as they are. In a dry run,
+    `stopped_by` is the error that the real run would end with."""
 
     changing: list[str]
     rest: list[str]
+    stopped_by: KeyctlError | None = None
 
 
 def revoke(run: Run, asked: Asked, *, keyring: bool) -> None:
@@ -98,6 +102,8 @@ def _change_keys(run: Run, verb: Verb, asked: Asked) -> Changed:
             if asked.dry_run:
                 raise
             raise KeyctlError(error.code, error.message, "The change was made; only the report failed.") from error
+        if asked.dry_run and chosen.stopped_by is not None:
+            raise chosen.stopped_by
     return done
 
 
@@ -123,31 +129,46 @@ def _choose(connection: Connection, verb: Verb, asked: Asked, wanted: Selection 
     if not asked.references:
         assert wanted is not None  # noqa: S101  # one of the two was given
         return _filtered(connection, verb, asked, wanted, now)
-    named = {key.id: key for key in (lookup.find(connection, each, now=now) for each in asked.references)}
-    fitting = list(named)
+    meant = [lookup.all_meant_by(connection, each, now=now) for each in asked.references]
+    fitting = list({key.id: key for keys in meant for key in keys})
     if wanted is not None:
         fitting = selection.ids(connection, wanted, among=fitting, now=now)
+        select_keys.refuse_left_out(meant, set(fitting), wanted)
     changing = set(selection.ids(connection, Selection(final=True), also=applies, among=fitting, now=now))
+    stopped_by = None
     if asked.most is not None and len(changing) > asked.most:
-        raise _too_many(len(changing), asked.most)
-    return Chosen([each for each in fitting if each in changing], [each for each in fitting if each not in changing])
+        stopped_by = _too_many(len(changing), asked.most)
+    return _allowed(
+        asked,
+        [each for each in fitting if each in changing],
+        [each for each in fitting if each not in changing],
+        stopped_by,
+    )
 
 
 def _filtered(connection: Connection, verb: Verb, asked: Asked, wanted: Selection, now: datetime) -> Chosen:
     applies = revocation.applies_to(verb.revocation, now=now)
     most = asked.most or MOST_BY_FILTER
-    changing = selection.ids(connection, wanted, also=applies, limit=most + 1, now=now)
+    changing = selection.ids(connection, wanted, also=applies, limit=None if asked.dry_run else most + 1, now=now)
+    stopped_by = None
     if len(changing) > most:
-        raise _too_many(selection.count(connection, wanted, now=now), most)
-    if changing and asked.most is None and not selection.leaves_any_out(connection, wanted, now=now):
-        raise KeyctlError(
+        stopped_by = _too_many(selection.count(connection, wanted, now=now), most)
+    elif changing and asked.most is None and not selection.leaves_any_out(connection, wanted, now=now):
+        stopped_by = KeyctlError(
             Code.TOO_MANY,
             f"the filters select every key there is, {len(changing):,} in all; nothing was changed",
             f"If that is what you want, say --max {len(changing)}.",
         )
-    if verb.stops and not asked.in_use:
-        _refuse_in_use(connection, wanted, applies, now)
-    return Chosen(changing, selection.ids(connection, wanted, also=~applies, now=now))
+    elif verb.stops and not asked.in_use:
+        stopped_by = _in_use(connection, wanted, applies, now)
+    return _allowed(asked, changing, selection.ids(connection, wanted, also=~applies, now=now), stopped_by)
+
+
+def _allowed(asked: Asked, changing: list[str], rest: list[str], stopped_by: KeyctlError | None) -> Chosen:
+    """Return the keys unless something stops the change; a dry run shows them first, and ends with the error."""
+    if stopped_by is not None and not asked.dry_run:
+        raise stopped_by
+    return Chosen(changing, rest, stopped_by)
 
 
 def _too_many(number: int, most: int) -> KeyctlError:
@@ -158,16 +179,19 @@ def _too_many(number: int, most: int) -> KeyctlError:
     )
 
 
-def _refuse_in_use(connection: Connection, wanted: Selection, applies: ColumnElement[bool], now: datetime) -> None:
+def _in_use(
+    connection: Connection, wanted: Selection, applies: ColumnElement[bool], now: datetime
+) -> KeyctlError | None:
     busy = selection.used_since(connection, wanted, now - _IN_USE, also=applies, limit=_MOST_NAMED + 1, now=now)
-    if busy:
-        named = ", ".join(f"'{key.name}' ({key.id})" for key in busy[:_MOST_NAMED])
-        more = " and more" if len(busy) > _MOST_NAMED else ""
-        raise KeyctlError(
-            Code.IN_USE,
-            f"used within the last hour: {named}{more}; nothing was changed",
-            "Filter them out, or say --in-use.",
-        )
+    if not busy:
+        return None
+    named = ", ".join(f"'{key.name}' ({key.id})" for key in busy[:_MOST_NAMED])
+    more = " and more" if len(busy) > _MOST_NAMED else ""
+    return KeyctlError(
+        Code.IN_USE,
+        f"used within the last hour: {named}{more}; nothing was changed",
+        "Filter them out, or say --in-use.",
+    )
 
 
 def _confirm(run: Run, database: Database, verb: Verb, asked: Asked, wanted: Selection | None, chosen: Chosen) -> bool:
@@ -190,7 +214,9 @@ def _confirm(run: Run, database: Database, verb: Verb, asked: Asked, wanted: Sel
     if wanted is not None:
         channel.note(f"{counted(number, 'key')} {sentences.selected(wanted)}:")
     with database.reading() as connection:
-        shown = selection.some(connection, chosen.changing[:_MOST_NAMED], now=run.act.at)
+        # Every key that was named, and of those that filters select the first.
+        most = _MOST_NAMED if wanted is not None else None
+        shown = selection.some(connection, chosen.changing[:most], now=run.act.at)
         lately = usage.lately(connection, [key.id for key in shown], since=run.act.at - _LATELY)
     for key in shown:
         channel.note(
@@ -228,15 +254,18 @@ def _change(
 
 def _report(run: Run, database: Database, verb: Verb, asked: Asked, done: Changed) -> None:
     with database.reading() as connection:
+        still_open = _still_open(connection, verb, asked, done, run.act.at)
         if asked.json:
             changed, unchanged = (
                 selection.documents_of(connection, ids, now=run.act.at) for ids in (done.changed, done.unchanged)
             )
-            runs.report_all(documents.changed_texts(changed, unchanged, dry_run=asked.dry_run))
+            runs.report_all(documents.changed_texts(changed, unchanged, still_open, dry_run=asked.dry_run))
             return
-        changed_keys = selection.some(connection, done.changed[:MOST_BY_FILTER], now=run.act.at)
+        # A dry run shows all that would change, a million too; of what was done the log has the rest.
+        most = None if asked.dry_run else MOST_BY_FILTER
+        changed_keys = selection.some(connection, done.changed[:most], now=run.act.at)
         unchanged_keys = selection.some(connection, done.unchanged[:_MOST_NAMED], now=run.act.at)
-        siblings = [] if asked.dry_run else _still_opening(connection, changed_keys, run.act.at)
+        siblings = list(islice(still_open, MOST_BY_FILTER))
     did = f"Would {verb.verb.lower()}" if asked.dry_run else verb.done
     lines = [f"{did} key '{key.name}' ({key.id})." for key in changed_keys]
     if len(done.changed) > len(changed_keys):
@@ -250,11 +279,23 @@ def _report(run: Run, database: Database, verb: Verb, asked: Asked, done: Change
         run.note("No key fits: nothing to do.")
     runs.report("".join(for_terminal(line) + "\n" for line in lines))
     for key in siblings:
-        run.note(f"Mind: key {key.id}, also called '{key.name}', still opens: it is {key.status}.")
+        # Not silenced by --quiet: who revoked a leaked key has to hear that another one opens as it did (promise 5).
+        until = f" until {rfc3339(key.ends_at)}" if key.ends_at is not None else ""
+        channel.note(
+            for_terminal(
+                f"Mind: key {key.id}, also called '{key.name}', still opens{until}: it is {key.status}."
+                f" To end it: alphalens-keyctl {verb.revocation} {key.id}"
+            )
+        )
 
 
-def _still_opening(connection: Connection, changed: Sequence[Key], now: datetime) -> list[Key]:
-    return lookup.still_opening(connection, [key.id for key in changed], now=now)
+def _still_open(connection: Connection, verb: Verb, asked: Asked, done: Changed, now: datetime) -> Iterator[Key]:
+    """The keys that share a name with the keys that were asked for, were not asked for, and open."""
+    if verb.revocation is Revocation.RESUME:
+        return iter(())
+    # Filters select each night what the night before has ended: cron would send mail about it each time.
+    ids = done.changed if not asked.references else [*done.changed, *done.unchanged]
+    return lookup.still_opening(connection, ids, now=now)
 
 
 def _forget(run: Run, done: Changed) -> None:

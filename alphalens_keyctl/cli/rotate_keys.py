@@ -215,7 +215,9 @@ def _chosen(run: Run, database: Database, references: Sequence[str | RawKey], fi
     if not references:
         return fitting
     ids = {key.id for key in named}
-    return [key for key in fitting if key.id in ids]
+    left = [key for key in fitting if key.id in ids]
+    select_keys.refuse_left_out([[key] for key in named], {key.id for key in left}, wanted, settable=True)
+    return left
 
 
 def _note(run: Run, result: issuance.Rotated, destinations: Sequence[str]) -> None:

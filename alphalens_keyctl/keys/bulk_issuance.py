@@ -158,6 +158,7 @@ def _activate(tx: Writing, pending: Sequence[Key], act: Act, *, at: datetime, de
             end = rotation.Retirement(GRACE)
             rotation.hand_over_name(tx, key.id, act, at=at, retirement=end, delivered_to=list(delivered_to))
     new = [key for key in pending if key.replaces is None]
+    rotation.retire_strays(tx, new, act, at=at, retires_at=rotation.Retirement(GRACE).ends(at))
     lifecycle.change_each(tx, [key.id for key in new], activated_at=at, delivering_to=None, lease_until=None)
     detail = {"delivered_to": list(delivered_to)}
     audit.append_each(tx, act, Action.ACTIVATE, [(key.id, key.name, detail) for key in new])

@@ -121,8 +121,10 @@ def create(
                 _refuse_unfinished(holder)
                 return Created(holder, None)
             replaces = left[-1].id if left else None
+            replaced = frozenset(key.id for key in left)
+            replaced |= {key.id for key in rotation.dead_strays(tx, database.attempts, draft.name, replaced, act)}
             pending = lifecycle.create_pending(tx, draft, raw, act, replaces=replaces, lease=lease)
-        _hand_over(database, pending, raw, act, destinations, frozenset(key.id for key in left), lease)
+        _hand_over(database, pending, raw, act, destinations, replaced, lease)
         at = utc_now()
         delivered_to = list(destinations.names)
         promised = Created(pending._replace(status=Status.ACTIVE, activated_at=at), raw, tuple(delivered_to))
@@ -159,9 +161,11 @@ def rotate(
                 # A successor that destinations may hold and that is not current is a job half done, so it is due.
                 if not plan.due(predecessors.key) and not predecessors.unfinished:
                     return Rotated(predecessors.key, None, None)
+                name, replaced = predecessors.key.name, predecessors.ids
+                replaced |= {key.id for key in rotation.dead_strays(tx, database.attempts, name, replaced, act)}
                 expires_at = _expiry(predecessors.key, plan, act.at)
                 pending = rotation.succeed_pending(tx, predecessors, raw, expires_at, act, lease=lease)
-            _hand_over(database, pending, raw, act, destinations, predecessors.ids, lease)
+            _hand_over(database, pending, raw, act, destinations, replaced, lease)
             at = utc_now()
             delivered_to = list(destinations.names)
             new = pending._replace(status=Status.ACTIVE, activated_at=at)

@@ -1,6 +1,6 @@
 """KEY, as the command line takes it → the one key that it means; and the lineage of a key."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -10,8 +10,8 @@ from alphalens_keyctl.damage import key_of
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import RawKey, is_id, same_digest
 from alphalens_keyctl.keys.conditions import starts_with, status_at
-from alphalens_keyctl.keys.selection import get, select_keys
-from alphalens_keyctl.models import CURRENT_SQL, OPENING, Key, Status, key_table
+from alphalens_keyctl.keys.selection import few_at_once, get, select_keys
+from alphalens_keyctl.models import CURRENT_SQL, FINAL, OPENING, Key, Status, key_table
 from alphalens_keyctl.text import fold
 
 SHORTEST_ID_START: Final = 6  # characters; a part of the command line's contract
@@ -28,12 +28,39 @@ def meant_by(connection: Connection, reference: str | RawKey, *, now: datetime) 
     return tuple(connection.scalars(select(key_table.c.id).where(key_table.c.name_folded == fold(reference))))
 
 
-def still_opening(connection: Connection, key_ids: Sequence[str], *, now: datetime) -> list[Key]:
+def all_meant_by(connection: Connection, reference: str | RawKey, *, now: datetime) -> list[Key]:
+    """The keys that KEY means for a revocation, the one that `find` returns first: given a name, also every other key
+    of that name that opens or could come to open (retiring, delivering, pending, suspended); given anything else, one
+    key.
+
+    Raises `KeyctlError` as `find` does.
+    """
+    key = find(connection, reference, now=now)
+    if isinstance(reference, RawKey) or fold(reference) != fold(key.name):
+        return [key]
+    # A leaked key is revoked by its name: its predecessor would go on opening for its grace (promise 5).
+    others = (
+        select_keys(now)
+        .where(
+            key_table.c.name_folded == fold(reference),
+            key_table.c.id != key.id,
+            status_at(now).not_in(sorted(FINAL)),
+        )
+        .order_by(key_table.c.created_at, key_table.c.id)
+    )
+    return [key, *(key_of(row) for row in connection.execute(others))]
+
+
+def still_opening(connection: Connection, key_ids: Sequence[str], *, now: datetime) -> Iterator[Key]:
     """The other keys that open at `now` and share a name with one of these: a predecessor in its grace, for example."""
-    names = select(key_table.c.name_folded).where(key_table.c.id.in_(key_ids))
-    opens = status_at(now).in_(sorted(OPENING))
-    query = select_keys(now).where(key_table.c.name_folded.in_(names), key_table.c.id.not_in(key_ids), opens)
-    return [key_of(row) for row in connection.execute(query)]
+    left_out, said = frozenset(key_ids), set[str]()
+    for some_ids in few_at_once(key_ids):
+        names = select(key_table.c.name_folded).where(key_table.c.id.in_(some_ids))
+        opens = status_at(now).in_(sorted(OPENING))
+        for row in connection.execute(select_keys(now).where(key_table.c.name_folded.in_(names), opens)).all():
+            if row.id not in left_out and row.id not in said:
+                said.add(row.id)
+                yield key_of(row)
 
 
 def ids_starting_with(connection: Connection, start: str, *, limit: int) -> list[str]:

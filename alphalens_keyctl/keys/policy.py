@@ -117,6 +117,16 @@ _RULES: Final[Mapping[Rule, _Query]] = {
     ): _Query(lambda _limits, now: and_(status_at(now) == Status.RETIRING.value, key_table.c.status == Status.RETIRING,
                                         _used_since_rotation())),
     Rule(
+        "delivering-long", Severity.ERROR, "opens, and was never delivered to its end",
+        "Rotate or create the name again, which retires it, or revoke it by its id.",
+    ): _Query(
+        lambda limits, now: and_(
+            key_table.c.status == Status.DELIVERING,
+            key_table.c.created_at <= now - limits.delivering,
+            status_at(now) == Status.DELIVERING.value,
+        )
+    ),
+    Rule(
         "no-expiry", Severity.WARNING, "never expires",
         "Rotate it with --expires.",
     ): _Query(lambda _limits, now: and_(_active(now), key_table.c.expires_at.is_(None))),
@@ -142,7 +152,7 @@ _RULES: Final[Mapping[Rule, _Query]] = {
     ),
     Rule(
         "owner-unknown", Severity.WARNING, "nobody answers for it",
-        "Rotate it into a key with --owner, one of those in config.toml where they are listed.",
+        "Create one with --owner (one of config.toml's, where they are listed) for its users, then revoke it.",
     ): _Query(_owner_unknown),
     Rule(
         "no-purpose", Severity.WARNING, "nobody wrote down what it is for",

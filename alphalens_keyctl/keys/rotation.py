@@ -3,11 +3,13 @@
 As in `lifecycle`, every function works inside the writing transaction of the caller and never commits.
 """
 
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from sqlalchemy import select
 
+from alphalens_keyctl.damage import key_of
 from alphalens_keyctl.database import Attempts, Writing
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import RawKey
@@ -16,6 +18,7 @@ from alphalens_keyctl.keys.lifecycle import Draft, Pending
 from alphalens_keyctl.models import Action, Key, Status, key_table
 from alphalens_keyctl.moments import rfc3339
 from alphalens_keyctl.provenance import Act
+from alphalens_keyctl.text import fold
 
 # A delivery that takes less than this does not move the instants that were promised when the key was shown.
 _PROMPT: Final = timedelta(seconds=1)
@@ -183,7 +186,47 @@ def hand_over_name(
             grace_after_use=grace_after_use,
         )
         follower = old.id
+    retire_strays(tx, [new], act, at=at, retires_at=since + retirement.grace)
     return lifecycle.activate(tx, key_id, act, at=at, delivered_to=delivered_to)
+
+
+def strays(tx: Writing, names: Iterable[str], known: Collection[str], now: datetime) -> list[Key]:
+    """The keys of these names that are delivering, or were when they were suspended, and are none of `known`: no
+    rotation and no `create` would come back to such a key, whose predecessor was revoked by its id."""
+    found: list[Key] = []
+    for some_names in selection.few_at_once([fold(name) for name in names]):
+        query = selection.select_keys(now).where(
+            key_table.c.name_folded.in_(some_names),
+            key_table.c.activated_at.is_(None),
+            key_table.c.revoked_at.is_(None),
+            key_table.c.delivering_to.is_not(None),
+        )
+        found += [key_of(row) for row in tx.execute(query).all() if row.id not in known]
+    return found
+
+
+def dead_strays(tx: Writing, attempts: Attempts, name: str, known: Collection[str], act: Act) -> list[Key]:
+    """The `strays` of a name, all of which were left by processes that are no more.
+
+    Raises `KeyctlError` (name_taken) while one of them is being delivered.
+    """
+    found = strays(tx, [name], known, act.at)
+    for key in found:
+        if not lifecycle.has_died(tx, attempts, key):
+            raise lifecycle.name_taken(key)
+    return found
+
+
+def retire_strays(tx: Writing, new: Iterable[Key], act: Act, *, at: datetime, retires_at: datetime) -> None:
+    """Let the `strays` of the names of `new` retire: destinations may hold them, and nobody would end them else
+    (promise 2). `at` is the instant at which the new keys become current."""
+    followers = {fold(key.name): key.id for key in new}
+    for key in strays(tx, followers, frozenset(followers.values()), at):
+        follower = followers[fold(key.name)]
+        retiring = lifecycle.change(
+            tx, key.id, at, activated_at=at, retires_at=retires_at, replaced_by=follower, lease_until=None
+        )
+        lifecycle.record(tx, act, Action.ROTATE, retiring, successor=follower, retires_at=rfc3339(retires_at))
 
 
 def take_back(tx: Writing, new: Key, act: Act, *, destinations: str | None, reason: str) -> Key:

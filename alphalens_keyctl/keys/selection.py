@@ -12,13 +12,11 @@ from alphalens_keyctl.damage import key_of
 from alphalens_keyctl.database.instants import stored_text
 from alphalens_keyctl.database.streaming import pages
 from alphalens_keyctl.keys.conditions import RETIRES, has_label, matches, status_at, unindexed
-from alphalens_keyctl.models import CURRENT_SQL, Key, KeyFields, Status, key_table
+from alphalens_keyctl.models import CURRENT_SQL, FINAL, Key, KeyFields, Status, key_table
 from alphalens_keyctl.text import fold
 
 _IDS_AT_ONCE: Final = 500
 TIMES: Final = frozenset(name for name in Key._fields if name.endswith("_at"))
-# A key of a final status opens nothing and nothing brings it back, so a list leaves such keys out unless asked.
-_FINAL: Final = (Status.REVOKED, Status.RETIRED)
 # The stored statuses that a status which the clock adds can come from.
 _STORED: Final = {
     Status.EXPIRED: frozenset({Status.ACTIVE, Status.SUSPENDED, Status.DELIVERING}),
@@ -105,7 +103,7 @@ def ids(
     if among is None:
         return list(connection.scalars(query).all())
     fitting: set[str] = set()
-    for some_ids in _few_at_once(among):
+    for some_ids in few_at_once(among):
         fitting.update(connection.scalars(query.where(key_table.c.id.in_(some_ids))))
     return [key_id for key_id in among if key_id in fitting]
 
@@ -127,7 +125,7 @@ def used_since(
 def some(connection: Connection, key_ids: Sequence[str], *, now: datetime) -> list[Key]:
     """The keys with these ids, in this order. An id that no key has is left out."""
     found: dict[str, Key] = {}
-    for some_ids in _few_at_once(key_ids):
+    for some_ids in few_at_once(key_ids):
         query = select_keys(now).where(key_table.c.id.in_(some_ids))
         found |= {row.id: key_of(row) for row in connection.execute(query)}
     return [found[key_id] for key_id in key_ids if key_id in found]
@@ -136,7 +134,7 @@ def some(connection: Connection, key_ids: Sequence[str], *, now: datetime) -> li
 def documents_of(connection: Connection, key_ids: Sequence[str], *, now: datetime) -> Iterator[KeyDocument]:
     """The keys with these ids, in this order, for a machine format: streamed in constant memory."""
     columns = [_document_column(name, now) for name in Key._fields]
-    for some_ids in _few_at_once(key_ids):
+    for some_ids in few_at_once(key_ids):
         query = select(*columns).where(key_table.c.id.in_(some_ids))
         found = {row.id: row for page in pages(connection, query) for row in page}
         for key_id in some_ids:
@@ -153,13 +151,14 @@ def get(connection: Connection, key_id: str, *, now: datetime) -> Key | None:
 def digests(connection: Connection, members: Sequence[Key]) -> dict[str, bytes]:
     """The digests of the raw keys, as stored, by the id of the key."""
     found: dict[str, bytes] = {}
-    for some_ids in _few_at_once([key.id for key in members]):
+    for some_ids in few_at_once([key.id for key in members]):
         query = select(key_table.c.id, key_table.c.digest).where(key_table.c.id.in_(some_ids))
         found |= {key_id: bytes(digest) for key_id, digest in connection.execute(query)}
     return found
 
 
-def _few_at_once(key_ids: Sequence[str]) -> Iterator[Sequence[str]]:
+def few_at_once(key_ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The ids in parts, each small enough for the parameters of one statement."""
     # A statement takes 32,766 parameters on SQLite and 65,535 on PostgreSQL.
     return (key_ids[start : start + _IDS_AT_ONCE] for start in range(0, len(key_ids), _IDS_AT_ONCE))
 
@@ -243,7 +242,7 @@ def _of_status(wanted: Selection, now: datetime) -> Iterator[ColumnElement[bool]
             yield key_table.c.expires_at <= now
         yield status_at(now).in_([status.value for status in wanted.statuses])
     elif not wanted.final:
-        yield status_at(now).not_in([status.value for status in _FINAL])
+        yield status_at(now).not_in(sorted(FINAL))
 
 
 def _of_times(wanted: Selection, now: datetime) -> Iterator[ColumnElement[bool]]:

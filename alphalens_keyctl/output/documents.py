@@ -74,11 +74,15 @@ def aborted_object(aborted: Aborted) -> dict[str, Any]:
     }
 
 
-def changed_texts(changed: Iterable[KeyDocument], unchanged: Iterable[KeyDocument], *, dry_run: bool) -> Iterator[str]:
+def changed_texts(
+    changed: Iterable[KeyDocument], unchanged: Iterable[KeyDocument], still_open: Iterable[Key], *, dry_run: bool
+) -> Iterator[str]:
     """What `revoke`, `suspend` and `resume` answer, streamed."""
-    for name, keys in (("changed", changed), ("unchanged", unchanged)):
+    opening = (json.dumps(key_object(key)) for key in still_open)
+    parts = (("changed", key_texts(changed)), ("unchanged", key_texts(unchanged)), ("still_open", opening))
+    for name, texts in parts:
         yield f'{"{" if name == "changed" else ", "}"{name}": ['
-        for number, text in enumerate(key_texts(keys)):
+        for number, text in enumerate(texts):
             yield f"{', ' if number else ''}{text}"
         yield "]"
     yield f', "dry_run": {"true" if dry_run else "false"}}}\n'

@@ -35,7 +35,7 @@ def key_list(keys: Sequence[Key], total: int, *, hidden: int, now: datetime, scr
     if not keys:
         return screen.draw(footer)
     unfinished = [
-        cell(f"{key.id} was on its way to {key.delivering_to}: rotate '{key.name}' to finish")
+        cell(f"{key.id} was on its way to {key.delivering_to}: rotate '{key.name}' to finish, or create it anew")
         for key in keys
         if key.status == Status.DELIVERING
     ]

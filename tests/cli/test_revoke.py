@@ -41,7 +41,7 @@ def test_where_one_key_cannot_be_found_none_is_revoked(keyctl: Keyctl) -> None:
 def test_revoking_a_revoked_key_is_fine_and_keeps_its_first_revocation(keyctl: Keyctl) -> None:
     _, key_id = keyctl.create("ci")
     first = keyctl.ok("--actor", "a", "revoke", "ci", "--reason", "first", "--json").json
-    assert list(first) == ["changed", "unchanged", "dry_run"]
+    assert list(first) == ["changed", "unchanged", "still_open", "dry_run"]
     assert (len(first["changed"]), first["unchanged"], first["dry_run"]) == (1, [], False)
     assert list(first["changed"][0]) == K
     log = keyctl.ok("audit", "--jsonl").stdout
@@ -74,8 +74,9 @@ def test_a_dry_run_shows_what_would_change_and_changes_nothing(keyctl: Keyctl) -
 def test_a_key_in_its_grace_under_the_same_name_is_pointed_out(keyctl: Keyctl) -> None:
     old, old_id = keyctl.create("ci")
     new = keyctl.ok("rotate", "ci").stdout.strip()
-    revoked = keyctl.ok("revoke", "ci")
-    assert revoked.stderr == f"Mind: key {old_id}, also called 'ci', still opens: it is retiring.\n"
+    revoked = keyctl.ok("revoke", new.split("_")[1])
+    assert revoked.stderr.startswith(f"Mind: key {old_id}, also called 'ci', still opens until ")
+    assert revoked.stderr.endswith(f": it is retiring. To end it: alphalens-keyctl revoke {old_id}\n")
     assert (keyctl.opens(old), keyctl.opens(new)) == (True, False)
 
 

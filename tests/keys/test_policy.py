@@ -78,6 +78,15 @@ LIMITS: Final[Mapping[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]]] =
         ],
     ),
     "retiring-in-use": ([], [RETIRING, {"retires_at": NOW - TICK}]),
+    "delivering-long": (
+        [{"activated_at": None, "delivering_to": "keyring", "created_at": NOW - timedelta(hours=1)}],
+        [
+            {"activated_at": None, "delivering_to": "keyring", "created_at": NOW - timedelta(hours=1) + TICK},
+            {"activated_at": None, "created_at": NOW - DAY},
+            {"activated_at": None, "delivering_to": "keyring", "created_at": NOW - DAY, "expires_at": NOW},
+            {"activated_at": None, "delivering_to": "keyring", "created_at": NOW - DAY, "suspended_at": NOW},
+        ],
+    ),
     "no-expiry": (
         [{"expires_at": None}],
         [{"expires_at": NOW + TICK}, {"expires_at": None, "suspended_at": NOW - DAY}, {"expires_at": None, **RETIRING}],
@@ -142,7 +151,7 @@ def test_a_rule_finds_the_keys_just_over_its_limit_and_none_just_under_it(databa
     assert set(broken(database, rule)) == wanted
 
 
-@pytest.mark.parametrize("name", ["rotation_age", "unused", "never_used", "expiring", "suspended"])
+@pytest.mark.parametrize("name", ["rotation_age", "unused", "never_used", "expiring", "suspended", "delivering"])
 def test_a_threshold_of_the_configuration_moves_the_limit_of_its_rule_alone(database: Database, name: str) -> None:
     rule, column, sign = {
         "rotation_age": ("rotation-overdue", "activated_at", -1),
@@ -150,14 +159,21 @@ def test_a_threshold_of_the_configuration_moves_the_limit_of_its_rule_alone(data
         "never_used": ("never-used", "activated_at", -1),
         "expiring": ("expiring", "expires_at", 1),
         "suspended": ("suspended-long", "suspended_at", -1),
+        "delivering": ("delivering-long", "created_at", -1),
     }[name]
-    more: dict[str, Any] = {"last_used_at": None} if name == "never_used" else {}
+    unlike: dict[str, dict[str, Any]] = {
+        "never_used": {"last_used_at": None},
+        "delivering": {"activated_at": None, "delivering_to": "keyring"},
+    }
+    more = unlike.get(name, {})
     put(database, "over", **more, **{column: NOW + sign * 5 * DAY})
     # Longer ago than the limit breaks it; farther ahead does not.
     put(database, "under", **more, **{column: NOW + sign * 5 * DAY + TICK})
     limit: dict[str, Any] = {name: 5 * DAY}
     assert broken(database, rule, limits=replace(DEFAULTS, **limit)) == [(rule, "over")]
-    assert sorted(broken(database, rule)) == ([(rule, "over"), (rule, "under")] if name == "expiring" else [])
+    # Of these two the default is farther on the side that breaks the rule.
+    both = name in ("expiring", "delivering")
+    assert sorted(broken(database, rule)) == ([(rule, "over"), (rule, "under")] if both else [])
 
 
 @pytest.mark.parametrize("delivering_to", ["pipe-to store", None])
@@ -200,7 +216,7 @@ def test_a_key_that_was_rotated_out_and_opens_no_more_is_not_in_use(database: Da
         {"expires_at": NOW},
         {"expires_at": NOW, "suspended_at": NOW - 99 * DAY},
         {"activated_at": None},
-        {"activated_at": None, "delivering_to": "pipe-to store"},
+        {"activated_at": None, "delivering_to": "pipe-to store", "created_at": NOW - timedelta(minutes=59)},
     ],
     ids=lambda state: "+".join(state),
 )

@@ -40,7 +40,10 @@ def test_what_a_killed_rotation_left_opens_and_says_where_it_was_going(keyctl: K
     lines = [key for line in keyctl.ok("list", "--jsonl").stdout.splitlines() if left.id in (key := line)]
     assert len(lines) == 1
     assert f'"delivering_to": "{DESTINATION}"' in lines[0]
-    assert f"{left.id} was on its way to {DESTINATION}: rotate 'ci' to finish" in keyctl.ok("list").stdout
+    assert (
+        f"{left.id} was on its way to {DESTINATION}: rotate 'ci' to finish, or create it anew"
+        in keyctl.ok("list").stdout
+    )
     shown = keyctl.ok("show", left.id, "--json").json
     assert (shown["status"], shown["delivering_to"]) == ("delivering", DESTINATION)
     assert [key["id"] for key in shown["lineage"]] == [old_id, left.id]
@@ -118,7 +121,7 @@ def test_revoking_the_old_key_says_that_a_leftover_opens_and_frees_the_name(keyc
     """Promise 5."""
     old, old_id = keyctl.create("ci")
     left = HeldDelivery(keyctl, tmp_path / "dead", "rotate", "ci").die()
-    revoked = keyctl.ok("revoke", "ci", "--yes")
+    revoked = keyctl.ok("revoke", old_id, "--yes")
     assert f"Mind: key {left.id}, also called 'ci', still opens: it is delivering." in revoked.stderr
     assert [keyctl.opens(raw) for raw in (old, left.raw)] == [False, True]
     refused = keyctl("rotate", "ci", "--json")

@@ -1,6 +1,7 @@
 """What the program answers: the documents that it prints, and short questions to it."""
 
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 from tests.support.commands import Keyctl, Result
 
@@ -23,6 +24,18 @@ def reason(keyctl: Keyctl, raw: str) -> str:
     """Why a raw key opens or does not, as `verify` tells."""
     answer: str = keyctl("verify", "--json", stdin=raw.encode()).json["reason"]
     return answer
+
+
+def refused(keyctl: Keyctl, code: str, *arguments: str) -> dict[str, str]:
+    """Run a command that has to refuse what it was asked for. Returns the error."""
+    status = 2 if code in ("usage", "invalid_input") else 6
+    machine = () if "--jsonl" in arguments else ("--json",)
+    return assert_failed(keyctl(*arguments, *machine), status, code)
+
+
+def ids(documents: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The ids of keys, in their order."""
+    return [key["id"] for key in documents]
 
 
 def statuses(keyctl: Keyctl) -> dict[str, str]:
