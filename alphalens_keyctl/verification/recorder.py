@@ -18,7 +18,7 @@ from alphalens_keyctl.verification import process, real_threads, usage_log
 from alphalens_keyctl.verification.real_threads import Lock, SimpleQueue
 from alphalens_keyctl.verification.usage_log import Accepted, Kind, Refusals
 
-# Issue 3: at most a second or a thousand uses behind. What is left of the second is for the writing.
+# At most a second or a thousand uses behind (README). What is left of the second is for the writing.
 _INTERVAL: Final = 0.5
 _HURRY: Final = 1000
 _MOST_AT_ONCE: Final = 5000

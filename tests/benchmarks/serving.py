@@ -42,11 +42,12 @@ _CONFIGURATION = """
             internal;
             proxy_pass http://asked/verify;
             proxy_http_version 1.1;
-            proxy_pass_request_body off;
-            proxy_pass_request_headers off;
             proxy_set_header Connection "";
-            proxy_set_header API-Key $http_api_key;
-            proxy_set_header User-Agent $http_user_agent;
+            proxy_pass_request_body off;
+            proxy_set_header Content-Length "";
+            proxy_set_header Transfer-Encoding "";
+            proxy_set_header Cookie "";
+            proxy_set_header Authorization "";
             proxy_set_header X-Forwarded-For $remote_addr;
             proxy_set_header X-Original-Method $request_method;
             proxy_set_header X-Original-URI $request_uri;

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, ClassVar
 
 from tests.support.web import Address
 
@@ -61,6 +61,26 @@ class _Echo(BaseHTTPRequestHandler):
         pass
 
 
+class _NoSayer(BaseHTTPRequestHandler):
+    """Stands where `serve` does, says no, and keeps the questions as they came."""
+
+    protocol_version = "HTTP/1.1"
+    questions: ClassVar[list[dict[str, list[str]]]]
+
+    def parse_request(self) -> bool:
+        if not super().parse_request():
+            return False
+        self.questions.append({name.lower(): self.headers.get_all(name) or [] for name in self.headers})
+        self.send_response(401)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+        self.wfile.flush()
+        return False  # it is answered, whatever the method
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
@@ -68,7 +88,24 @@ class _Server(ThreadingHTTPServer):
 @contextmanager
 def service() -> Iterator[Address]:
     """Run the service until the block ends."""
-    with _Server(("127.0.0.1", 0), _Echo) as server:
+    with _served(_Echo) as address:
+        yield address
+
+
+@contextmanager
+def questions() -> Iterator[tuple[Address, list[dict[str, list[str]]]]]:
+    """Run a server that a proxy asks as it asks `serve`; the headers of each question, by name in lower case."""
+
+    class NoSayer(_NoSayer):
+        questions: ClassVar[list[dict[str, list[str]]]] = []
+
+    with _served(NoSayer) as address:
+        yield address, NoSayer.questions
+
+
+@contextmanager
+def _served(handler: type[BaseHTTPRequestHandler]) -> Iterator[Address]:
+    with _Server(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:

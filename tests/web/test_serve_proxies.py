@@ -24,7 +24,7 @@ from tests.services.nginx import NGINX, nginx
 from tests.services.proxy import Proxy, free_port, running
 from tests.services.traefik import TRAEFIK
 from tests.support.commands import Keyctl
-from tests.support.protected import service
+from tests.support.protected import questions, service
 from tests.support.readme import block
 from tests.support.waiting import wait_for
 from tests.support.web import LIMIT, Address, Served, asgi_server, ask, send, serving, uses, with_key, wsgi_server
@@ -103,6 +103,24 @@ def _talk_over_a_websocket(front: Address, raw_key: str) -> None:
         for said in (b"a\n", b"b" * 100_000 + b"\n"):
             client.sendall(said)
             assert stream.readline() == said
+
+
+@EACH_PROXY
+def test_the_question_announces_no_body_and_names_the_client_as_the_proxy_sees_it(proxy: Proxy) -> None:
+    """Promise 14: whoever answers may believe what a question announces."""
+    with questions() as (asked, found), service() as behind, running(proxy, asked.port, behind.port) as port:
+        wait_for(lambda: ask(Address(port)).status == 401)
+        found.clear()
+        head = "POST / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6\r\n"
+        for body in ("Content-Length: 5\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"):
+            assert raw(Address(port), head + body) == 401
+        assert len(found) == 2
+        for question in found:
+            assert question.get("content-length", ["0"]) == ["0"]
+            assert "transfer-encoding" not in question
+            # The proxy's word stands last, whether or not it keeps the client's.
+            (hops,) = question["x-forwarded-for"]
+            assert hops.split(",")[-1].strip() not in ("6.6.6.6", "")
 
 
 MADE_UP = tuple(
