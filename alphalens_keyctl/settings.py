@@ -40,7 +40,8 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that can be set. Times are in seconds. Where `actor` is None, the caller finds out who acts."""
+    """Everything that can be set. Times are in seconds. Where `actor` is None, the caller finds out who acts.
+    `is_default_database` says that nobody named a database."""
 
     database_url: str
     actor: str | None = None
@@ -49,6 +50,7 @@ class Settings:
     lock_timeout: float = 5.0
     query_timeout: float = 60.0
     check: Thresholds = Thresholds()
+    is_default_database: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,15 @@ def load(given: Given, *, config_folder: Path, data_folder: Path) -> Settings:
     need not exist. Raises `KeyctlError`: configuration_invalid, naming the file and the setting; invalid_input for a
     given actor.
     """
-    values: dict[str, Any] = {"database_url": str(data_folder / DATABASE_FILE)}
-    values |= _read_file(given.config_file or config_folder / CONFIG_FILE, required=given.config_file is not None)
+    values: dict[str, Any] = _read_file(
+        given.config_file or config_folder / CONFIG_FILE, required=given.config_file is not None
+    )
     if given.database_url is not None:
         values["database_url"] = _database_url(given.database_url, "the database URL")
     if given.actor is not None:
         values["actor"] = text.parse_line(given.actor, what="actor", longest=text.LONGEST_ACTOR)
+    if "database_url" not in values:
+        values |= {"database_url": str(data_folder / DATABASE_FILE), "is_default_database": True}
     return Settings(**values)
 
 

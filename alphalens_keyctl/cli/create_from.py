@@ -29,7 +29,7 @@ def create_from(run: Run, path: Path, given: Destinations, *, dry_run: bool) -> 
     handout = (
         _handout(run, given.pipe_to[0], given.pipe_timeout) if given.pipe_to else bulk_issuance.Handout(show=_show(run))
     )
-    with run.database() as database:
+    with run.database(create=True) as database:
         if dry_run:
             bulk_issuance.refuse_taken(database, lines, run.act)
         elif lines:

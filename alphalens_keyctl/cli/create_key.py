@@ -45,7 +45,7 @@ def create_key(
 
         return [] if given.no_print else deliver_key.show_once(run, raw, json=json, document=document, panel=panel)
 
-    with run.database() as database:
+    with run.database(create=True) as database:
         result = issuance.create(
             database, draft, run.act, handover, show, prefix=run.settings.key_prefix, if_missing=if_missing
         )

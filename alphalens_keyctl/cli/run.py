@@ -55,18 +55,21 @@ class Run:
         return Limits(settings.connect_timeout, settings.lock_timeout, settings.query_timeout)
 
     @contextmanager
-    def database(self, *, create: bool = True) -> Iterator["Database"]:
+    def database(self, *, create: bool | None = None) -> Iterator["Database"]:
         """Open the database, discard what killed processes left in it, and close it after the block.
 
-        A SQLite file that does not exist is made, unless `create` is False. Raises `KeyctlError`.
+        A SQLite file that does not exist is made with `create`; where `create` is None, if nobody named the file.
+        Raises `KeyctlError`.
         """
         from alphalens_keyctl.database import Database, exists, parse_address
 
         address = parse_address(self.settings.database_url)
         was_there = exists(address)
-        database = Database.open(address, self.limits, create=create)
+        # A mistyped path would become an empty database, in which no key is known and no check finds anything.
+        database = Database.open(
+            address, self.limits, create=self.settings.is_default_database if create is None else create
+        )
         if not was_there:
-            # A mistyped path makes an empty database: it is told, so that nobody takes it for the real one.
             self.note(f"Made a new database at {address.display}.")
         try:
             _clean_up(database, self.act)
