@@ -36,6 +36,7 @@ class Asked(NamedTuple):
     if_older_than: timedelta | None
     if_expiring_within: timedelta | None
     check: str | None
+    dry_run: bool
     json: bool
     jsonl: bool
 
@@ -106,6 +107,7 @@ def rotate(
     abort: Annotated[
         bool, typer.Option("--abort", help="Take an unused new key back; the old key becomes current again.")
     ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be rotated, and change nothing.")] = False,
     json: JsonOption = False,
     jsonl: JsonLinesOption = False,
     *,
@@ -122,6 +124,8 @@ def rotate(
     references = [parse_key(key) for key in keys or ()]
     from alphalens_keyctl.cli import rotate_keys
 
+    if dry_run and (abort or jsonl):
+        raise KeyctlError(Code.USAGE, "--dry-run goes with neither --abort nor --jsonl", "It has --json.")
     if abort:
         rotate_keys.abort(run, references, json=json)
         return
@@ -142,6 +146,7 @@ def rotate(
         if if_expiring_within is None
         else parse_span(if_expiring_within, what="time to expiry"),
         check=check,
+        dry_run=dry_run,
         json=json,
         jsonl=jsonl,
     )

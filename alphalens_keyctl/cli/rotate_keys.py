@@ -24,6 +24,7 @@ from alphalens_keyctl.keys.selection import Sort
 from alphalens_keyctl.logs import audit
 from alphalens_keyctl.models import Action, Key, Status
 from alphalens_keyctl.output import documents
+from alphalens_keyctl.output.inert import for_terminal
 from alphalens_keyctl.output.sentences import retirement
 
 # Failed rotations that an error message names.
@@ -45,6 +46,9 @@ def rotate(run: Run, asked: Asked) -> None:
     """
     given = asked.destinations
     plan = _plan(run, asked)
+    if asked.dry_run:
+        _show(run, asked, plan)
+        return
     output = Output(json=asked.json, jsonl=asked.jsonl, no_print=given.no_print)
     if len(asked.references) == 1 and not asked.filters.given and not asked.jsonl:
         _rotate_one(run, asked.references[0], plan, deliver_key.handover(run, given), output)
@@ -73,6 +77,32 @@ def abort(run: Run, references: Sequence[str | RawKey], *, json: bool) -> None:
     run.note(f"Key '{done.key.name}' is {done.key.id} again.")
     if destinations:
         run.note(f"Mind: the discarded key had been delivered to {', '.join(destinations)}; the old one belongs there.")
+
+
+def _show(run: Run, asked: Asked, plan: RotationPlan) -> None:
+    """Say which keys would be rotated, and which are not due."""
+    if not asked.references and not asked.filters.given:
+        raise _which_keys()
+    with run.database() as database:
+        found = _chosen(run, database, asked.references, asked.filters)
+        due = [key for key in found if plan.due(key)]
+        rest = [key for key in found if not plan.due(key)]
+        if asked.json:
+            with database.reading() as connection:
+                changed, unchanged = (
+                    selection.documents_of(connection, [key.id for key in keys], now=run.act.at) for keys in (due, rest)
+                )
+                runs.report_all(documents.changed_texts(changed, unchanged, (), dry_run=True))
+            return
+    lines = [f"Would rotate key '{key.name}' ({key.id})." for key in due]
+    lines += [f"Key '{key.name}' ({key.id}) needs no rotation yet." for key in rest]
+    if not lines:
+        run.note("No key fits: nothing to do.")
+    runs.report("".join(for_terminal(line) + "\n" for line in lines))
+
+
+def _which_keys() -> KeyctlError:
+    return KeyctlError(Code.USAGE, "rotate needs to know which keys", "Name a KEY, or filter as 'list' does.")
 
 
 def _plan(run: Run, asked: Asked) -> RotationPlan:
@@ -144,7 +174,7 @@ def _rotate_each(
     Raises `KeyctlError` (some_failed) when one failed.
     """
     if not references and not filters.given:
-        raise KeyctlError(Code.USAGE, "rotate needs to know which keys", "Name a KEY, or filter as 'list' does.")
+        raise _which_keys()
     if output.json:
         raise KeyctlError(Code.USAGE, "several keys make more than one document", "Use --jsonl.")
     names = destinations().names  # raises for options that are wrong for every key, before the first is touched

@@ -238,3 +238,21 @@ def test_a_kill_in_the_middle_leaves_whole_rotations_and_the_next_run_ends_the_r
     assert events(keyctl, left) == ["create", "deliver", "rotate"]
     assert statuses(keyctl)[left] == "retiring"
     assert all(keyctl.opens(raw) for raw in (*everybody, struck, kept(folder)[at][0]))
+
+
+def test_a_dry_run_shows_what_would_be_rotated_and_changes_nothing(keyctl: Keyctl) -> None:
+    """By name and by filter, for people and for programs; no destination has to be named."""
+    made = {name: keyctl.create(name, "--owner", "ops")[1] for name in ("billing", "ci")}
+    keyctl.create("other")
+    before = keyctl.keys()
+    for choice in (("--owner", "ops"), ("billing", "ci")):
+        text = keyctl.ok("rotate", *choice, "--dry-run").stdout
+        assert sorted(text.splitlines()) == [f"Would rotate key '{name}' ({key_id})." for name, key_id in made.items()]
+        document = keyctl.ok("rotate", *choice, "--dry-run", "--json").json
+        assert {key["id"] for key in document["changed"]} == set(made.values())
+        assert (document["unchanged"], document["dry_run"]) == ([], True)
+    not_due = keyctl.ok("rotate", "billing", "--if-older-than", "30d", "--dry-run", "--json").json
+    assert (not_due["changed"], [key["name"] for key in not_due["unchanged"]]) == ([], ["billing"])
+    assert keyctl("rotate", "--dry-run").status == 2
+    assert keyctl("rotate", "--abort", "ci", "--dry-run").status == 2
+    assert keyctl.keys() == before
