@@ -1,4 +1,4 @@
-"""The form of a raw key: generate, parse, digest and redact one.
+"""The form of a raw key: generate, parse, digest, compare and redact one.
 
 A raw key is `<prefix>_<id>_<secret><checksum>`: prefix `[a-z][a-z0-9]{1,9}`, 12 base62 characters of public id, 43 of
 secret, 6 of CRC32 over everything before them. 62^43 > 2^256, so the secret carries at least 256 bits; 62^6 > 2^32, so

@@ -10,7 +10,7 @@ from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.models import Reason
 from alphalens_keyctl.verification.judgement import Verification
 from alphalens_keyctl.web import challenge, headers
-from alphalens_keyctl.web.client import UNIX, TrustedProxies
+from alphalens_keyctl.web.client_address import UNIX, TrustedProxies
 from alphalens_keyctl.web.waiting import NoThreadFreeError, Threads
 
 if TYPE_CHECKING:

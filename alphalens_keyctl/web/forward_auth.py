@@ -15,7 +15,7 @@ from urllib.parse import quote
 from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.verification.judgement import Verification
 from alphalens_keyctl.web import asgi, headers
-from alphalens_keyctl.web.client import TrustedProxies
+from alphalens_keyctl.web.client_address import TrustedProxies
 from alphalens_keyctl.web.refreshing import Refreshes
 from alphalens_keyctl.web.waiting import NoThreadFreeError, Threads
 

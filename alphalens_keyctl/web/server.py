@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.web import listening, log
-from alphalens_keyctl.web.client import TrustedProxies
+from alphalens_keyctl.web.client_address import TrustedProxies
 
 if TYPE_CHECKING:
     from alphalens_keyctl import KeyVerifier

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from alphalens_keyctl.web import challenge, headers
-from alphalens_keyctl.web.client import UNIX, TrustedProxies
+from alphalens_keyctl.web.client_address import UNIX, TrustedProxies
 
 if TYPE_CHECKING:
     from alphalens_keyctl import KeyVerifier

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.web.client import UNIX, TrustedProxies
+from alphalens_keyctl.web.client_address import UNIX, TrustedProxies
 
 PROXY = "10.0.0.1"
 
