@@ -37,7 +37,7 @@ def test_the_commands_about_usage_in_the_readme_run(keyctl: Keyctl) -> None:
     commands = re.findall(r"^alphalens-keyctl ([^|\n]*?) *(?:[|#].*)?$", section("Usage"), re.M)
     assert len(commands) == 4
     for command in commands:
-        keyctl.ok(*shlex.split(command))
+        keyctl.ok(*shlex.split(command, comments=True))
 
 
 def test_the_readme_lists_every_setting_and_every_status() -> None:
@@ -94,10 +94,10 @@ def test_the_commands_about_policy_in_the_readme_run(keyctl: Keyctl) -> None:
     commands = re.findall(r"^alphalens-keyctl (audit check [^>\n]*)", section("Policy"), re.M)
     assert len(commands) == 3
     for command in commands:
-        keyctl.ok(*shlex.split(command))
+        keyctl.ok(*shlex.split(command, comments=True))
     keyctl.create("ending", "--expires", "3d")
     for command in commands:
-        assert keyctl(*shlex.split(command)).status == 5
+        assert keyctl(*shlex.split(command, comments=True)).status == 5
 
 
 def test_the_commands_that_move_a_fleet_in_run_with_every_column_the_readme_names(
@@ -116,7 +116,7 @@ def test_the_commands_that_move_a_fleet_in_run_with_every_column_the_readme_name
         (keyctl.home / "keys.csv").write_text(
             f"name,owner,purpose,labels,expires\nk{number},ops,x,env=prod team=billing,30d\nl{number},,,,\n"
         )
-        keyctl.ok(*shlex.split(command))
+        keyctl.ok(*shlex.split(command, comments=True))
     every = keyctl.keys()
     assert {key["name"] for key in every} == {"k1", "l1", "k2", "l2"}
     assert all(keyctl.opens(raw) for raw in (tmp_path / "stored").read_text().split())
@@ -127,7 +127,7 @@ def test_the_commands_about_fleet_work_in_the_readme_run(keyctl: Keyctl) -> None
     commands = re.findall(r"^alphalens-keyctl ([^#\n]*)", section("Fleet work"), re.M)
     assert len(commands) == 4
     for command in commands:
-        keyctl.ok(*shlex.split(command))
+        keyctl.ok(*shlex.split(command, comments=True))
 
 
 def test_every_filter_that_the_readme_lists_is_an_option_of_each_command_that_filters(keyctl: Keyctl) -> None:
@@ -143,4 +143,4 @@ def test_the_everyday_commands_of_the_readme_run(keyctl: Keyctl) -> None:
     commands = re.findall(r"^alphalens-keyctl (.*)$", section("Everyday"), re.M)
     assert len(commands) == 6
     for command in commands:
-        keyctl.ok(*shlex.split(command))
+        keyctl.ok(*shlex.split(command, comments=True))

@@ -10,8 +10,8 @@ README: Final = (ROOT / "README.md").read_text()
 
 
 def section(title: str) -> str:
-    """The text under a heading, up to the next one of its level or above."""
-    match = re.search(rf"^(#+) {re.escape(title)}\n(.*?)(?=^#{{1,3}} |\Z)", README, re.M | re.S)
+    """The text under a heading, up to the next one: `#` alone begins a comment in an example."""
+    match = re.search(rf"^(#+) {re.escape(title)}\n(.*?)(?=^#{{2,3}} |\Z)", README, re.M | re.S)
     assert match is not None, title
     return match[2]
 

@@ -149,6 +149,7 @@ async def _status(app: ForwardAuth, raw_key: str) -> int:
 
     scope = {
         "type": "http",
+        "http_version": "1.1",
         "path": "/verify",
         "method": "GET",
         "client": ("127.0.0.1", 50000),
