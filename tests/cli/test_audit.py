@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from sqlalchemy import delete, insert, select, text, update
+from sqlalchemy import delete, insert, select, update
 
 from alphalens_keyctl.database import Database
 from alphalens_keyctl.logs.audit import canonical
 from alphalens_keyctl.models import event_table
 from alphalens_keyctl.moments import rfc3339_exact
 from tests.support.commands import Keyctl
+from tests.support.raw_keys import key_id
 from tests.support.terminal import on_terminal
+from tests.support.unguarded import take_guards_away
 
 E: Final = ["seq", "at", "actor", "action", "key_id", "key_name", "detail", "hash"]
 Row = dict[str, Any]
@@ -41,14 +43,8 @@ def verdict(keyctl: Keyctl, *options: str, stdin: bytes = b"") -> tuple[int, str
 
 def unguarded(database: Database) -> list[Row]:
     """Take the log's triggers away, as somebody with the database's password can; returns its rows."""
-    with database.writing() as tx:
-        if tx.dialect.name == "sqlite":
-            names = ("no_update", "no_delete", "no_replace")
-            statements = [f"DROP TRIGGER audit_event_{name}" for name in names]
-        else:
-            statements = [f"DROP TRIGGER audit_event_{name} ON audit_event" for name in ("no_update", "no_truncate")]
-        for statement in statements:
-            tx.execute(text(statement))
+    take_guards_away(database, "audit_event")
+    with database.reading() as tx:
         return [dict(row) for row in tx.execute(select(event_table).order_by(event_table.c.seq)).mappings()]
 
 
@@ -84,8 +80,8 @@ def history(keyctl: Keyctl) -> None:
     """Eight events: two keys made, one of them rotated, and its successor revoked."""
     keyctl.ok("--actor", "ann", "create", "Été \"x\" 'y'", "--owner", "ö")
     keyctl.ok("--actor", "bob", "create", "ci", "--purpose", "<&>")
-    keyctl.ok("--actor", "ann", "rotate", "ci")
-    keyctl.ok("--actor", "bob", "revoke", "ci", "--reason", "leaked")
+    new = keyctl.ok("--actor", "ann", "rotate", "ci").stdout.strip()
+    keyctl.ok("--actor", "bob", "revoke", key_id(new), "--reason", "leaked")
 
 
 def test_every_filter_finds_what_it_says(keyctl: Keyctl, database: Database) -> None:

@@ -23,3 +23,14 @@ def write(database: Database, statement: str, *, table: str = "api_key") -> None
         for _, made_by in guards:
             tx.exec_driver_sql(made_by)
         tx.exec_driver_sql("PRAGMA ignore_check_constraints = OFF")
+
+
+def take_guards_away(database: Database, table: str) -> None:
+    """Take the triggers of a table away for good, as somebody with the database's password can."""
+    with database.writing() as tx:
+        if not database.one_writer:
+            tx.execute(text(f"ALTER TABLE {table} DISABLE TRIGGER USER"))
+            return
+        query = "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ?"
+        for (name,) in tx.exec_driver_sql(query, (table,)).all():
+            tx.exec_driver_sql(f"DROP TRIGGER {name}")
