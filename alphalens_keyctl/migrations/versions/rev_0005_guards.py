@@ -95,8 +95,6 @@ _COLLIDES = (
     f" AND other.id IS NOT {{0}} AND {_LIVE_SUCCESSOR.format('other.')})"
 )
 _REIDENTIFIED = "NEW.id {0} OLD.id OR NEW.digest {0} OLD.digest OR NEW.digest_scheme {0} OLD.digest_scheme"
-_HEAD = "(SELECT seq FROM audit_event ORDER BY seq DESC LIMIT 1)"
-_HEAD_HASH = _HEAD.replace("seq FROM", "hash FROM")
 
 # Moved up behind the last event that leaves room: the log can go on, and `audit verify` finds the event altered, since
 # its hash says another number.
@@ -154,9 +152,11 @@ _SQLITE = (
     ),
     # What its place in the chain allows is no replacement either.
     "DROP TRIGGER audit_event_no_replace",
+    # One look at the last event, since this runs for each of a million.
     _sqlite_guard(
         "audit_event_next_link", "BEFORE INSERT ON audit_event",
-        f"NEW.seq IS NOT coalesce({_HEAD}, 0) + 1 OR NEW.previous_hash IS NOT coalesce({_HEAD_HASH}, zeroblob(32))"
+        "(NEW.seq - 1, NEW.previous_hash) IS NOT (SELECT seq, hash FROM audit_event ORDER BY seq DESC LIMIT 1)"
+        " AND NOT (NEW.seq = 1 AND NEW.previous_hash = zeroblob(32) AND NOT EXISTS (SELECT 1 FROM audit_event))"
         " OR typeof(NEW.hash) <> 'blob'", _LINK,
     ),
     _sqlite_guard("audit_event_time", "BEFORE INSERT ON audit_event", _no_time_in_sqlite("NEW.at"), _A_TIME),
