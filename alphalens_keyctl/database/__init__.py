@@ -5,7 +5,7 @@ with database.reading() as connection: ...
 with database.writing() as tx: ...
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,14 +103,8 @@ class Database:
     def writing(self) -> Iterator[Writing]:
         """The one transaction that writes, waited for within the lock limit. It commits at the end of the block, and
         rolls back when an exception leaves the block. Raises `KeyctlError`."""
-        with faults.translated(self.address), self._engine.connect() as connection:
-            connection = connection.execution_options(**{sqlite.WRITES: True})
-            with connection.begin():
-                if isinstance(self.address, PostgreSQLAddress):
-                    postgresql.become_only_writer(connection)
-                else:
-                    sqlite.make_room(connection)
-                yield Writing(connection)
+        with self._alone(postgresql.become_only_writer) as tx:
+            yield tx
 
     @contextmanager
     def recording(self) -> Iterator[Recording]:
@@ -124,7 +118,7 @@ class Database:
     def upgrade(self) -> None:
         """Bring the schema to the latest revision, where it is not there already. Two upgrades at once do no harm.
         Raises `KeyctlError`."""
-        with self.writing() as tx:
+        with self._alone(postgresql.become_only_migration) as tx:
             if isinstance(self.address, PostgreSQLAddress):
                 postgresql.lift_limits(tx)
             schema.upgrade(tx)
@@ -151,6 +145,31 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+
+    @contextmanager
+    def _alone(self, on_server: Callable[[Connection], None]) -> Iterator[Writing]:
+        """A transaction that no other of this program writes beside; `on_server` waits for that on PostgreSQL."""
+        try:
+            with faults.translated(self.address), self._engine.connect() as connection:
+                connection = connection.execution_options(**{sqlite.WRITES: True})
+                with connection.begin():
+                    if isinstance(self.address, PostgreSQLAddress):
+                        on_server(connection)
+                    else:
+                        sqlite.make_room(connection)
+                    yield Writing(connection)
+        except KeyctlError as error:
+            if isinstance(self.address, PostgreSQLAddress) and faults.is_lock_timeout(error):
+                raise faults.held_by(self._holders()) from error
+            raise
+
+    def _holders(self) -> list[postgresql.Holder]:
+        # Asked over another connection: the transaction that waited is over, whoever it waited for goes on.
+        try:
+            with self.reading() as connection:
+                return postgresql.holders(connection)
+        except KeyctlError:
+            return []
 
     @classmethod
     def _on_file(cls, address: SQLiteAddress, limits: Limits) -> "Database":

@@ -1,14 +1,16 @@
 """What a driver raised, on either database → what the user is told."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from alphalens_keyctl.database.address import Address
+from alphalens_keyctl.database.postgresql import Holder
 from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.moments import rfc3339
 
 _SQLITE_UNUSABLE: Final = {
     sqlite3.SQLITE_CORRUPT: ("the database file is damaged", "Restore it from a backup."),
@@ -25,6 +27,7 @@ _SQLITE_UNUSABLE: Final = {
     sqlite3.SQLITE_FULL: ("the disk is full", "Make room and run the command again."),
     sqlite3.SQLITE_IOERR: ("the database file cannot be read or written", "Check the disk and its limits."),
 }
+_MOST_HOLDERS: Final = 5
 _BUSY_HINT: Final = "Another process is writing. Run the command again, or raise lock_timeout."
 
 
@@ -86,6 +89,29 @@ def _explain_postgresql(error: Exception, state: str | None, address: Address) -
             "Check the URL, the server and the network.",
         )
     return KeyctlError(Code.DATABASE_UNUSABLE, f"the database failed: {said}", "Run with --debug for more.")
+
+
+def is_lock_timeout(error: KeyctlError) -> bool:
+    """Whether an error that was explained here is a PostgreSQL lock that was not granted within `lock_timeout`."""
+    cause = error.__cause__
+    original = cause.orig if isinstance(cause, DBAPIError) else cause
+    return getattr(original, "sqlstate", None) == "55P03"
+
+
+def held_by(holders: Sequence[Holder]) -> KeyctlError:
+    """What to say of a lock that was not granted in time: who holds what stood in the way, and how to end it."""
+    if not holders:
+        return KeyctlError(Code.DATABASE_BUSY, "another session held a lock all the time", _BUSY_HINT)
+    named = "; ".join(
+        f"process {holder.pid} of role '{holder.role}' since {rfc3339(holder.since) if holder.since else 'unknown'}"
+        for holder in holders[:_MOST_HOLDERS]
+    )
+    return KeyctlError(
+        Code.DATABASE_BUSY,
+        f"another session held a lock all the time: {named}; nothing was changed",
+        f"Run the command again; if the session hangs, end it as that role or a superuser: SELECT"
+        f" pg_terminate_backend({holders[0].pid}).",
+    )
 
 
 def _constraint(said: str) -> KeyctlError:

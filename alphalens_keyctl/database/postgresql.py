@@ -3,7 +3,8 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 
@@ -165,9 +166,42 @@ def lift_limits(connection: Connection) -> None:
 
 
 def become_only_writer(connection: Connection) -> None:
-    """Wait, within lock_timeout, until no other transaction of this program writes, and keep the others out until this
-    one ends."""
+    """Wait, `lock_timeout` at most, until no other transaction of this program writes; until this one ends."""
+    connection.exec_driver_sql(_BE_ONLY_WRITER)
+
+
+def become_only_migration(connection: Connection) -> None:
+    """Wait, `lock_timeout` at most, until nobody else migrates or writes. The table that writers lock may not be there
+    yet."""
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _lock_number("writer")})
+    if connection.scalar(text("SELECT to_regclass('alphalens_keyctl_writer')")) is not None:
+        become_only_writer(connection)
+
+
+# Recorders and readers hold no lock that this one waits for, and cannot: they have no right on the table.
+_BE_ONLY_WRITER: Final = "LOCK TABLE alphalens_keyctl_writer IN EXCLUSIVE MODE"
+
+
+class Holder(NamedTuple):
+    """A session that a writer may be waiting for. `since` is None where the server does not show it to this role."""
+
+    pid: int
+    role: str
+    since: datetime | None
+
+
+def holders(connection: Connection) -> list[Holder]:
+    """The sessions that hold locks on what a change writes to, those that have held them longest first."""
+    return [Holder(*row) for row in connection.execute(_HOLDERS)]
+
+
+_HOLDERS: Final = text(
+    "SELECT pid, usename, xact_start FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND pid IN ("
+    " SELECT pid FROM pg_locks WHERE granted AND locktype = 'relation' AND mode NOT IN ('AccessShareLock')"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    " AND relation IN (to_regclass('api_key'), to_regclass('audit_event'), to_regclass('alphalens_keyctl_writer')))"
+    " ORDER BY xact_start NULLS LAST, pid"
+)
 
 
 class SessionAttempts:

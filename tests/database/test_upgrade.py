@@ -48,7 +48,7 @@ def test_keys_events_and_damage_of_schema_0004_are_all_there_after_the_upgrade(
     """Promises 5 and 14."""
     url, database = old
     damage = "2030-19-39 29:59:59.000000" if database.one_writer else "infinity"
-    with database.writing() as tx:
+    with database.recording() as tx:
         revoked = {"revoked_at": "2026-11-23 12:00:00.000000", "revoked_by": "test"}
         for row in (
             key("A" * 12, "gone", **revoked), key("B" * 12, "here"), key("C" * 12, "broken"), key("D" * 12, "zoë")
@@ -78,7 +78,7 @@ def test_an_event_that_left_no_room_behind_it_no_longer_stops_every_change(
 ) -> None:
     """Promises 6 and 7: the log goes on, and says that it was tampered with."""
     url, database = old
-    with database.writing() as tx:
+    with database.recording() as tx:
         tx.execute(text(ROW), key("B" * 12, "here"))
         tx.execute(text(EVENT), {"seq": 1, "previous": bytes(32), "hash": b"1" * 32})
         tx.execute(text(EVENT), {"seq": 2**63 - 1, "previous": b"1" * 32, "hash": b"2" * 32})

@@ -22,7 +22,7 @@ def make(url: str, revision: str) -> Database:
     database = Database.connect(parse_address(url), Limits())
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent).replace("%", "%%"))
-    with database.writing() as tx:
+    with database.recording() as tx:
         config.attributes["connection"] = tx
         command.upgrade(config, revision)
     return database

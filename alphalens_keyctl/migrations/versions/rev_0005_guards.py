@@ -238,6 +238,8 @@ BEGIN
 END $$""",
     """CREATE TRIGGER audit_event_next_link AFTER INSERT ON audit_event REFERENCING NEW TABLE AS added
     FOR EACH STATEMENT EXECUTE FUNCTION alphalens_keyctl_next_link()""",
+    # Who holds it is the only writer. An advisory lock's number anybody can take; a table's lock needs a right on it.
+    "CREATE TABLE alphalens_keyctl_writer ()",
     *(
         f"ALTER TABLE {name.partition('.')[0]} ENABLE ALWAYS TRIGGER {name.partition('.')[2]}"
         for name in (
