@@ -1,11 +1,13 @@
 """`db upgrade` and `db status`: look after the database's schema."""
 
+from typing import Annotated
+
 import typer
 
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.options.arguments import JsonOption
 
-app = typer.Typer(help="Look after the database's schema.", no_args_is_help=False)
+app = typer.Typer(help="Look after the database: its schema, and what roles may do in it.", no_args_is_help=False)
 
 
 @app.command()
@@ -24,3 +26,29 @@ def status(ctx: typer.Context, json: JsonOption = False) -> None:
     from alphalens_keyctl.cli import db_schema
 
     db_schema.status(run, json=json)
+
+
+@app.command()
+def grant(
+    ctx: typer.Context,
+    verifier: Annotated[
+        str | None,
+        typer.Option("--verifier", metavar="ROLE", show_default=False, help="May check keys and record their use."),
+    ] = None,
+    auditor: Annotated[
+        str | None,
+        typer.Option(
+            "--auditor", metavar="ROLE", show_default=False, help="May read keys, without digests, and both logs."
+        ),
+    ] = None,
+    revoke: Annotated[bool, typer.Option("--revoke", help="Take every right from the role instead.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Give a database role of PostgreSQL what a service or a reader needs, and no more; print the statements.
+
+    Rights that the role had on these tables before are taken away first. Safe to repeat.
+    """
+    run = runs.of(ctx)
+    from alphalens_keyctl.cli import db_grant
+
+    db_grant.grant(run, verifier=verifier, auditor=auditor, revoke=revoke, json=json)

@@ -16,7 +16,7 @@ from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.models import Reason
 from alphalens_keyctl.verification import process, real_threads, usage_log
 from alphalens_keyctl.verification.real_threads import Lock, SimpleQueue
-from alphalens_keyctl.verification.usage_log import Accepted, Kind, Refusals
+from alphalens_keyctl.verification.usage_log import Accepted, Kind, Refusals, Transaction
 
 # At most a second or a thousand uses behind (README). What is left of the second is for the writing.
 _INTERVAL: Final = 0.5
@@ -64,7 +64,7 @@ class _Asked(NamedTuple):
 class _Doubtful(NamedTuple):
     """A batch whose commit was not answered, by the number under which the database knows it."""
 
-    number: int
+    transaction: Transaction
     accepted: list[Accepted]
     refused: dict[Kind, Refusals]
 
@@ -259,19 +259,19 @@ class Recorder:
         accepted = self._taken()
         refused: dict[Kind, Refusals] = {}
         waiting: list[Accepted] = []
-        number: int | None = None
+        transaction: Transaction | None = None
         try:
             refused = self._coalesced()
             with database.recording() as tx:
                 waiting = usage_log.write(tx, accepted, refused)
-                number = usage_log.transaction_number(tx)
+                transaction = usage_log.transaction(tx)
         except BaseException:
-            if number is None:
+            if transaction is None:
                 self._put_back(accepted, refused)
             else:
                 held = {use.key_id for use in waiting}
                 written = [use for use in accepted if use.key_id not in held]
-                self._doubtful = _Doubtful(number, written, refused)
+                self._doubtful = _Doubtful(transaction, written, refused)
                 self._put_back(waiting, {})
                 self._in_flight = len(written)
             self._close_database()
@@ -284,7 +284,7 @@ class Recorder:
         if self._doubtful is None:
             return
         with database.recording() as tx:
-            committed = usage_log.was_committed(tx, self._doubtful.number, self._doubtful.accepted)
+            committed = usage_log.was_committed(tx, self._doubtful.transaction, self._doubtful.accepted)
         doubtful, self._doubtful = self._doubtful, None
         if committed:
             self._in_flight = 0

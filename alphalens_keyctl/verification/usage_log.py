@@ -14,7 +14,7 @@ from itertools import chain
 from operator import itemgetter
 from typing import Final, NamedTuple
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import text
 
 from alphalens_keyctl.database import Recording
 from alphalens_keyctl.errors import Code, KeyctlError
@@ -45,6 +45,13 @@ class Accepted(NamedTuple):
     request: Request
 
 
+class Transaction(NamedTuple):
+    """A transaction of PostgreSQL: its number, and when it began by the server's clock."""
+
+    number: int
+    began: datetime
+
+
 class Kind(NamedTuple):
     """What refused attempts are coalesced by. `minute` is in minutes since the epoch, `client_ip` tamed."""
 
@@ -69,16 +76,15 @@ def write(tx: Recording, accepted: Sequence[Accepted], refused: Mapping[Kind, Re
     Returns the uses that have to wait: another transaction holds their keys, and waiting here could stop
     both. Raises `KeyctlError` when the database does not take what is written.
     """
-    waiting: list[Accepted] = []
+    # Nearly in order as it is; threads take each other over.
+    accepted = sorted(accepted, key=itemgetter(0))
+    if tx.dialect.name == "postgresql":
+        return _record_uses(tx, accepted, refused)
     if accepted:
-        if tx.dialect.name == "postgresql":
-            busy = _busy(tx, {use.key_id for use in accepted})
-            waiting = [use for use in accepted if use.key_id in busy]
-            accepted = [use for use in accepted if use.key_id not in busy]
         _write_accepted(tx, accepted)
     if refused:
-        _write_refused(tx, refused)
-    return waiting
+        tx.execute(_REFUSED, {"rows": json.dumps(_refused_rows(refused))})
+    return []
 
 
 def make_partitions(tx: Recording) -> None:
@@ -87,70 +93,69 @@ def make_partitions(tx: Recording) -> None:
         tx.execute(text("SELECT alphalens_keyctl_make_partitions()"))
 
 
-def transaction_number(tx: Recording) -> int | None:
+def transaction(tx: Recording) -> Transaction | None:
     """By what PostgreSQL can say later whether this transaction was committed. None on SQLite, where a commit
     whose outcome is unknown does not happen."""
-    return tx.scalar(text("SELECT txid_current()")) if tx.dialect.name == "postgresql" else None
+    if tx.dialect.name != "postgresql":
+        return None
+    return Transaction._make(tx.execute(text("SELECT txid_current(), now()")).one())
 
 
-def was_committed(tx: Recording, number: int, accepted: Sequence[Accepted]) -> bool:
+def was_committed(tx: Recording, doubtful: Transaction, accepted: Sequence[Accepted]) -> bool:
     """Whether that transaction, which wrote these uses, was committed. Raises `KeyctlError` (database_busy) while
     it still runs."""
     # A server that crashes forgets the numbers it had not yet written to disk, and gives them out again.
-    if tx.scalar(text("SELECT txid_current()")) <= number:
+    if tx.scalar(text("SELECT txid_current()")) <= doubtful.number:
         return False
-    fate = tx.scalar(text("SELECT txid_status(CAST(:number AS bigint))"), {"number": number})
+    fate = tx.scalar(text("SELECT txid_status(CAST(:number AS bigint))"), {"number": doubtful.number})
     if fate == "in progress":
         raise KeyctlError(Code.DATABASE_BUSY, "an earlier batch of uses is still being committed")
     if not accepted:
         return bool(fate == "committed")
     # The number may be another transaction's by now; the rows are nobody else's.
     said = sorted({(_stored(use.at), use.key_id) for use in accepted})
-    return bool(tx.scalar(text(_ALL_THERE), {"rows": json.dumps(said)}))
+    return bool(tx.scalar(text(_ALL_THERE), {"rows": json.dumps(said), "began": doubtful.began}))
 
 
-def _busy(tx: Recording, key_ids: set[str]) -> set[str]:
-    """Lock the keys that are free, in one order, and return the rest of those that exist."""
-    free = set(tx.scalars(text(_LOCK_FREE), {"ids": sorted(key_ids)}))
-    rest = key_ids - free
-    return set(tx.scalars(text("SELECT id FROM api_key WHERE id = ANY(:ids)"), {"ids": sorted(rest)})) if rest else rest
+def _record_uses(tx: Recording, accepted: Sequence[Accepted], refused: Mapping[Kind, Refusals]) -> list[Accepted]:
+    """One statement: the function that is all a service's role may write by."""
+    times = _stored_in_turn([use.at for use in accepted])
+    # Made a few hundred at a time, because no other thread runs while one piece is made.
+    pieces = [
+        json.dumps(_rows(times[begin : begin + _AT_ONCE], accepted[begin : begin + _AT_ONCE]))[1:-1]
+        for begin in range(0, len(accepted), _AT_ONCE)
+    ]
+    said = {"accepted": f"[{','.join(pieces)}]", "refused": json.dumps(_refused_rows(refused))}
+    busy = set(tx.scalar(_RECORD_USES, said) or ())
+    return [use for use in accepted if use.key_id in busy] if busy else []
 
 
 def _write_accepted(tx: Recording, accepted: Sequence[Accepted]) -> None:
-    # Nearly in order as it is; threads take each other over.
-    accepted = sorted(accepted, key=itemgetter(0))
     times, key_ids = _stored_in_turn([use.at for use in accepted]), [use.key_id for use in accepted]
-    insert = _insert_document if tx.dialect.name == "postgresql" else _insert_values
     # Many rows a statement: the database works through them while other threads verify. Not all of them,
     # because nobody else runs while one is made.
     for begin in range(0, len(accepted), _AT_ONCE):
         portion = slice(begin, begin + _AT_ONCE)
-        insert(tx, _rows(times[portion], accepted[portion]))
-    statements = _ON[tx.dialect.name]
+        _insert_values(tx, _rows(times[portion], accepted[portion]))
     # In the order of time: of a key, what is said last is the latest.
     counts, last = Counter(key_ids), dict(zip(key_ids, times, strict=True))
     first = dict(zip(reversed(key_ids), reversed(times), strict=True))
     tally = json.dumps([(key_id, count, last[key_id], first[key_id]) for key_id, count in counts.items()])
-    if tx.scalar(statements.unused, {"rows": tally}):
-        # Of a successor alone: it may set the end of another key. In a statement of its own, because every
-        # verifier is told of it and looks its keys up anew.
-        tx.execute(statements.first, {"rows": tally})
-    done = tx.execute(statements.tally, {"rows": tally}).rowcount
-    if done != len(counts) and done != tx.scalar(statements.known, {"rows": tally}):
-        # Row security or a trigger can turn an update into nothing without an error.
+    if tx.scalar(_UNUSED, {"rows": tally}):
+        # Of a successor alone: it may set the end of another key.
+        tx.execute(_FIRST, {"rows": tally})
+    done = tx.execute(_TALLY, {"rows": tally}).rowcount
+    if done != len(counts) and done != tx.scalar(_KNOWN, {"rows": tally}):
+        # A trigger can turn an update into nothing without an error.
         raise KeyctlError(
             Code.DATABASE_UNUSABLE,
             "the database did not take when keys were used",
-            "Check the database for row security and for triggers that are not ours.",
+            "Check the database for triggers that are not ours.",
         )
 
 
 def _rows(times: Sequence[str], accepted: Sequence[Accepted]) -> list[_Row]:
     return [(at, key_id, *_inert(request)) for at, (_, key_id, request) in zip(times, accepted, strict=True)]
-
-
-def _insert_document(tx: Recording, rows: Sequence[_Row]) -> None:
-    tx.execute(text(_INSERT_DOCUMENT), {"rows": json.dumps(rows)})
 
 
 def _insert_values(tx: Recording, rows: Sequence[_Row]) -> None:
@@ -161,8 +166,8 @@ def _insert_values(tx: Recording, rows: Sequence[_Row]) -> None:
             begin += length
 
 
-def _write_refused(tx: Recording, refused: Mapping[Kind, Refusals]) -> None:
-    rows = [
+def _refused_rows(refused: Mapping[Kind, Refusals]) -> list[tuple[str | int | None, ...]]:
+    return [
         (
             _stored(kind.minute * 60.0),
             kind.key_id,
@@ -175,9 +180,6 @@ def _write_refused(tx: Recording, refused: Mapping[Kind, Refusals]) -> None:
         )
         for kind, attempts in refused.items()
     ]
-    # In one order everywhere, so that two processes that count the same kinds do not wait for each other.
-    rows.sort(key=lambda row: tuple(map(str, row[:4])))
-    tx.execute(_ON[tx.dialect.name].refused, {"rows": json.dumps(rows)})
 
 
 @lru_cache(maxsize=4096)
@@ -231,90 +233,43 @@ def _second(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%d %H:%M:%S.%%06d")
 
 
-_MOST_COUNTED: Final = 2**63 - 1
 _COLUMNS: Final = "at, key_id, outcome, client_ip, method, path, user_agent"
-
-
-class _Statements(NamedTuple):
-    tally: TextClause
-    unused: TextClause
-    first: TextClause
-    known: TextClause
-    refused: TextClause
-
-
-def _added(dialect: str, column: str, more: str) -> str:
-    """A count and what comes to it, no more than a column holds.
-
-    One that overflowed would stop the batch that it is in, and with it the recording of other keys.
-    """
-    if dialect == "sqlite":  # where a sum that overflows is a real, which is more
-        return f"min({column} + {more}, {_MOST_COUNTED})"
-    return f"CASE WHEN {column} > {_MOST_COUNTED} - {more} THEN {_MOST_COUNTED} ELSE {column} + {more} END"
-
-
-def _statements(dialect: str, each: str, column: str, at: str, latest: str) -> _Statements:
-    """The same statements in either dialect: `each` unfolds a JSON array of arrays, `column` takes a value of
-    one, `at` makes it a time, `latest` is the later of what the key has and what is said.
-
-    Nothing but these constants is put together here; what is written comes as a parameter.
-    """
-    taken = [column.format(place) for place in range(8)]
-    time, times = at.format(taken[0]), f"CAST({taken[1]} AS bigint)"
-    tallies = (
-        f"SELECT {taken[0]} AS id, {times} AS times, {at.format(taken[2])} AS last,"  # noqa: S608  # above
-        f" {at.format(taken[3])} AS first FROM {each}"
-    )
-    refused = f"{time}, {', '.join(taken[1:7])}, CAST({taken[7]} AS bigint)"
-    return _Statements(
-        tally=text(
-            f"UPDATE api_key SET use_count = {_added(dialect, 'use_count', 'said.times')}, last_used_at = {latest}"  # noqa: S608  # above
-            f" FROM ({tallies}) AS said WHERE api_key.id = said.id"
-        ),
-        unused=text(
-            "SELECT 1 FROM api_key WHERE first_used_at IS NULL AND replaces IS NOT NULL"  # noqa: S608  # above
-            f" AND id IN (SELECT {taken[0]} FROM {each}) LIMIT 1"
-        ),
-        first=text(
-            f"UPDATE api_key SET first_used_at = said.first FROM ({tallies}) AS said"  # noqa: S608  # above
-            " WHERE api_key.id = said.id AND first_used_at IS NULL AND replaces IS NOT NULL"
-        ),
-        known=text(f"SELECT count(*) FROM api_key WHERE id IN (SELECT {taken[0]} FROM {each})"),  # noqa: S608  # above
-        refused=text(
-            f"INSERT INTO usage_event ({_COLUMNS}, count) SELECT {refused} FROM {each} WHERE true"  # noqa: S608  # above
-            f" ON CONFLICT ({', '.join(REFUSED_ONCE)}) WHERE {REFUSED_SQL}"
-            f" DO UPDATE SET count = {_added(dialect, 'usage_event.count', 'excluded.count')}"
-        ),
-    )
-
-
-_ON: Final = {
-    "sqlite": _statements(
-        "sqlite",
-        each="json_each(:rows) AS entry",
-        column="json_extract(entry.value, '$[{}]')",
-        at="{}",
-        latest="max(coalesce(last_used_at, said.last), said.last)",
-    ),
-    "postgresql": _statements(
-        "postgresql",
-        each="jsonb_array_elements(CAST(:rows AS jsonb)) AS entry",
-        column="(entry ->> {})",
-        at="CAST({} || '+00' AS timestamptz)",
-        latest="greatest(last_used_at, said.last)",
-    ),
-}
-_INSERT_DOCUMENT: Final = f"""INSERT INTO usage_event ({_COLUMNS})
-    SELECT CAST((entry ->> 0) || '+00' AS timestamptz), entry ->> 1, 'ok',
-        entry ->> 2, entry ->> 3, entry ->> 4, entry ->> 5
-    FROM jsonb_array_elements(CAST(:rows AS jsonb)) AS entry"""  # noqa: S608  # our own constant
+_RECORD_USES: Final = text("SELECT alphalens_keyctl_record_uses(CAST(:accepted AS jsonb), CAST(:refused AS jsonb))")
+# As the function writes times: not in the future, and not more than a month ago.
+_ALL_THERE: Final = """SELECT bool_and(EXISTS (SELECT 1 FROM usage_event WHERE outcome = 'ok' AND key_id = entry ->> 1
+    AND at = greatest(CAST(:began AS timestamptz) - interval '31 days',
+        least(CAST(:began AS timestamptz), CAST((entry ->> 0) || '+00' AS timestamptz)))))
+    FROM jsonb_array_elements(CAST(:rows AS jsonb)) AS entry"""
+# The rest is SQLite's. A sum that overflows is a real there, which is more than the most that a column holds.
+_MOST_COUNTED: Final = 2**63 - 1
+_MEMBER: Final = "json_extract(entry.value, '$[{}]')"
+_SAID: Final = (
+    "(SELECT json_extract(entry.value, '$[0]') AS id, json_extract(entry.value, '$[1]') AS times,"
+    " json_extract(entry.value, '$[2]') AS last, json_extract(entry.value, '$[3]') AS first"
+    " FROM json_each(:rows) AS entry)"
+)
+_TALLY: Final = text(
+    f"UPDATE api_key SET use_count = min(use_count + said.times, {_MOST_COUNTED}),"  # noqa: S608  # our own constants
+    f" last_used_at = max(coalesce(last_used_at, said.last), said.last) FROM {_SAID} AS said WHERE api_key.id = said.id"
+)
+_UNUSED: Final = text(
+    "SELECT 1 FROM api_key WHERE first_used_at IS NULL AND replaces IS NOT NULL"  # noqa: S608  # our own constants
+    f" AND id IN (SELECT id FROM {_SAID}) LIMIT 1"
+)
+_FIRST: Final = text(
+    f"UPDATE api_key SET first_used_at = said.first FROM {_SAID} AS said"  # noqa: S608  # our own constants
+    " WHERE api_key.id = said.id AND first_used_at IS NULL AND replaces IS NOT NULL"
+)
+_KNOWN: Final = text(f"SELECT count(*) FROM api_key WHERE id IN (SELECT id FROM {_SAID})")  # noqa: S608  # our own
+_REFUSED: Final = text(
+    f"INSERT INTO usage_event ({_COLUMNS}, count)"  # noqa: S608  # our own constants
+    f" SELECT {', '.join(map(_MEMBER.format, range(8)))}"
+    f" FROM json_each(:rows) AS entry WHERE true ON CONFLICT ({', '.join(REFUSED_ONCE)}) WHERE {REFUSED_SQL}"
+    f" DO UPDATE SET count = min(usage_event.count + excluded.count, {_MOST_COUNTED})"
+)
 # SQLite takes a value of its own, bound, faster than one out of a document.
 _VALUES: Final = "(?, ?, 'ok', ?, ?, ?, ?)"
 _INSERT_VALUES: Final = {
     length: f"INSERT INTO usage_event ({_COLUMNS}) VALUES {', '.join([_VALUES] * length)}"  # noqa: S608  # above
     for length in _LENGTHS
 }
-_LOCK_FREE: Final = "SELECT id FROM api_key WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED"
-_ALL_THERE: Final = """SELECT bool_and(EXISTS (SELECT 1 FROM usage_event WHERE outcome = 'ok'
-    AND key_id = entry ->> 1 AND at = CAST((entry ->> 0) || '+00' AS timestamptz)))
-    FROM jsonb_array_elements(CAST(:rows AS jsonb)) AS entry"""

@@ -1,5 +1,6 @@
 """A database of an earlier version is brought to this one's schema with everything in it, damage included."""
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -87,3 +88,21 @@ def test_an_event_that_left_no_room_behind_it_no_longer_stops_every_change(
     keyctl.ok("revoke", "here")
     assert keyctl.ok("audit", "head", "--json").json["seq"] == 3
     assert keyctl("audit", "verify", "--json").status == 5
+
+
+def test_a_role_that_recorded_uses_before_goes_on_with_it_after_the_upgrade(
+    old: tuple[str, Database], fork_server: ForkServer, tmp_path: Path
+) -> None:
+    """Promise 8: no use is lost between the upgrade and `db grant`."""
+    url, database = old
+    if database.one_writer:
+        pytest.skip("SQLite knows no roles")
+    role = f"keyctl_{uuid.uuid4().hex[:12]}"
+    with database.recording() as tx:
+        tx.execute(text(f"CREATE ROLE {role}"))
+        tx.execute(text(f"GRANT UPDATE (last_used_at, use_count, first_used_at) ON api_key TO {role}"))
+    Keyctl(fork_server, tmp_path, url).ok("db", "upgrade")
+    with database.reading() as connection:
+        query = "SELECT has_function_privilege(:role, 'alphalens_keyctl_record_uses(jsonb, jsonb)', 'EXECUTE')"
+        assert connection.scalar(text(query), {"role": role})
+        assert not connection.scalar(text(query), {"role": "pg_monitor"})

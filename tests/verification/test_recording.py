@@ -84,7 +84,7 @@ def test_a_batch_of_any_length_is_written_whole_in_the_order_of_time(keyctl: Key
     """However uses are put together into statements, and in whatever order the threads handed them in."""
     ids = [keyctl.create(name)[1] for name in ("one", "other")]
     lengths = (1, 3, 99, 500, 501, 1637)
-    begin, said = 1_900_000_000.0, []  # on a second, with what is a hair's breadth to either side of it
+    begin, said = time.time() // 1 - 3600, []  # on a second, with what is a hair's breadth to either side of it
     for length in lengths:
         moments = [begin + number * 0.25 - 1e-6 * (number % 3) for number in range(length)]
         begin = moments[-1] + 60
