@@ -1,7 +1,7 @@
-"""A batch of uses → the database: the rows of the log, and for each key when and how often it was used.
+"""A batch of uses → the database: the rows of the usage log, and of each key when and how often it was used.
 
-The only two things that recording can write are rows of `usage_event` and, forward, the columns `last_used_at`,
-`use_count` and `first_used_at`; nothing here can undo a revocation (promise 5).
+Recording writes rows of `usage_event` and the columns `last_used_at`, `use_count` and `first_used_at` of `api_key`,
+which it never moves backwards, and nothing else: no use can undo a revocation (promise 5).
 """
 
 import json
@@ -21,24 +21,24 @@ from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.models import REFUSED_ONCE, REFUSED_SQL, Reason
 from alphalens_keyctl.text import tame
 
-# Characters kept of what a client sent.
+# Characters that the log keeps of a value that a client sent.
 LONGEST_PATH: Final = 512
 LONGEST_AGENT: Final = 256
 LONGEST_OTHER: Final = 64
-# Rows that one statement writes. SQLite's have a fixed number of them, so that each is prepared once: what is
-# left of the longest is written by shorter ones.
+# Rows that one statement inserts. SQLite's statements come in these lengths alone, so that each is prepared once; rows
+# that do not fill the longest are inserted by shorter ones.
 _LENGTHS: Final = (500, 100, 20, 4, 1)
 _AT_ONCE: Final = _LENGTHS[0]
 
 _Row = tuple[str | None, ...]
 
 
-# Client's address, method, path and user agent, as the client sent them, or None.
+# The client's address, the request's method and path, and the user agent, as the client sent them; None: not known.
 Request = tuple[str | None, str | None, str | None, str | None]
 
 
 class Accepted(NamedTuple):
-    """A use. `at` is in seconds since the epoch."""
+    """A use of a key. `at` is in seconds since the epoch."""
 
     at: float
     key_id: str
@@ -46,7 +46,7 @@ class Accepted(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """What refused attempts are coalesced by. `minute` is in minutes since the epoch, `client_ip` tamed."""
+    """What refused attempts in one row have in common. `minute` is in minutes since the epoch, `client_ip` tamed."""
 
     minute: int
     reason: Reason
@@ -55,7 +55,7 @@ class Kind(NamedTuple):
 
 
 class Refusals(NamedTuple):
-    """How many attempts of a kind, and what the first of them asked for."""
+    """The number of attempts of one kind, and what the first of them asked for."""
 
     count: int  # type: ignore[assignment]  # the column's word
     method: str | None
@@ -66,8 +66,8 @@ class Refusals(NamedTuple):
 def write(tx: Recording, accepted: Sequence[Accepted], refused: Mapping[Kind, Refusals]) -> list[Accepted]:
     """Write a batch inside the caller's transaction.
 
-    Returns the uses that have to wait: another transaction holds their keys, and waiting here could stop
-    both. Raises `KeyctlError` when the database does not take what is written.
+    Returns the uses that must wait because another transaction holds their keys: to wait for it inside this one could
+    stop both. Raises `KeyctlError` when the database does not keep what is written.
     """
     waiting: list[Accepted] = []
     if accepted:
@@ -82,21 +82,21 @@ def write(tx: Recording, accepted: Sequence[Accepted], refused: Mapping[Kind, Re
 
 
 def make_partitions(tx: Recording) -> None:
-    """Have this month's and the next one's partition made where the table has partitions and they are missing."""
+    """Make the partitions of `usage_event` for this month and the next, where they are missing (PostgreSQL)."""
     if tx.dialect.name == "postgresql":
         tx.execute(text("SELECT alphalens_keyctl_make_partitions()"))
 
 
 def transaction_number(tx: Recording) -> int | None:
-    """By what PostgreSQL can say later whether this transaction was committed. None on SQLite, where a commit
-    whose outcome is unknown does not happen."""
+    """The number by which PostgreSQL can tell later whether this transaction was committed. None on SQLite, where the
+    outcome of a commit is always known."""
     return tx.scalar(text("SELECT txid_current()")) if tx.dialect.name == "postgresql" else None
 
 
 def was_committed(tx: Recording, number: int, accepted: Sequence[Accepted]) -> bool:
-    """Whether that transaction, which wrote these uses, was committed. Raises `KeyctlError` (database_busy) while
-    it still runs."""
-    # A server that crashes forgets the numbers it had not yet written to disk, and gives them out again.
+    """Whether the transaction of that number, which wrote these uses, was committed. Raises `KeyctlError`
+    (database_busy) while the transaction runs."""
+    # A server that crashes forgets the numbers that it had not yet written to disk, and gives them out again.
     if tx.scalar(text("SELECT txid_current()")) <= number:
         return False
     fate = tx.scalar(text("SELECT txid_status(CAST(:number AS bigint))"), {"number": number})
@@ -104,40 +104,40 @@ def was_committed(tx: Recording, number: int, accepted: Sequence[Accepted]) -> b
         raise KeyctlError(Code.DATABASE_BUSY, "an earlier batch of uses is still being committed")
     if not accepted:
         return bool(fate == "committed")
-    # The number may be another transaction's by now; the rows are nobody else's.
+    # By now the number may be another transaction's; the rows can be of this batch alone.
     said = sorted({(_stored(use.at), use.key_id) for use in accepted})
     return bool(tx.scalar(text(_ALL_THERE), {"rows": json.dumps(said)}))
 
 
 def _busy(tx: Recording, key_ids: set[str]) -> set[str]:
-    """Lock the keys that are free, in one order, and return the rest of those that exist."""
+    """Lock the keys that no other transaction holds, in the order of their ids. Returns the ids that are held."""
     free = set(tx.scalars(text(_LOCK_FREE), {"ids": sorted(key_ids)}))
     rest = key_ids - free
     return set(tx.scalars(text("SELECT id FROM api_key WHERE id = ANY(:ids)"), {"ids": sorted(rest)})) if rest else rest
 
 
 def _write_accepted(tx: Recording, accepted: Sequence[Accepted]) -> None:
-    # Nearly in order as it is; threads take each other over.
+    # Nearly in order already; threads overtake each other.
     accepted = sorted(accepted, key=itemgetter(0))
     times, key_ids = _stored_in_turn([use.at for use in accepted]), [use.key_id for use in accepted]
     insert = _insert_document if tx.dialect.name == "postgresql" else _insert_values
-    # Many rows a statement: the database works through them while other threads verify. Not all of them,
-    # because nobody else runs while one is made.
+    # Many rows a statement: while the database works through them, other threads verify. Not all rows in one, because
+    # no other thread runs while a statement is put together.
     for begin in range(0, len(accepted), _AT_ONCE):
         portion = slice(begin, begin + _AT_ONCE)
         insert(tx, _rows(times[portion], accepted[portion]))
     statements = _ON[tx.dialect.name]
-    # In the order of time: of a key, what is said last is the latest.
+    # In the order of time, so of each key the last entry is the latest use.
     counts, last = Counter(key_ids), dict(zip(key_ids, times, strict=True))
     first = dict(zip(reversed(key_ids), reversed(times), strict=True))
     tally = json.dumps([(key_id, count, last[key_id], first[key_id]) for key_id, count in counts.items()])
     if tx.scalar(statements.unused, {"rows": tally}):
-        # Of a successor alone: it may set the end of another key. In a statement of its own, because every
-        # verifier is told of it and looks its keys up anew.
+        # Of successors alone, whose first use may set the end of another key. In a statement of its own, because it
+        # is announced to every verifier, which then reads its keys anew.
         tx.execute(statements.first, {"rows": tally})
     done = tx.execute(statements.tally, {"rows": tally}).rowcount
     if done != len(counts) and done != tx.scalar(statements.known, {"rows": tally}):
-        # Row security or a trigger can turn an update into nothing without an error.
+        # Row security or a trigger can make an update change nothing, without an error.
         raise KeyctlError(
             Code.DATABASE_UNUSABLE,
             "the database did not take when keys were used",
@@ -175,7 +175,7 @@ def _write_refused(tx: Recording, refused: Mapping[Kind, Refusals]) -> None:
         )
         for kind, attempts in refused.items()
     ]
-    # In one order everywhere, so that two processes that count the same kinds do not wait for each other.
+    # In the same order in every process: two that count the same kinds would stop each other otherwise.
     rows.sort(key=lambda row: tuple(map(str, row[:4])))
     tx.execute(_ON[tx.dialect.name].refused, {"rows": json.dumps(rows)})
 
@@ -192,7 +192,7 @@ def _inert(request: Request) -> Request:
 
 
 def tamed(text_: object, longest: int) -> str | None:
-    """What a client sent as the log keeps it: inert, on one line, without raw keys (promises 1 and 12)."""
+    """A value that a client sent, as the log keeps it: inert, on one line, without raw keys (promises 1 and 12)."""
     if text_ is None:
         return None
     given = text_ if isinstance(text_, str) else str(text_)
@@ -202,19 +202,20 @@ def tamed(text_: object, longest: int) -> str | None:
 
 
 _tame: Final = lru_cache(maxsize=4096)(lambda given, longest: tame(given, longest=longest))
-# What `tame` leaves as it is, and nearly all that clients send: letters, digits and the signs that nothing acts on,
-# spaces between them. No underscore: without one there is no raw key.
+# Text that `tame` leaves as it is, which nearly all clients send: letters, digits, the signs that nothing acts on, and
+# spaces between them. No underscore: every raw key holds one.
 _INERT: Final = re.compile(r"""(?! )[A-Za-z0-9 !"#$%&'()*+,./:;<=>?@\[\]^{|}~-]*(?<! )""")
 
 
 def _stored(at: float) -> str:
-    """A time as SQLite keeps it; PostgreSQL is told that it is UTC."""
+    """A time, in seconds since the epoch, as SQLite keeps it: text in UTC. PostgreSQL is told the zone."""
     second = int(at // 1)
     return _second(second) % ((at - second) * 1_000_000)
 
 
 def _stored_in_turn(moments: Iterable[float]) -> list[str]:
-    """The same of many that are in order, which a second's worth of them shares all but the microseconds."""
+    """Times in ascending order, each as `_stored` has it. Those within one second share the work on all but their
+    microseconds."""
     stored: list[str] = []
     second, within = float("-inf"), ""
     for at in moments:
@@ -227,7 +228,7 @@ def _stored_in_turn(moments: Iterable[float]) -> list[str]:
 
 @lru_cache(maxsize=4)
 def _second(second: int) -> str:
-    """The times within a second, but for their microseconds."""
+    """A format that turns microseconds into a time within that second."""
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%d %H:%M:%S.%%06d")
 
 
@@ -244,20 +245,18 @@ class _Statements(NamedTuple):
 
 
 def _added(dialect: str, column: str, more: str) -> str:
-    """A count and what comes to it, no more than a column holds.
-
-    One that overflowed would stop the batch that it is in, and with it the recording of other keys.
-    """
-    if dialect == "sqlite":  # where a sum that overflows is a real, which is more
+    """SQL for a count plus what is added to it, at most what a column holds: a count that overflowed would stop its
+    batch, and with it the recording of other keys."""
+    if dialect == "sqlite":  # where a sum that overflows becomes a real, which is greater
         return f"min({column} + {more}, {_MOST_COUNTED})"
     return f"CASE WHEN {column} > {_MOST_COUNTED} - {more} THEN {_MOST_COUNTED} ELSE {column} + {more} END"
 
 
 def _statements(dialect: str, each: str, column: str, at: str, latest: str) -> _Statements:
-    """The same statements in either dialect: `each` unfolds a JSON array of arrays, `column` takes a value of
-    one, `at` makes it a time, `latest` is the later of what the key has and what is said.
+    """The statements of one dialect: `each` unfolds a JSON array of arrays, `column` takes a value out of one of
+    these, `at` makes a value a time, `latest` is the later of the key's last use and the batch's.
 
-    Nothing but these constants is put together here; what is written comes as a parameter.
+    The SQL is put together from these constants alone; every value that is written is a parameter.
     """
     taken = [column.format(place) for place in range(8)]
     time, times = at.format(taken[0]), f"CAST({taken[1]} AS bigint)"
@@ -308,7 +307,7 @@ _INSERT_DOCUMENT: Final = f"""INSERT INTO usage_event ({_COLUMNS})
     SELECT CAST((entry ->> 0) || '+00' AS timestamptz), entry ->> 1, 'ok',
         entry ->> 2, entry ->> 3, entry ->> 4, entry ->> 5
     FROM jsonb_array_elements(CAST(:rows AS jsonb)) AS entry"""  # noqa: S608  # our own constant
-# SQLite takes a value of its own, bound, faster than one out of a document.
+# SQLite is faster with one parameter for each value than with a JSON document.
 _VALUES: Final = "(?, ?, 'ok', ?, ?, ?, ?)"
 _INSERT_VALUES: Final = {
     length: f"INSERT INTO usage_event ({_COLUMNS}) VALUES {', '.join([_VALUES] * length)}"  # noqa: S608  # above
