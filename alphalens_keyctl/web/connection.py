@@ -103,6 +103,7 @@ class Connection(HttpToolsProtocol):
         self._closing = True
         if not self.is_free:
             self.cycle.keep_alive = False
+            self.cycle.scope["headers"].append((b"connection", b"close"))  # for uvicorn up to 0.52 to say so
             return
         self.transport.write(_REFUSAL)
         self.transport.close()
