@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from alphalens_keyctl.models import UNREADABLE_LABELS, Key, Status
+from alphalens_keyctl.columns import UNREADABLE_LABELS
+from alphalens_keyctl.models import Key, Status
 from alphalens_keyctl.moments import UNREADABLE
 
 

@@ -4,31 +4,15 @@ The migrations put what must never break into the database itself; this file nam
 of this package sees a row: everything else gets a `Key`, an `Event` or a `Use`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Column,
-    Computed,
-    Dialect,
-    ForeignKey,
-    Index,
-    Integer,
-    LargeBinary,
-    Text,
-    UniqueConstraint,
-    text,
-)
-from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlalchemy import BigInteger, Column, Computed, ForeignKey, Index, LargeBinary, Text, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
-from sqlmodel.sql.sqltypes import UTCDateTime
 
-from alphalens_keyctl.moments import UNREADABLE
+from alphalens_keyctl.columns import ByteOrderText, Instant, JsonObject, Sequence
 
 
 class Status(StrEnum):
@@ -188,58 +172,6 @@ RETIRES_SQL: Final = {
         f" + make_interval(secs => least(api_key.grace_after_use, {_LONGEST_GRACE}))) END"
     ),
 }
-
-# Byte order, whatever the locale of the database: the start of a name or an id is then a range of the index.
-ByteOrderText = Text().with_variant(Text(collation="C"), "postgresql")
-# SQLite reads a table in the order of its INTEGER PRIMARY KEY, which is the row number, without an index between.
-Sequence = BigInteger().with_variant(Integer(), "sqlite")
-
-
-# What stands for labels that cannot be read.
-UNREADABLE_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
-
-
-def _forgiving(read: Callable[[Any], Any] | None, instead: object) -> Callable[[Any], Any]:
-    """Read a value, or give `instead`: one row that cannot be read must not stop the reading of others."""
-
-    def read_or_not(value: Any) -> Any:
-        try:
-            return value if read is None else read(value)
-        except (TypeError, ValueError, RecursionError):
-            return instead
-
-    return read_or_not
-
-
-class Instant(UTCDateTime):
-    """A time column: aware datetimes in UTC; `UNREADABLE` where what is stored is no time."""
-
-    cache_ok = True
-
-    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
-        return _forgiving(super().result_processor(dialect, coltype), UNREADABLE)
-
-
-class JsonObject(TypeDecorator[Mapping[str, str]]):
-    """JSON, on PostgreSQL JSONB. SQLAlchemy's `with_variant` would load PostgreSQL's drivers into every command on
-    SQLite."""
-
-    impl = JSON
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        if dialect.name != "postgresql":
-            return dialect.type_descriptor(JSON())
-        from sqlalchemy.dialects.postgresql import JSONB
-
-        return dialect.type_descriptor(JSONB())
-
-    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
-        return _forgiving(super().result_processor(dialect, coltype), UNREADABLE_LABELS)
-
-    def coerce_compared_value(self, op: Any, value: Any) -> TypeEngine[Any]:
-        # A type decorator would bind the name in labels[name] as JSON, but the name is a plain text.
-        return self.impl_instance.coerce_compared_value(op, value)
 
 
 def _unique_where(name: str, column: str, condition: str) -> Index:

@@ -19,6 +19,7 @@ DATABASE_FILE: Final = "keys.db"
 CONFIG_FILE: Final = "config.toml"
 DATABASE_VARIABLE: Final = "ALPHALENS_KEYCTL_DATABASE_URL"
 ACTOR_VARIABLE: Final = "ALPHALENS_KEYCTL_ACTOR"
+COMPLETE_VARIABLE: Final = "_ALPHALENS_KEYCTL_COMPLETE"  # set by the script of a shell, not by a person
 _LARGEST_FILE: Final = 1 << 20  # bytes; reading a device would never end
 _LONGEST_WAIT: Final = 3600.0  # seconds (promise 11: every wait has a limit)
 

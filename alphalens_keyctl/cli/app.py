@@ -1,8 +1,9 @@
 """The application: its commands, and the options that stand before a command."""
 
+import os
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
@@ -13,13 +14,21 @@ from alphalens_keyctl.cli import list as list_
 from alphalens_keyctl.cli.audit.app import app as audit
 from alphalens_keyctl.errors import Code, ExitStatus, KeyctlError
 from alphalens_keyctl.output import channel
-from alphalens_keyctl.settings import PROGRAM
+from alphalens_keyctl.settings import COMPLETE_VARIABLE, PROGRAM
+
+_COMPLETION_OPTIONS: Final = frozenset({"install_completion", "show_completion"})
 
 
 class Commands(TyperGroup):
-    """Typer ends without a word on Ctrl-C; here that is an error like any other, with its document."""
+    """The commands, without what Typer would add to them and do on its own account."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """Options and arguments, without the options with which Typer installs completion: the scripts for the
+        shells come with the package."""
+        return [each for each in super().get_params(ctx) if each.name not in _COMPLETION_OPTIONS]
 
     def invoke(self, ctx: Any) -> Any:
+        """Run a command. Typer would end without a word on Ctrl-C; here that is an error like any other."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
@@ -31,7 +40,8 @@ app = typer.Typer(
     cls=Commands,
     help="Administer AlphaLens API keys: create, list, show, revoke, rotate and audit.",
     epilog=f"Exit codes: {', '.join(f'{status:d} {status.meaning}' for status in ExitStatus)}.",
-    add_completion=False,
+    # Only an application with these options answers a shell's script.
+    add_completion=COMPLETE_VARIABLE in os.environ,
     pretty_exceptions_enable=False,
     # Rich's boxes cut the names of options at 40 columns, and colour a pipe under FORCE_COLOR.
     rich_markup_mode=None,

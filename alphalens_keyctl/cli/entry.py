@@ -6,11 +6,10 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final, Protocol, runtime_checkable
 
 import typer
-from typer.completion import completion_init  # type: ignore[attr-defined]  # else only behind options of its own
-from typer.core import TyperArgument, TyperOption
+from typer.main import get_command
 
 from alphalens_keyctl.errors import Code, ExitStatus, KeyctlError
 from alphalens_keyctl.keyformat import resembles_raw_key
@@ -18,14 +17,21 @@ from alphalens_keyctl.moments import utc_now
 from alphalens_keyctl.output import channel
 from alphalens_keyctl.output.errors import error_document
 from alphalens_keyctl.output.inert import for_terminal
-from alphalens_keyctl.settings import PROGRAM
+from alphalens_keyctl.settings import COMPLETE_VARIABLE, PROGRAM
 
-COMPLETE_VARIABLE: Final = "_ALPHALENS_KEYCTL_COMPLETE"
 _MACHINE_FORMATS: Final = frozenset({"--json", "--jsonl"})
 
 _BEFORE_THE_COMMAND: Final = frozenset(
     {"--database", "--config", "--actor", "--quiet", "--no-color", "--debug", "--version"}
 )
+
+
+@runtime_checkable
+class _UsageError(Protocol):
+    """An error of Typer about how the program was called. Its base class is Click's up to Typer 0.25, a copy of
+    Click's up to 0.26 and Typer's own from 0.27 on; the method is the same in all of them."""
+
+    def format_message(self) -> str: ...
 
 
 def main() -> int:
@@ -37,14 +43,16 @@ def main() -> int:
     _keep_standard_descriptors()
     _write_any_text()
     arguments = sys.argv[1:]
+    completing = COMPLETE_VARIABLE in os.environ
     try:
-        if COMPLETE_VARIABLE in os.environ:
-            _prepare_completion()
-        else:
+        if not completing:
             _refuse_raw_keys(arguments)
         from alphalens_keyctl.cli.app import app
 
-        status = app(arguments, prog_name=PROGRAM, standalone_mode=False, obj=(asked_at, _for_machine(arguments)))
+        command = get_command(app)
+        if completing:
+            _judge_nothing(command)
+        status = command(arguments, prog_name=PROGRAM, standalone_mode=False, obj=(asked_at, _for_machine(arguments)))
         return status if isinstance(status, int) else ExitStatus.DONE
     except channel.ReaderGoneError:
         return ExitStatus.DONE  # `list | head` has what it wanted
@@ -56,11 +64,13 @@ def main() -> int:
         gc.freeze()
 
 
-def _prepare_completion() -> None:
-    """TAB judges nothing that was typed; to do so Typer would load pydantic, twice the time of all the rest."""
-    completion_init()
-    for parameter in (TyperArgument, TyperOption):
-        setattr(parameter, "process_value", lambda _self, _context, value: value)  # noqa: B010  # mypy: a method
+def _judge_nothing(command: Any) -> None:
+    """Take every argument and option as it was typed: to judge one, Typer would load pydantic, and TAB would take
+    three times as long."""
+    for parameter in command.params:
+        parameter.process_value = lambda _context, value: value
+    for each in getattr(command, "commands", {}).values():
+        _judge_nothing(each)
 
 
 def _keep_standard_descriptors() -> None:
@@ -119,7 +129,7 @@ def _as_keyctl_error(error: BaseException) -> KeyctlError:
     if isinstance(error, KeyctlError):
         hint = " ".join(part for part in (notes, error.hint) if part)
         return KeyctlError(error.code, error.message, hint)
-    if isinstance(error, typer.TyperException):
+    if isinstance(error, _UsageError):
         return KeyctlError(Code.USAGE, error.format_message(), _help_hint(error))
     if isinstance(error, KeyboardInterrupt) or _was_interrupted(error):
         return KeyctlError(Code.INTERRUPTED, "interrupted", notes)
@@ -142,7 +152,7 @@ def _was_interrupted(error: BaseException) -> bool:
     return isinstance(error, typer.Abort) and isinstance(error.__context__, KeyboardInterrupt)
 
 
-def _help_hint(error: typer.TyperException) -> str:
+def _help_hint(error: _UsageError) -> str:
     context = getattr(error, "ctx", None)
     option = getattr(error, "option_name", "")
     if option in _BEFORE_THE_COMMAND and context is not None and context.parent is not None:

@@ -1,7 +1,6 @@
 """`serve`: answer the proxy in front of a service (forward auth)."""
 
 import math
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -9,18 +8,12 @@ import typer
 
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.verification.recording_policy import RecordingPolicy
 
 HOST: Final = "127.0.0.1"
 PORT: Final = 8377
 _MOST_WORKERS: Final = 256
 _MOST_STALENESS: Final = 3600.0
-
-
-class Usage(StrEnum):
-    """What happens to a request whose use cannot be written down."""
-
-    REQUIRED = "required"
-    BEST_EFFORT = "best-effort"
 
 
 def serve(
@@ -65,11 +58,11 @@ def serve(
         ),
     ] = 1.0,
     usage: Annotated[
-        Usage,
+        RecordingPolicy,
         typer.Option(
             "--usage", help="When a use cannot be recorded: refuse the request, or answer it and count the loss."
         ),
-    ] = Usage.REQUIRED,
+    ] = RecordingPolicy.REQUIRED,
     access_log: Annotated[bool, typer.Option("--access-log", help="Log every request.")] = False,
 ) -> None:
     """Tell a proxy whether a request carries a good key: 204 with the key's id, name and owner, or 401.
@@ -95,7 +88,7 @@ def serve(
         unix_socket=unix_socket,
         workers=workers,
         trusted_proxies=tuple(trusted_proxy or ()),
-        usage=usage.value,
+        usage=usage,
         max_staleness=max_staleness,
         access_log=access_log,
     )

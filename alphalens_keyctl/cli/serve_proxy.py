@@ -2,9 +2,9 @@
 
 import gc
 from pathlib import Path
-from typing import Literal
 
 from alphalens_keyctl.cli.run import Run
+from alphalens_keyctl.verification.recording_policy import RecordingPolicy
 from alphalens_keyctl.web import server
 
 
@@ -16,7 +16,7 @@ def serve_proxy(
     unix_socket: Path | None,
     workers: int,
     trusted_proxies: tuple[str, ...],
-    usage: Literal["required", "best-effort"],
+    usage: RecordingPolicy,
     max_staleness: float,
     access_log: bool,
 ) -> None:

@@ -9,7 +9,6 @@ from alphalens_keyctl.models import Reason
 from alphalens_keyctl.moments import utc_now
 from alphalens_keyctl.output import channel, documents, sentences
 from alphalens_keyctl.output.errors import error_document
-from alphalens_keyctl.verification.recorder import Usage
 from alphalens_keyctl.verification.verifier import KeyVerifier
 
 
@@ -19,7 +18,7 @@ def verify_key(run: Run, presented: bytes, *, record: bool, json: bool) -> None:
     logging.getLogger("alphalens_keyctl").addHandler(logging.NullHandler())
     settings = run.settings
     with KeyVerifier(
-        settings.database_url, usage=Usage.REQUIRED if record else Usage.OFF, timeout=settings.lock_timeout
+        settings.database_url, usage="required" if record else "off", timeout=settings.lock_timeout
     ) as verifier:
         found = verifier.verify(presented)
         trouble = verifier.trouble

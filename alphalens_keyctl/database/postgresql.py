@@ -1,7 +1,9 @@
 """What PostgreSQL needs: every wait bounded, one writer at a time, and locks that die with a session."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+import math
+import time
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -55,14 +57,25 @@ def dialer(address: PostgreSQLAddress, *, connect_timeout: float, answer_limit: 
 
         answer_limit: float | None = limit
 
-        def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-            if timeout is not None:  # psycopg waits for a notification: the end of its time is no fault of the server
-                return super().wait(gen, interval, timeout=timeout)
-            try:
-                return super().wait(gen, interval, timeout=self.answer_limit)
-            except psycopg.errors._WaitTimeout:
-                self.pgconn.finish()  # what the server did is unknown: nothing more may go over this connection
-                raise psycopg.OperationalError("the server stopped answering") from None
+        def wait(self, gen: Any, *how: Any, **more: Any) -> Any:
+            return super().wait(self._bounded(gen), *how, **more)
+
+        def _bounded(self, gen: Any) -> Generator[Any, Any, Any]:
+            """`gen`, which asks the server for something, given up after `answer_limit`.
+
+            psycopg steps `gen` when the socket is ready, and every 0.1 s with nothing ready.
+            """
+            deadline = math.inf if self.answer_limit is None else time.monotonic() + self.answer_limit
+            ready = None
+            while True:
+                try:
+                    wanted = gen.send(ready)
+                except StopIteration as done:
+                    return done.value
+                if not ready and time.monotonic() > deadline:
+                    self.pgconn.finish()  # what the server did is unknown: nothing more may go over this connection
+                    raise psycopg.OperationalError("the server stopped answering")
+                ready = yield wanted
 
     context = _reading_any_time()
 

@@ -1,1 +1,1 @@
-"""Whether a raw key opens, and if not why: `KeyVerifier`, what it remembers, and its record of use."""
+"""Whether a raw key opens, and why not: `KeyVerifier`, the records that it remembers, and the recording of uses."""

@@ -1,4 +1,4 @@
-"""A key's record and an instant → whether the key opens. Asks nobody and records nothing."""
+"""A key's record and an instant → whether the key opens. Reads no database, no clock, and records nothing."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -11,7 +11,10 @@ _FOR_EVER: Final = float("inf")
 
 
 class Verification(NamedTuple):
-    """The answer, true when allowed. `key` is there when the raw key is one of ours, whether or not it opens."""
+    """The answer to a raw key; its truth value is `allowed`.
+
+    `key` is the key's record, also where the key does not open; None where the raw key is no key of this database.
+    """
 
     allowed: bool
     reason: Reason
@@ -22,7 +25,7 @@ class Verification(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A key as it is stored. `key.status` is the stored one, which the clock has not been asked about."""
+    """A key as it is stored. `key.status` is the stored status: a key that has expired since may still be active."""
 
     key: Key
     digest: bytes
@@ -30,19 +33,19 @@ class Record(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """An answer and until when it holds (seconds since the epoch), should nobody change the key."""
+    """An answer, and the instant (seconds since the epoch) up to which it holds unless the key is changed."""
 
     answer: Verification
     until: float
 
 
 def unavailable(key: Key | None = None) -> Verification:
-    """The answer where none can be had: closed when in doubt (promise 9)."""
+    """The refusal where the database cannot tell whether the key opens: closed when in doubt (promise 9)."""
     return Verification(False, Reason.UNAVAILABLE, key)
 
 
 def judge(record: Record, at: float) -> Judgement:
-    """What a record means at an instant, in seconds since the epoch."""
+    """Decide whether a key opens at an instant, in seconds since the epoch."""
     status, until = record.key.status_at(at)
     key = record.key._replace(status=status, labels=_fixed(record.key.labels))
     if record.digest_scheme != DIGEST_SCHEME or status is Status.DAMAGED:
@@ -53,5 +56,5 @@ def judge(record: Record, at: float) -> Judgement:
 
 
 def _fixed(labels: Mapping[str, str]) -> Mapping[str, str]:
-    # The answer is shared by all who ask: one who wrote into it would change what the others read.
+    # Every caller gets the same answer: a caller that wrote into the labels would change what the others read.
     return labels if isinstance(labels, MappingProxyType) else MappingProxyType(labels)

@@ -1,4 +1,4 @@
-"""The connection that PostgreSQL tells of every change to a key."""
+"""The connection over which PostgreSQL announces every change to a key."""
 
 import threading
 import time
@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from alphalens_keyctl.database.postgresql import Driver
 
 CHANNEL: Final = "alphalens_keyctl"
-# Somebody may have switched the trigger off: then silence means nothing. Or off and on again, or restored the
-# table with it: then the catalogue's row is another (PostgreSQL, system column xmin), and all may have changed.
+# An administrator may have switched the trigger off: then silence means nothing. After the trigger was switched off
+# and on again, or restored with its table, its row in the catalogue has another xmin (PostgreSQL, system columns),
+# and any key may have changed meanwhile.
 _ANNOUNCED: Final = """SELECT tgrelid, oid, xmin::text FROM pg_trigger WHERE tgrelid = 'api_key'::regclass
     AND tgname = 'api_key_announce' AND tgenabled IN ('O', 'A')"""
 _RETRY: Final = 0.25
@@ -22,20 +23,20 @@ _LONGEST_RETRY: Final = 5.0
 
 
 class Told(Protocol):
-    """Who wants to know."""
+    """Whoever is told of changes."""
 
     def changed(self) -> None:
-        """A key has changed, or may have while nobody listened."""
+        """A key has changed, or may have changed while no connection listened."""
 
     def told_until(self, moment: float) -> None:
-        """Every change so far was told; believe in it until `moment` (monotonic seconds)."""
+        """Every change up to now was announced; silence means "no change" until `moment` (monotonic seconds)."""
 
 
 class Listener(threading.Thread):
-    """Listens until stopped, and starts over when its connection is lost.
+    """A thread that listens until it is stopped, and connects anew when its connection is lost.
 
-    Silence is only trusted for `max_staleness` seconds from the last question that the server answered over
-    this very connection: a network that swallows packets looks like a database in which nothing happens.
+    Silence counts for `max_staleness` seconds from the last question that the server answered over the listening
+    connection: a network that swallows packets looks like a database in which nothing changes.
     """
 
     def __init__(self, dial: "Callable[[], Driver]", told: Told, *, max_staleness: float) -> None:
@@ -51,7 +52,7 @@ class Listener(threading.Thread):
         real_threads.start(self.run, name=self.name)
 
     def stop(self) -> None:
-        """Ask it to end; it does within its interval."""
+        """Ask the thread to end. It ends within a quarter of `max_staleness`, and at the latest within 1 s."""
         self._stop_asked.set()
 
     def run(self) -> None:
@@ -66,7 +67,7 @@ class Listener(threading.Thread):
                         self._listen(connection)
                         wait = _RETRY
             except psycopg.Error:
-                pass  # down, a standby, or without the right: the bound holds meanwhile
+                pass  # down, a standby, or without the right to listen: until then `max_staleness` bounds what is read
             self._stop_asked.wait(wait)
             wait = min(wait * 2, _LONGEST_RETRY)
 
@@ -78,7 +79,7 @@ class Listener(threading.Thread):
             found = self._announcer(connection)
             if found is None:
                 return
-            if found != announcer:  # the first time too: whatever happened before
+            if found != announcer:  # at the start too: nobody listened before
                 announcer = found
                 self._told.changed()
             for _ in connection.notifies(timeout=0):
@@ -89,6 +90,6 @@ class Listener(threading.Thread):
 
     @staticmethod
     def _announcer(connection: "Driver") -> tuple[object, ...] | None:
-        """What makes this very trigger, or None while nothing announces changes."""
+        """What tells the trigger that announces changes from any other; None while no trigger announces them."""
         found: tuple[object, ...] | None = connection.execute(_ANNOUNCED).fetchone()
         return found

@@ -1,7 +1,7 @@
-"""Keys in PostgreSQL: what was read holds as long as a listening connection is told of every change.
+"""Keys in PostgreSQL: a record that was read holds until the listening connection is told of a change.
 
-Where none can listen (the connection is down, a pooler stands between, a standby answers), it holds for a stated
-bound and no longer.
+Where no connection can listen (the server is down, a pooler stands between, a standby answers), a record holds for
+`max_staleness` seconds after it was read, and no longer.
 """
 
 import queue
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from psycopg import Cursor
 
 _SELECT: Final = f"SELECT {COLUMNS['postgresql']} FROM api_key WHERE id = %s".encode()  # noqa: S608  # our own constants
-# Looks at the database are rare once the keys are known; more connections would only be a burden to the server.
+# Once the keys are known, few are read; more connections would only be a burden to the server.
 _MOST_CONNECTIONS: Final = 4
-# Inherited by a forked child. Closing them there would end the parent's sessions.
+# What a forked child inherits. A child that closed a connection would end the parent's session, so the child keeps it.
 _inherited: Final[list[object]] = []
 
 
 class PostgreSQLSource:
-    """A few connections to read with, and a listener. Times are in seconds."""
+    """The `Source` of a PostgreSQL database: a few connections to read with, and a listener. Times are in seconds."""
 
     def __init__(
         self, address: PostgreSQLAddress, *, connect_timeout: float, timeout: float, max_staleness: float
@@ -43,9 +43,9 @@ class PostgreSQLSource:
         self._begin()
 
     def _begin(self) -> None:
-        # A connection is kept as its one cursor, which remembers how each column is read.
+        # Each connection is kept as its one cursor: the cursor remembers how to read each column.
         self._idle: list[Cursor[Any]] = []
-        # One for each connection that nobody uses. A semaphore would do; its acquire costs ten times as much.
+        # Holds as many Nones as connections are not in use. A semaphore would do; its acquire costs ten times as much.
         self._free: queue.SimpleQueue[None] = queue.SimpleQueue()
         for _ in range(_MOST_CONNECTIONS):
             self._free.put(None)
@@ -55,7 +55,7 @@ class PostgreSQLSource:
         self._closed = False
 
     def refresh(self) -> bool:
-        return True  # the listener is told
+        return True  # the listener learns of each change by itself
 
     def vouches(self, generation: int, read_at: float) -> bool:
         now = time.monotonic()
@@ -92,18 +92,18 @@ class PostgreSQLSource:
                 self._idle.pop().connection.close()
 
     def changed(self) -> None:
-        """Something may have changed: nothing that was read before holds any more."""
-        # A number is never given twice, so no thread can turn the generation back to one that was left.
+        """A key may have changed: no record that was read before holds any longer."""
+        # No number is given twice, so of two threads at once neither can bring an old generation back.
         self._generation = next(self._count)
 
     def told_until(self, moment: float) -> None:
-        """Every change so far was told, and until `moment` (monotonic seconds) that is believed to go on."""
+        """Every change up to now was announced: records hold until `moment` (monotonic seconds)."""
         self._told_until = moment
 
     def _start(self) -> None:
         with self._starting:
             if self._listener is None:
-                Database.open(self._address, self._limits).close()  # refuses a schema that this program cannot read
+                Database.open(self._address, self._limits).close()  # raises for a schema that this program cannot read
                 self._listener = Listener(self._dial, self, max_staleness=self._max_staleness)
                 self._listener.start()
 
@@ -122,7 +122,7 @@ class PostgreSQLSource:
                     cursor.connection.close()
                 if fresh or time.monotonic() >= deadline:
                     raise explain(error, self._address) from error
-                # It had died while nobody used it, and the others have too.
+                # The connection had died while nobody used it, so the others have, too.
                 self._forget_idle()
                 continue
             except (psycopg.Error, TypeError, ValueError) as error:
@@ -148,11 +148,11 @@ class PostgreSQLSource:
         try:
             connection = self._dial()
             connection.autocommit = True
-            # Through a pooler the next statement may meet another connection, which knows no prepared one.
+            # Behind a pooler the next statement may run on another connection, which knows no prepared statement.
             connection.prepare_threshold = None if postgresql.is_pooled(connection) else 0
         except psycopg.Error as error:
             raise explain(error, self._address) from error
-        # In binary form neither the session's time zone nor its date style plays a part.
+        # Values in binary form depend on neither the session's time zone nor its date style.
         return connection.cursor(binary=True)
 
     def _forget_idle(self) -> None:

@@ -1,4 +1,4 @@
-"""What happens to verifiers when their process forks, is told to end, or ends."""
+"""What happens to verifiers when their process forks, gets SIGTERM, or ends."""
 
 import atexit
 import os
@@ -10,11 +10,11 @@ from typing import Any, Final, Protocol
 
 from alphalens_keyctl.errors import KeyctlError
 
-_TERMINATION_LIMIT: Final = 12.0  # seconds that a SIGTERM waits for the last uses to be written
+_TERMINATION_LIMIT: Final = 12.0  # seconds that the end by SIGTERM waits for the last uses to be written
 
 
 class Guarded(Protocol):
-    """What has to know."""
+    """What is told of forks and of the end."""
 
     def before_fork(self) -> None: ...
 
@@ -23,30 +23,38 @@ class Guarded(Protocol):
     def close(self) -> None: ...
 
 
-# Kept alive until closed: one that nobody refers to any more may still hold the last uses.
+# Kept alive until closed: a verifier to which nothing refers any longer may still hold the last uses.
 _live: Final[set[Guarded]] = set()
-# Two threads that fork at once would each let go of what the other one holds.
+# Of two threads that fork at once, each would release the locks that the other one holds.
 _one_fork = threading.Lock()
 _forking: Final[list[Guarded]] = []
 _told_multiprocessing: Final[set[int]] = set()
 
 
 def guard(guarded: Guarded) -> None:
-    """From now on, until it is released, tell it of forks, and close it when the process ends or is told to."""
+    """Tell `guarded` of forks, and close it when the process ends, until it is released."""
     _live.add(guarded)
-    # A program that handles SIGTERM itself ends by itself, past `atexit`; where nobody does, the process
-    # would be gone with the last second of uses.
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _terminate)
 
 
 def release(guarded: Guarded) -> None:
-    """It is closed: there is nothing more to look after."""
+    """Stop looking after `guarded`, which is closed."""
     _live.discard(guarded)
 
 
+def close_on_sigterm() -> None:
+    """Have SIGTERM close what is guarded, and then end the process as it would have. A handler that the program has
+    installed stays instead: that program ends by itself, through `atexit`.
+
+    Raises ValueError outside the main thread, where Python installs no handler (signal, "Signals and threads").
+    """
+    if threading.current_thread() is not threading.main_thread():
+        raise ValueError("a handler of SIGTERM can only be installed in the main thread")
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminate)
+
+
 def close_at_end_of_child() -> None:
-    """Children of multiprocessing end without `atexit`; they have a list of their own."""
+    """Have what is guarded closed at the end of a child of multiprocessing, which ends without `atexit`."""
     util: Any = sys.modules.get("multiprocessing.util")
     if util is not None and os.getpid() not in _told_multiprocessing:
         _told_multiprocessing.add(os.getpid())
@@ -54,7 +62,7 @@ def close_at_end_of_child() -> None:
 
 
 def _terminate(_number: int, _frame: object) -> None:
-    # Elsewhere than here: this thread may have been interrupted while it held a lock that closing needs.
+    # In another thread: this one may have been interrupted while it held a lock that closing needs.
     closing = threading.Thread(target=_close_all, daemon=True)
     closing.start()
     closing.join(_TERMINATION_LIMIT)
@@ -64,7 +72,7 @@ def _terminate(_number: int, _frame: object) -> None:
 
 def _close_all() -> None:
     for guarded in list(_live):
-        with suppress(KeyctlError):  # it has said so in the log
+        with suppress(KeyctlError):  # the verifier has logged which uses are lost
             guarded.close()
 
 

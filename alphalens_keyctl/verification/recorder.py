@@ -1,4 +1,4 @@
-"""The uses that are not yet in the database, and the thread that brings them there."""
+"""The uses that are not yet in the database, and the thread that writes them."""
 
 import logging
 import os
@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from enum import StrEnum
 from queue import Empty
 from typing import Final, NamedTuple
 
@@ -16,34 +15,28 @@ from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.models import Reason
 from alphalens_keyctl.verification import process, real_threads, usage_log
 from alphalens_keyctl.verification.real_threads import Lock, SimpleQueue
+from alphalens_keyctl.verification.recording_policy import RecordingPolicy
 from alphalens_keyctl.verification.usage_log import Accepted, Kind, Refusals, Transaction
 
-# At most a second or a thousand uses behind (README). What is left of the second is for the writing.
+# Seconds and uses after which a batch is written: the README promises at most a second or a thousand uses behind, and
+# writing takes the rest of the second.
 _INTERVAL: Final = 0.5
 _HURRY: Final = 1000
 _MOST_AT_ONCE: Final = 5000
-# Refusals of which no kind has been seen in this minute are counted by their reason alone beyond these: an
-# attacker chooses addresses and does not choose how many rows there are.
+# Kinds of refused attempts in a minute, and kinds that wait, beyond which attempts of a new kind are counted by their
+# reason alone: an attacker may choose addresses, not how many rows are written.
 _MOST_KINDS_A_MINUTE: Final = 1000
 _MOST_KINDS: Final = 10_000
 _FLUSH_LIMIT: Final = 10.0
 _DAY: Final = 86400.0
-# By the kernel's weights (sched(7)) five steps are a third of the processor.
+# Steps of niceness: by the kernel's weights (sched(7)) five of them are a third of the processor.
 _NICE: Final = 5
 
 _log = logging.getLogger("alphalens_keyctl")
 
 
-class Usage(StrEnum):
-    """What becomes of uses that cannot be written. `off` records nothing: for a look that is not a use."""
-
-    REQUIRED = "required"
-    BEST_EFFORT = "best-effort"
-    OFF = "off"
-
-
 class _Refusal(NamedTuple):
-    """A refused attempt, as it came."""
+    """A refused attempt, as the client sent it. `at` is in seconds since the epoch."""
 
     at: float
     reason: Reason
@@ -55,14 +48,14 @@ class _Refusal(NamedTuple):
 
 
 class _Asked(NamedTuple):
-    """Somebody waits for everything to be written; the answer is what went wrong, if anything."""
+    """A thread that waits until everything is written. `answer` gets the error, or None; `last` ends the recorder."""
 
     answer: "SimpleQueue[KeyctlError | None]"
     last: bool
 
 
 class _Doubtful(NamedTuple):
-    """A batch whose commit was not answered, by the number under which the database knows it."""
+    """A batch whose commit the database did not answer, and the number of its transaction."""
 
     transaction: Transaction
     accepted: list[Accepted]
@@ -70,12 +63,13 @@ class _Doubtful(NamedTuple):
 
 
 class Recorder:
-    """Takes uses in from any thread, without a lock; one thread of its own writes them, in batches.
+    """Takes uses from any thread, without a lock; a thread of the recorder writes them, in batches.
 
-    `open_database` is called in that thread. `most` is how many uses may wait.
+    The recorder's thread calls `open_database`. `most` is the number of uses that may wait, and of refused attempts;
+    `policy` says what happens to a use beyond it.
     """
 
-    def __init__(self, open_database: Callable[[], Database], policy: Usage, *, most: int) -> None:
+    def __init__(self, open_database: Callable[[], Database], policy: RecordingPolicy, *, most: int) -> None:
         self._open_database = open_database
         self._policy = policy
         self._most = most
@@ -88,19 +82,19 @@ class Recorder:
         self._minute, self._kinds = 0, 0
         self._in_flight = 0
         self._doubtful: _Doubtful | None = None
-        # A SimpleQueue's put may interrupt itself, which a signal handler can make happen.
+        # A SimpleQueue's put may be called by a signal handler that interrupts a put.
         self._requests: SimpleQueue[_Asked | None] = SimpleQueue()
         self._awake = self._hurried = self._closing = False
         self._thread: object | None = None
         self._starting = Lock()
-        self._writing = Lock()  # held over every transaction, so that a fork can wait for its end
+        self._writing = Lock()  # held during a transaction, so that a fork can wait for its end
         self._counting = Lock()
         self._database: Database | None = None
         self._partitions_until = 0.0
         self.dropped = 0
 
     def accept(self, use: Accepted) -> bool:
-        """Take a use in. False when it cannot be kept: then the verification has to be refused."""
+        """Take a use. Returns False when the recorder cannot keep the use: the request must then be refused."""
         waiting = len(self._accepted)
         if waiting + self._in_flight >= self._most:
             return self._overflow()
@@ -110,11 +104,11 @@ class Recorder:
         elif waiting >= _HURRY and not self._hurried:
             self._hurried = True
             self._requests.put(None)
-        # Asked after it was taken in: what is allowed is then in what the last flush writes.
+        # Asked after the use was taken: the last flush then writes every use that was allowed.
         return not self._closing
 
     def refuse(self, refusal: tuple[float, Reason, str | None, str | None, str | None, str | None, str | None]) -> None:
-        """Take a refused attempt in: instant, reason, key id, and what the client sent."""
+        """Take a refused attempt: the fields of a `_Refusal`, in its order."""
         if len(self._attempted) >= self._most:
             self._drop()
             return
@@ -126,7 +120,7 @@ class Recorder:
             self._requests.put(None)
 
     def flush(self, *, last: bool = False) -> None:
-        """Write everything, within 10 s; with `last` take nothing more. Raises `KeyctlError`."""
+        """Write everything that was taken, within 10 s; with `last`, take nothing from now on. Raises `KeyctlError`."""
         self._closing = self._closing or last
         if not self._start():
             return
@@ -148,7 +142,7 @@ class Recorder:
             raise trouble
 
     def before_fork(self) -> None:
-        # A connection of SQLite must not be open in the child, and none in the middle of a transaction.
+        # No child may inherit a connection to a SQLite file, nor one in the middle of a transaction.
         self._writing.acquire()
         if self._database is not None and self._database.one_writer:
             self._close_database()
@@ -156,25 +150,25 @@ class Recorder:
     def after_fork(self, *, child: bool) -> None:
         if child:
             _inherited.append(self._database)
-            self._begin()  # what waited is the parent's to write
+            self._begin()  # the parent writes the uses that wait
         else:
             self._writing.release()
 
     def _overflow(self) -> bool:
-        if self._policy is Usage.BEST_EFFORT:
+        if self._policy is RecordingPolicy.BEST_EFFORT:
             self._drop()
             return True
         return False
 
     @property
     def _held(self) -> int:
-        """How many uses are not known to be in the database."""
+        """The number of uses that are not known to be in the database."""
         return len(self._accepted) + self._in_flight
 
     def _drop(self) -> None:
         with self._counting:
             self.dropped += 1
-            if self.dropped & (self.dropped - 1) == 0:  # the first, and each time it has doubled
+            if self.dropped & (self.dropped - 1) == 0:  # at the first, and each time the number has doubled
                 _log.error("the usage log cannot be written: %d uses or attempts dropped so far", self.dropped)
 
     def _wake(self) -> None:
@@ -183,7 +177,7 @@ class Recorder:
         self._requests.put(None)
 
     def _start(self) -> bool:
-        """Have the thread run. False when there is nothing that it could have to write."""
+        """Start the thread unless it runs. Returns False, without a thread, when no use was ever taken."""
         if self._thread is None:
             with self._starting:
                 if self._thread is None:
@@ -199,7 +193,7 @@ class Recorder:
             asked = [self._requests.get()]
             if asked[0] is None:
                 asked += self._gather()
-            # Before anything is taken: a use that comes from here on wakes the thread once more.
+            # Before uses are taken off the queue: a use that comes from here on wakes the thread once more.
             self._awake = self._hurried = False
             waits = [request for request in asked if request is not None]
             trouble = self._write_all(patient=bool(waits))
@@ -215,14 +209,17 @@ class Recorder:
                 return
 
     def _gather(self) -> list[_Asked | None]:
-        """Let uses come together, for the interval or until there are many."""
+        """Wait while uses come together, for the interval or until there are many."""
         with suppress(Empty):
             return [self._requests.get(timeout=_INTERVAL)]
         return []
 
     def _write_all(self, *, patient: bool) -> KeyctlError | None:
-        """Write what there is now, not what comes meanwhile: under load there would be no end to that, and a
-        commit for every few uses, each of which has every key looked up anew on SQLite."""
+        """Write the uses that wait now, not those that come meanwhile: under load there would be no end, and a commit
+        for every few uses; on SQLite each commit has every key read anew. Returns the error, if any.
+
+        `patient`: a thread waits for the end, so keys that another transaction holds are waited for.
+        """
         deadline = time.monotonic() + _FLUSH_LIMIT / 2
         left = len(self._accepted) + self._in_flight
         while self._accepted or self._attempted or self._refused or self._doubtful:
@@ -244,16 +241,16 @@ class Recorder:
                 time.sleep(0.02)
                 continue
             if alone and self._accepted and not patient:
-                # SQLite lets waiting writers in by chance alone: without a gap as long as what was held, an
-                # admin could not revoke a key while it is used a lot. A flush has a limit and takes none.
+                # SQLite lets waiting writers in by chance alone: without a gap as long as the transaction was, an
+                # administrator could not revoke a key that is used a lot. A flush has a time limit and leaves no gap.
                 time.sleep(time.monotonic() - began)
             if left <= 0:
                 break
         return None
 
     def _write_batch(self) -> tuple[int, int]:
-        """Write one batch; returns how many uses were written, and how many have to wait. What is not written
-        is put back."""
+        """Write one batch, and put back the uses that were not written. Returns how many uses were written, and how
+        many must wait because another transaction holds their keys."""
         database = self._open()
         self._settle(database)
         accepted = self._taken()
@@ -280,7 +277,8 @@ class Recorder:
         return len(accepted) - len(waiting), len(waiting)
 
     def _settle(self, database: Database) -> None:
-        """Find out what became of a batch whose commit was not answered: neither lost nor counted twice."""
+        """Find out whether a batch whose commit was not answered was committed, so that it is neither lost nor counted
+        twice."""
         if self._doubtful is None:
             return
         with database.recording() as tx:
@@ -294,7 +292,7 @@ class Recorder:
     def _taken(self) -> list[Accepted]:
         taken: list[Accepted] = []
         while self._accepted and len(taken) < _MOST_AT_ONCE:
-            self._in_flight += 1  # before it leaves the queue: the bound counts both
+            self._in_flight += 1  # before the use leaves the queue: the bound counts both
             taken.append(self._accepted.popleft())
         return taken
 
@@ -313,7 +311,7 @@ class Recorder:
         minute = int(attempt.at // 60)
         if minute != self._minute:
             self._minute, self._kinds = minute, 0
-        # As it will be written: two that become one row there must be one kind here.
+        # As the row will have it: two attempts that share a row must be of one kind.
         client_ip = usage_log.tamed(attempt.client_ip, usage_log.LONGEST_OTHER)
         kind = Kind(minute, attempt.reason, attempt.key_id, client_ip)
         if kind in self._refused:
@@ -335,7 +333,7 @@ class Recorder:
             self._database = self._open_database()
         if time.monotonic() >= self._partitions_until:
             self._partitions_until = time.monotonic() + _DAY
-            # Without them, for want of rights say, the uses go to the default partition.
+            # Without partitions, for want of rights say, uses go to the default partition.
             with suppress(KeyctlError), self._database.recording() as tx:
                 usage_log.make_partitions(tx)
         return self._database
@@ -347,16 +345,16 @@ class Recorder:
 
 
 def _let_requests_go_first() -> None:
-    """Lower the priority of the calling thread, where a thread has one of its own: on Linux (nice(2), NOTES), and
-    where no request is answered in the same real thread.
+    """Lower the priority of the calling thread, on Linux, where each thread has its own (nice(2), NOTES), unless
+    requests are answered in the same real thread.
 
-    A third of the processor that those who verify get is more than the fifth of theirs that writing takes, so it
-    keeps up with them on the busiest machine.
+    Writing the uses of a thread that verifies takes a fifth of that thread's processor time. A thread of this
+    priority gets a third, so it keeps up on the busiest machine.
     """
     if sys.platform == "linux" and real_threads.are_real():
         with suppress(OSError):  # a sandbox may forbid it
             os.nice(_NICE)
 
 
-# Of forked children: closing it there would end the parent's sessions.
+# What a forked child inherits. A child that closed a connection would end the parent's session, so the child keeps it.
 _inherited: Final[list[object]] = []

@@ -1,4 +1,4 @@
-"""Where records come from, and whether one that was read earlier still holds."""
+"""A database's key records, and whether a record that was read earlier still stands in the database."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,8 @@ from alphalens_keyctl.keyformat import DIGEST_LENGTH
 from alphalens_keyctl.models import RETIRES_SQL, Key
 from alphalens_keyctl.verification.judgement import Record
 
-# In either dialect; a key retires when the database says, which another key's first use may move.
+# The columns of a record, by dialect. When a key retires is worked out by the database: its successor's first use
+# may decide it.
 COLUMNS: Final = {
     dialect: ", ".join([*(retires if name == "retires_at" else name for name in Key._fields), "digest, digest_scheme"])
     for dialect, retires in RETIRES_SQL.items()
@@ -18,7 +19,8 @@ COLUMNS: Final = {
 
 
 class Sighting(NamedTuple):
-    """A record as it was read, the source's generation before it was read, and when (monotonic seconds)."""
+    """A record (None: there is no such key), the source's generation before the read, and the read's time (monotonic
+    seconds)."""
 
     record: Record | None
     generation: int
@@ -26,29 +28,31 @@ class Sighting(NamedTuple):
 
 
 class Source(Protocol):
-    """A database's keys. Every method may be called from any thread."""
+    """The keys of one database. Every method may be called from any thread."""
 
     def refresh(self) -> bool:
-        """Learn whether anything has changed, without waiting. False where it cannot be learned now."""
+        """Learn, without waiting, of every change up to now. Returns False where the source cannot."""
 
     def vouches(self, generation: int, read_at: float) -> bool:
-        """Whether what was read then is what stood in the database at the last refresh."""
+        """Whether a record of this generation, read at `read_at` (monotonic seconds), still stood in the database at
+        the last refresh."""
 
     def fetch(self, key_id: str) -> Sighting:
-        """Read a key's record. Bounded in time. Raises `KeyctlError`."""
+        """Read the record of a key, within the source's time limit. Raises `KeyctlError`."""
 
     def before_fork(self) -> None:
-        """Let go of what a child process must not inherit."""
+        """Close what a child process must not inherit."""
 
     def after_fork(self, *, child: bool) -> None:
-        """Go on, in the child with connections of its own."""
+        """Go on: in the parent as before, in the child with connections of its own."""
 
     def close(self) -> None:
-        """Let go of every connection."""
+        """Close every connection."""
 
 
 def record_of(row: tuple[Any, ...]) -> Record:
-    """A row of `COLUMNS` → a record. Raises ValueError or TypeError for what no program of ours wrote."""
+    """Turn a row of `COLUMNS` into a record. Raises ValueError or TypeError for a row that this program cannot have
+    written."""
     *values, digest, scheme = row
     for place in _TIMES:
         if (stored := values[place]) is not None:
@@ -62,13 +66,13 @@ def record_of(row: tuple[Any, ...]) -> Record:
     return Record(key, bytes(digest), scheme)
 
 
-# By place: every column that is changed by name would be another copy of the record.
+# Positions in a row. A value replaced by name, with `_replace`, would cost a copy of the record each time.
 _TIMES: Final = tuple(place for place, name in enumerate(Key._fields) if name.endswith("_at"))
 _LABELS: Final = Key._fields.index("labels")
 
 
 def _moment(stored: object) -> datetime:
-    """PostgreSQL's time in whatever zone, or SQLite's text, which is UTC → UTC."""
+    """Turn PostgreSQL's time, in any zone, or SQLite's text, which is UTC, into a time in UTC."""
     if isinstance(stored, datetime):
         return stored if stored.tzinfo is UTC else stored.astimezone(UTC)
     if not isinstance(stored, str):

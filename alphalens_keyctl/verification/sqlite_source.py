@@ -1,4 +1,4 @@
-"""Keys in a SQLite file: on every call the file itself is asked whether anything changed."""
+"""Keys in a SQLite file: each call asks the file whether anything has changed."""
 
 import sqlite3
 import threading
@@ -14,14 +14,14 @@ from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.verification.source import COLUMNS, Sighting, record_of
 
 _SELECT: Final = f"SELECT {COLUMNS['sqlite']} FROM api_key WHERE id = ?"  # noqa: S608  # our own constants
-# How often the path is looked at: another file may have been put in its place.
+# Seconds between two looks at the path: another file may have been put in its place.
 _LOOK_AGAIN: Final = 1.0
 
 _Identity = tuple[int, int]
 
 
 class _Reader:
-    """A connection that cannot write, and the state of the file that it saw last."""
+    """A connection that cannot write, and the version of the file's content that it saw last."""
 
     __slots__ = ("ask", "connection", "identity", "seen")
 
@@ -34,10 +34,11 @@ class _Reader:
 
 
 class SQLiteSource:
-    """A pool of readers. Each reader's sight of a change starts a new generation of everything remembered.
+    """The `Source` of a SQLite file: a pool of readers. A reader that notices a change starts a new generation.
 
-    What a reader says of the file concerns itself alone, so a reader that has slept starts a generation too:
-    that costs a look, and believing it would cost a revocation.
+    A reader notices what was committed since that reader was asked last, so a reader that was idle for long starts a
+    new generation for changes that others have noticed before. Each key is then read once more; to take an old
+    change for noticed could miss a revocation.
     """
 
     def __init__(self, address: SQLiteAddress, *, timeout: float) -> None:
@@ -50,7 +51,7 @@ class SQLiteSource:
     def _begin(self) -> None:
         self._idle: list[_Reader] = []
         self._open_ones: set[_Reader] = set()
-        self._gate = threading.Lock()  # held while a process forks: nobody opens a file then
+        self._gate = threading.Lock()  # held while the process forks: no thread opens the file meanwhile
         self._identity: _Identity | None = None
         self._look_at = 0.0
         self._closed = False
@@ -67,7 +68,7 @@ class SQLiteSource:
         except sqlite3.Error:
             self._drop(reader)
             return False
-        # Another thread may have found another file in the place of the one that was just asked.
+        # Meanwhile another thread may have found another file at the path.
         current = reader.identity == self._identity
         self._give_back(reader)
         return current
@@ -81,7 +82,7 @@ class SQLiteSource:
             self._notice(reader)
             generation, read_at = self._generation, time.monotonic()
             row = reader.connection.execute(_SELECT, (key_id,)).fetchone()
-            # Another thread may have found another file in the place of the one that was just read.
+            # Meanwhile another thread may have found another file at the path.
             current = reader.identity == self._identity
         except sqlite3.Error as error:
             self._drop(reader)
@@ -93,15 +94,15 @@ class SQLiteSource:
             return Sighting(record_of(row) if row else None, generation, read_at)
 
     def before_fork(self) -> None:
-        # An open connection in a child shares what SQLite believes of the parent's locks: the file would be
-        # taken for locked where it is not, and a log that is still read from would be removed.
+        # POSIX locks do not pass to a child, and SQLite in the child would count on its parent's: the child could
+        # remove a write-ahead log that the parent still reads (SQLite, "How To Corrupt", 2.6).
         self._gate.acquire()
         deadline = time.monotonic() + self._timeout
         while self._open_ones and time.monotonic() < deadline:
             try:
                 self._drop(self._idle.pop())
             except IndexError:
-                time.sleep(0.001)  # in use: its thread gives it back
+                time.sleep(0.001)  # every reader is in use; a thread gives one back soon
 
     def after_fork(self, *, child: bool) -> None:
         if child:
@@ -116,12 +117,12 @@ class SQLiteSource:
                 self._drop(self._idle.pop())
 
     def _notice(self, reader: _Reader) -> None:
-        """Start a generation if another connection has committed since this one was asked last (SQLite, PRAGMA
+        """Start a new generation if another connection has committed since `reader` was asked last (SQLite, PRAGMA
         data_version)."""
         version = reader.ask("PRAGMA data_version").fetchone()[0]
         if version != reader.seen:
             reader.seen = version
-            # A number is never given twice, so no thread can turn the generation back to one that was left.
+            # No number is given twice, so of two threads at once neither can bring an old generation back.
             self._generation = next(self._count)
 
     def _take(self) -> _Reader:
@@ -150,7 +151,7 @@ class SQLiteSource:
             if self._closed:
                 raise KeyctlError(Code.DATABASE_UNREACHABLE, "the verifier is closed")
             if self._identity is None:
-                # Brings an older schema up to date, refuses a newer one, and makes no file where there is none.
+                # Brings an older schema up to date, raises for a newer one, and makes no file where there is none.
                 Database.open(self._address, Limits(lock_timeout=self._timeout), create=False).close()
                 self._identity = self._identify()
                 self._generation = next(self._count)
@@ -165,7 +166,7 @@ class SQLiteSource:
             return reader
 
     def _look(self) -> None:
-        """Whether the path still leads to the file that is open."""
+        """Look whether the path still leads to the file that is open; if not, start a new generation."""
         self._look_at = time.monotonic() + _LOOK_AGAIN
         if self._identity is not None and self._identify() != self._identity:
             self._identity = None

@@ -1,4 +1,4 @@
-"""`KeyVerifier`: what a service asks on each request."""
+"""`KeyVerifier`, which a service asks on each request."""
 
 import threading
 import time
@@ -15,11 +15,14 @@ from alphalens_keyctl.keyformat import LONGEST, MalformedKeyError, parse, same_d
 from alphalens_keyctl.models import Reason
 from alphalens_keyctl.verification import process
 from alphalens_keyctl.verification.judgement import Record, Verification, judge, unavailable
-from alphalens_keyctl.verification.recorder import Recorder, Usage
+from alphalens_keyctl.verification.recorder import Recorder
+from alphalens_keyctl.verification.recording_policy import RecordingPolicy
 from alphalens_keyctl.verification.source import Source
 from alphalens_keyctl.verification.usage_log import LONGEST_AGENT, LONGEST_OTHER, LONGEST_PATH, Accepted, Request
 
-# After the database could not be reached nobody waits for it again for so many seconds.
+# The `usage` that records nothing: for a look that is not a use.
+_OFF: Final = "off"
+# Seconds after a failure to reach the database in which keys are refused without trying again.
 _REST: Final = 0.25
 _MALFORMED: Final = Verification(False, Reason.MALFORMED, None)
 _UNKNOWN: Final = Verification(False, Reason.UNKNOWN, None)
@@ -27,7 +30,7 @@ _UNREACHABLE: Final = frozenset({Code.DATABASE_UNREACHABLE, Code.DATABASE_BUSY, 
 
 
 class _Entry:
-    """A key that was seen before: its record, and the answer for now."""
+    """A key that was verified before: its record, and the answer up to `until` (seconds since the epoch)."""
 
     __slots__ = ("answer", "digest", "generation", "read_at", "record", "until")
 
@@ -40,30 +43,40 @@ class _Entry:
 
 
 class KeyVerifier:
-    """Checks raw keys and records their use. One for a process; every method may be called from any thread.
+    """Checks raw keys and records their use. A process needs one; every method may be called from any thread.
 
-    Connects at the first use, also in each forked child. What it remembers of a key holds until the database
-    says otherwise: SQLite is asked on every call (and once a second whether its path still leads to the same
-    file), PostgreSQL tells of changes within 100 ms, and while it
-    cannot (no listening connection, a pooler in transaction mode) what was read holds for `max_staleness`.
+    The verifier connects at the first use, and anew in a forked child. A record that was read holds until the database
+    says otherwise: each call asks a SQLite file (and once a second whether its path still leads to the same file);
+    PostgreSQL announces a change within 100 ms, and while it cannot (no listening connection, a pooler in transaction
+    mode), a record holds for `max_staleness`.
+
+    Uses that wait are written at `close`, at the normal end of the interpreter, and at the end of a child of
+    multiprocessing; at SIGTERM only where `flush_on_sigterm` asks for it.
     """
 
     def __init__(
         self,
         database_url: str | None = None,
         *,
-        usage: str = Usage.REQUIRED,
+        usage: str = RecordingPolicy.REQUIRED,
         max_staleness: float = 1.0,
         timeout: float = 2.0,
         cache_size: int = 100_000,
         max_pending: int = 100_000,
+        flush_on_sigterm: bool = False,
     ) -> None:
-        """Times are in seconds.
+        """Make a verifier; nothing connects yet. Times are in seconds.
 
-        `database_url` None: by the same settings as the command. `usage`: "required" refuses rather than lose
-        a use once `max_pending` wait to be written; "best-effort" drops and counts them; "off" records
-        nothing. `timeout` bounds each wait for the database. Raises `KeyctlError` for a bad configuration;
-        whether the database is there is only found out by asking it. ValueError for a size or a word that is none.
+        `database_url`: None takes the URL from the settings that the command has. `max_staleness`: the age up to which
+        a record counts while PostgreSQL cannot announce changes. `timeout` bounds each wait for the database.
+        `cache_size`: the number of keys that are remembered. `usage`, once `max_pending` uses wait to be written:
+        "required" refuses keys rather than lose a use; "best-effort" drops uses and counts them in `dropped`.
+        "off" records nothing. `flush_on_sigterm`: install a handler of SIGTERM that writes the uses that wait, within
+        12 s, before the process ends by the signal; a handler that the program has installed stays instead, and the
+        program calls `close`.
+
+        Raises `KeyctlError` for a bad configuration, but not for a database that is away: the first call finds that
+        out. Raises ValueError for a size below 1, an unknown `usage`, and `flush_on_sigterm` outside the main thread.
         """
         if cache_size < 1 or max_pending < 1:
             raise ValueError("cache_size and max_pending are at least 1")
@@ -77,11 +90,12 @@ class KeyVerifier:
         self._resting_until = 0.0
         self._closed = False
         self._trouble: KeyctlError | None = None
-        policy = Usage(usage)
-        limits = Limits(chosen.connect_timeout, timeout, max(timeout, 5.0))
-        self._recorder = (
-            None if policy is Usage.OFF else Recorder(_opener(self._address, limits), policy, most=max_pending)
-        )
+        self._recorder: Recorder | None = None
+        if usage != _OFF:
+            limits = Limits(chosen.connect_timeout, timeout, max(timeout, 5.0))
+            self._recorder = Recorder(_opener(self._address, limits), RecordingPolicy(usage), most=max_pending)
+        if flush_on_sigterm:
+            process.close_on_sigterm()
         process.guard(self)
 
     def verify(
@@ -93,11 +107,12 @@ class KeyVerifier:
         path: str | None = None,
         user_agent: str | None = None,
     ) -> Verification:
-        """Whether `raw_key`, a header's value as it came (str or bytes; anything else is malformed), opens now.
+        """Say whether a raw key opens now, and record the use or the refusal.
 
-        Counts as a use. May wait for the database: `timeout` for a connection to be free, as long for an answer,
-        and to connect anew at least 2 s (libpq's shortest). Never raises on what it is given; where no answer
-        can be had, the key is refused as `unavailable`.
+        `raw_key` is the header's value as it came: str or bytes; anything else is malformed. The other arguments go
+        into the usage log. May wait for the database: `timeout` for a free connection, as long for an answer, and at
+        least 2 s to connect anew (libpq's shortest). No argument makes it raise; where the database cannot tell, the
+        key is refused as `unavailable`.
         """
         answer = self._remembered(raw_key)
         key_id = None
@@ -115,9 +130,12 @@ class KeyVerifier:
         user_agent: str | None = None,
         refreshed: bool = False,
     ) -> Verification | None:
-        """The same, but None where the database would have to be waited for: then call `verify` elsewhere than
-        on an event loop. With `refreshed` the database is not asked again: whoever calls has done so since the
-        request came, with `refresh`."""
+        """As `verify`, without waiting: None where the answer must wait for the database. Then call `verify` in a
+        thread other than the event loop's.
+
+        `refreshed`: the caller has called `refresh`, with success, since the request came, so the database is not
+        asked once more.
+        """
         answer = self._remembered(raw_key, refreshed=refreshed)
         if answer is None:
             if not _is_malformed(raw_key):
@@ -126,11 +144,11 @@ class KeyVerifier:
         return self._recorded(answer, None, client_ip, method, path, user_agent)
 
     def refresh(self) -> bool:
-        """Learn of every change up to now, without waiting. False where that cannot be done."""
+        """Learn, without waiting, of every change up to now. Returns False where the database must be waited for."""
         return self._source.refresh()
 
     def ready(self) -> bool:
-        """Whether the database answers now. Waits for it."""
+        """Whether the database answers. Waits for the answer, within `timeout`."""
         try:
             self._source.fetch("")
         except KeyctlError as error:
@@ -140,21 +158,21 @@ class KeyVerifier:
 
     @property
     def trouble(self) -> KeyctlError | None:
-        """Why the database could last not be asked."""
+        """The last error with which the database could not be asked; None if there was none."""
         return self._trouble
 
     @property
     def dropped(self) -> int:
-        """How many uses and refused attempts were not recorded, because too many waited."""
+        """The number of uses and refused attempts that were not recorded because too many waited."""
         return 0 if self._recorder is None else self._recorder.dropped
 
     def flush(self) -> None:
-        """Have every use so far written. Raises `KeyctlError` when that cannot be done within 10 s."""
+        """Write every use so far. Raises `KeyctlError` when they cannot be written within 10 s."""
         if self._recorder is not None:
             self._recorder.flush()
 
     def close(self) -> None:
-        """Write the last uses and let go of the database; every key is refused from now on. Raises as `flush`."""
+        """Write the last uses and close every connection; from now on every key is refused. Raises as `flush`."""
         if self._closed:
             return
         self._closed = True
@@ -175,13 +193,13 @@ class KeyVerifier:
         self.close()
 
     def before_fork(self) -> None:
-        """Called before the process forks."""
+        """Prepare for a fork of the process. `process` calls this."""
         self._source.before_fork()
         if self._recorder is not None:
             self._recorder.before_fork()
 
     def after_fork(self, *, child: bool) -> None:
-        """Called after that, in both processes."""
+        """Go on after a fork, in the parent and in the child. `process` calls this."""
         if child:
             self._cache, self._remembering = {}, threading.Lock()
         if self._recorder is not None:
@@ -189,7 +207,7 @@ class KeyVerifier:
         self._source.after_fork(child=child)
 
     def _remembered(self, raw_key: object, *, refreshed: bool = False) -> Verification | None:
-        """The answer, if it can be given without waiting."""
+        """The answer; None where the database must be waited for."""
         digest = _digest_of(raw_key)
         if digest is None:
             return _MALFORMED
@@ -202,11 +220,11 @@ class KeyVerifier:
         if not source.vouches(entry.generation, entry.read_at):
             return None
         if time.time() >= entry.until:
-            return None  # decided at the call: nobody tells when a key expires
+            return None  # decided here, at the call: no change is announced when a key expires
         return entry.answer
 
     def _looked_up(self, raw_key: object) -> tuple[Verification, str | None]:
-        """The database's answer, and the id to log it under where the answer names no key."""
+        """The database's answer, and the key's id for the log where the answer holds no key."""
         try:
             raw = parse(raw_key)  # type: ignore[arg-type]  # what is neither str nor bytes was refused before
         except MalformedKeyError:
@@ -229,8 +247,8 @@ class KeyVerifier:
             return _UNKNOWN, None
         digest = raw.digest()
         if not same_digest(record.digest, digest):
-            # A real id with a wrong secret is as unknown as a made-up one: the answer must not tell which ids
-            # exist. The log may.
+            # A real id with a wrong secret is as unknown as a made-up id: the answer must not tell which ids exist.
+            # The log may.
             return _UNKNOWN, raw.id
         entry = _Entry(digest, record, generation, read_at, time.time())
         if entry.answer.allowed:
@@ -242,7 +260,7 @@ class KeyVerifier:
         return entry.answer, None
 
     def _remember(self, digest: bytes, entry: _Entry) -> None:
-        # Only a key that opens gets here, so made-up ones can neither push it out nor fill the memory.
+        # Only keys that open get here, so made-up ones can neither push them out nor fill the memory.
         with self._remembering:
             if len(self._cache) >= self._cache_size and digest not in self._cache:
                 del self._cache[next(iter(self._cache))]
@@ -267,7 +285,7 @@ class KeyVerifier:
         key = answer.key
         request = _shortened(client_ip, method, path, user_agent)
         if answer.allowed and key is not None:
-            # What `Accepted(...)` comes to, without another call on each request.
+            # The same as `Accepted(...)`, without its Python call on each request.
             if recorder.accept(tuple.__new__(Accepted, (time.time(), key.id, request))):
                 return answer
             answer = unavailable()  # promise 8: a use that cannot be accounted for is not allowed
@@ -296,7 +314,7 @@ def _opener(address: Address, limits: Limits) -> Callable[[], Database]:
 
 
 def _digest_of(raw_key: object) -> bytes | None:
-    """The digest of what was presented; None for what cannot be a raw key, at no cost that its size decides."""
+    """The digest of a value; None for one that cannot be a raw key. A larger value costs no more."""
     if isinstance(raw_key, str):
         if len(raw_key) > LONGEST or not raw_key.isascii():
             return None
@@ -315,8 +333,8 @@ def _is_malformed(raw_key: object) -> bool:
 
 
 def _shortened(client_ip: str | None, method: str | None, path: str | None, user_agent: str | None) -> Request:
-    """Cut here rather than when it is written: what waits to be written must not fill the memory."""
-    # Written out: on each request, four calls would cost more than what they do.
+    """Cut each value to the length that the log keeps: values that wait to be written must not fill the memory."""
+    # Written out: four calls on each request would cost more than the work in them.
     if client_ip is not None and (type(client_ip) is not str or len(client_ip) > LONGEST_OTHER):
         client_ip = str(client_ip)[:LONGEST_OTHER]
     if method is not None and (type(method) is not str or len(method) > LONGEST_OTHER):

@@ -103,6 +103,8 @@ class Connection(HttpToolsProtocol):
         self._closing = True
         if not self.is_free:
             self.cycle.keep_alive = False
+            # For uvicorn up to 0.52 to say so.
+            self.cycle.scope["headers"] = [*self.cycle.scope["headers"], (b"connection", b"close")]
             return
         self.transport.write(_REFUSAL)
         self.transport.close()

@@ -63,6 +63,8 @@ class ForwardAuth:
         self._lookups = _Lookups(verifier, self._threads)
         self._readiness = _Readiness(verifier, self._threads)
         self._access_log = access_log
+        self.uses_lost = False
+        """Whether, when the server shut down, uses could not be written."""
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         """Answer one request, or the lifespan of the server."""
@@ -115,6 +117,7 @@ class ForwardAuth:
             try:
                 await asyncio.to_thread(self._verifier.close)
             except KeyctlError as error:
+                self.uses_lost = True
                 _log.error("uses are lost: they could not be written", extra={"problem": error.message})
                 await send({"type": "lifespan.shutdown.failed", "message": ""})
             else:

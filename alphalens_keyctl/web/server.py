@@ -2,35 +2,41 @@
 
 import gc
 import logging
-import multiprocessing
-import os
 import signal
 import socket
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import IntEnum
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.web import listening, log
+from alphalens_keyctl.verification.recording_policy import RecordingPolicy
+from alphalens_keyctl.web import listening, log, workers
 from alphalens_keyctl.web.client_address import TrustedProxies
 
 if TYPE_CHECKING:
     from alphalens_keyctl import KeyVerifier
+    from alphalens_keyctl.web.forward_auth import ForwardAuth
 
 # Seconds that requests under way get to end when the server stops.
 GRACE: Final = 5
 # Seconds that an idle connection is kept: longer than nginx keeps a connection to its upstream (60), so that nginx
 # closes first, and never sends a request into a connection that is being closed.
 KEEP_ALIVE: Final = 75
-# The exit status of a uvicorn worker that could not start.
-_STARTUP_FAILURE: Final = 3
 
 _log = logging.getLogger(__name__)
+
+
+class Outcome(IntEnum):
+    """How a server ended: the exit status of a worker."""
+
+    STOPPED = 0
+    NOT_STARTED = 3
+    USES_LOST = 4
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class Service:
     unix_socket: Path | None = None
     workers: int = 1
     trusted_proxies: tuple[str, ...] = ()
-    usage: Literal["required", "best-effort"] = "required"
+    usage: RecordingPolicy = RecordingPolicy.REQUIRED
     max_staleness: float = 1.0
     access_log: bool = False
     quiet: bool = False
@@ -61,85 +67,77 @@ def serve(service: Service) -> None:
     _verifier(service).close()
     log.configure(quiet=service.quiet)
     with _listening(service) as listener:
-        facts = {"address": _address(listener), "workers": service.workers}
-        _log.info("listening", extra=facts)
-        if service.workers == 1:
-            _serve_here(service, listener)
-        else:
-            _supervise(service, listener)
+        _log.info("listening", extra={"address": _address(listener), "workers": service.workers})
+        outcomes = _serve_on(listener, service)
+    if Outcome.NOT_STARTED in outcomes:
+        raise KeyctlError(Code.CONFIGURATION, "the server did not start", "The log above says why.")
+    if Outcome.USES_LOST in outcomes:
+        raise KeyctlError(
+            Code.DATABASE_UNREACHABLE, "uses are lost: they could not be written", "The log above says why."
+        )
     _log.info("stopped")
 
 
-def application(service: Service) -> Any:
-    """Return the application of one worker. uvicorn calls this function in each worker's process."""
+def _serve_on(listener: socket.socket, service: Service) -> Container[int | None]:
+    """Serve until SIGTERM or SIGINT, in this process or in workers. Returns how each process ended."""
+    if service.workers == 1:
+        return {_serve_here(listener, service)}
+    work = partial(_serve_as_worker, listener, service)
+    return workers.supervise(work, service.workers, fatal=Outcome.NOT_STARTED)
+
+
+def _serve_as_worker(listener: socket.socket, service: Service) -> int:
+    log.configure(quiet=service.quiet)
+    return _serve_here(listener, service)
+
+
+def _serve_here(listener: socket.socket, service: Service) -> Outcome:
+    """Serve until SIGTERM or SIGINT, in this process."""
+    import uvicorn
+
     from alphalens_keyctl.web.forward_auth import ForwardAuth
 
-    log.configure(quiet=service.quiet)
-    _end_with_the_supervisor()
-    verifier = _verifier(service)
+    verifier = _verifier(service, flush_on_sigterm=True)
     app = ForwardAuth(verifier, trusted_proxies=service.trusted_proxies, access_log=service.access_log)
+    server = uvicorn.Server(_uvicorn_config(partial(_loaded, app)))
+    with _stopping_on_signals(server):
+        try:
+            server.run(sockets=[listener])
+        except SystemExit:  # uvicorn's way to say that it did not start
+            return Outcome.NOT_STARTED
+    if app.uses_lost:
+        return Outcome.USES_LOST
+    return Outcome.STOPPED if server.started else Outcome.NOT_STARTED
+
+
+def _loaded(app: "ForwardAuth") -> "ForwardAuth":
+    """Return `app`. uvicorn calls this function when it has loaded its modules."""
     # What exists now lives as long as the process; collections that scan it would only delay requests.
     gc.collect()
     gc.freeze()
     return app
 
 
-def _verifier(service: Service) -> "KeyVerifier":
+def _verifier(service: Service, *, flush_on_sigterm: bool = False) -> "KeyVerifier":
     from alphalens_keyctl import KeyVerifier
 
-    return KeyVerifier(service.database_url, usage=service.usage, max_staleness=service.max_staleness)
+    return KeyVerifier(
+        service.database_url,
+        usage=service.usage,
+        max_staleness=service.max_staleness,
+        flush_on_sigterm=flush_on_sigterm,
+    )
 
 
-def _end_with_the_supervisor() -> None:
-    """End this worker when the supervisor dies: the worker would hold the port, and nobody would restart it."""
-    supervisor = multiprocessing.parent_process()
-    if supervisor is None:
-        return
-
-    def follow() -> None:
-        supervisor.join()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=follow, daemon=True, name="alphalens-keyctl-supervisor").start()
-
-
-def _serve_here(service: Service, listener: socket.socket) -> None:
-    import uvicorn
-
-    server = uvicorn.Server(_uvicorn_config(service))
-    with _stopping_on_signals(server):
-        try:
-            server.run(sockets=[listener])
-        except SystemExit as left:  # uvicorn's way to say that it did not start
-            raise _did_not_start() from left
-    if server.lifespan.shutdown_failed:
-        raise KeyctlError(
-            Code.DATABASE_UNREACHABLE, "uses are lost: they could not be written", "The log above says why."
-        )
-
-
-def _supervise(service: Service, listener: socket.socket) -> None:
-    from uvicorn.supervisors import Multiprocess
-
-    # The supervisor logs the death of a worker at INFO.
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING if service.quiet else logging.INFO)
-    supervisor = Multiprocess(_uvicorn_config(service), sockets=[listener])
-    supervisor.run()
-    if any(worker.exitcode == _STARTUP_FAILURE for worker in supervisor.processes):
-        raise _did_not_start()
-
-
-def _uvicorn_config(service: Service) -> Any:
+def _uvicorn_config(make_app: Callable[[], "ForwardAuth"]) -> Any:
     import uvicorn
 
     from alphalens_keyctl.web.connection import Connection
 
     return uvicorn.Config(
-        # A worker gets the service pickled, through a pipe: the URL's password is in no argument and no variable.
-        partial(application, service),
+        make_app,
         factory=True,
         interface="asgi3",
-        workers=service.workers,
         http=Connection,
         loop="auto",  # uvloop, where it runs
         ws="none",
@@ -203,7 +201,3 @@ def _require_uvicorn() -> None:
             f"serve needs {error.name}, which is not installed",
             "Install alphalens-keyctl[server].",
         ) from error
-
-
-def _did_not_start() -> KeyctlError:
-    return KeyctlError(Code.CONFIGURATION, "the server did not start", "The log above says why.")

@@ -50,6 +50,8 @@ def test_the_list_of_revisions_is_that_of_the_migration_scripts() -> None:
 # SQLAlchemy cannot read such an index back from SQLite; the tests of coalescing hold it.
 @pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
 @pytest.mark.filterwarnings("ignore:autogenerate skipping metadata-specified expression-based index")
+# Older releases of Alembic compare the text of a generated column, which PostgreSQL spells in its own way.
+@pytest.mark.filterwarnings("ignore:Computed default on api_key.status cannot be modified")
 def test_migrations_make_exactly_the_tables_that_the_models_describe(database: Database) -> None:
     def is_described(name: str | None, kind: str, _parents: object) -> bool:
         # A partition is a part of the table that the models describe, and labels are looked up in another way on

@@ -51,7 +51,7 @@ def raw_key() -> keyformat.RawKey:
 
 
 def by_dotenv(content: bytes, name: str = NAME) -> str | None:
-    text = content.decode("utf-8", "surrogateescape")
+    text = content.decode("utf-8", "surrogateescape").removeprefix("\ufeff")  # which python-dotenv drops from 1.2.3 on
     return dotenv_values(stream=StringIO(text), interpolate=False).get(name)
 
 

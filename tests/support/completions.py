@@ -6,8 +6,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from alphalens_keyctl.cli.entry import COMPLETE_VARIABLE
-from alphalens_keyctl.settings import PROGRAM
+from alphalens_keyctl.settings import COMPLETE_VARIABLE, PROGRAM
 
 FOLDER: Final = Path(__file__).parents[2] / "completions"
 FILES: Final = {"bash": f"{PROGRAM}.bash", "zsh": f"_{PROGRAM}", "fish": f"{PROGRAM}.fish"}

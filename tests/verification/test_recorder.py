@@ -20,7 +20,8 @@ from alphalens_keyctl.database import Database, Limits, parse_address
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.models import Reason
 from alphalens_keyctl.verification import recorder as recording
-from alphalens_keyctl.verification.recorder import Recorder, Usage
+from alphalens_keyctl.verification.recorder import Recorder
+from alphalens_keyctl.verification.recording_policy import RecordingPolicy
 from tests.support.commands import Keyctl
 from tests.support.databases import by_hand, on_postgresql
 from tests.support.freshness import BOUND, NEVER, SLACK, wait_until_told
@@ -164,7 +165,7 @@ def test_kinds_of_refused_attempts_that_wait_are_bounded_over_the_minutes_too(
     limits = Limits(lock_timeout=0.2, query_timeout=0.5)
     now = int(time.time() // 60)
     recorder = Recorder(
-        lambda: Database.open(parse_address(database_url), limits, create=False), Usage.REQUIRED, most=100_000
+        lambda: Database.open(parse_address(database_url), limits, create=False), RecordingPolicy.REQUIRED, most=100_000
     )
     with held(database_url):
         for minute in range(10):

@@ -29,7 +29,7 @@ LOOP = """
 import os, struct, sys
 from alphalens_keyctl import KeyVerifier
 raw = sys.stdin.readline().strip()
-verifier = KeyVerifier()
+verifier = KeyVerifier(flush_on_sigterm=True)
 tally = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
 accepted = 0
 while True:

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -184,7 +185,12 @@ def workers(served: Served) -> list[int]:
     """The processes that serve, whole: the helper that multiprocessing starts beside them is none."""
     leader = served.process.pid
     children = Path(f"/proc/{leader}/task/{leader}/children").read_text().split()
-    return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    found = []
+    for child in children:
+        with suppress(FileNotFoundError):  # it has ended meanwhile
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(int(child))
+    return found
 
 
 def test_while_postgresql_is_away_it_is_not_ready_and_refuses_and_it_comes_back_alone(
@@ -207,13 +213,26 @@ def test_while_postgresql_is_away_it_is_not_ready_and_refuses_and_it_comes_back_
     assert len(uses(own_keyctl, "ok")) == 2
 
 
-def test_uses_that_cannot_be_written_at_the_end_are_said_to_be_lost(own_server: Server, own_keyctl: Keyctl) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_uses_that_cannot_be_written_at_the_end_are_said_to_be_lost(
+    workers: str, own_server: Server, own_keyctl: Keyctl
+) -> None:
     """Promise 8: nothing is dropped in silence."""
     raw_key, _ = own_keyctl.create("good")
-    with serving(own_keyctl) as served:
+    with serving(own_keyctl, "--workers", workers) as served:
         assert served.ask("/", with_key(raw_key)).status == 204
         own_server.stop()
         result = served.stop()
     assert result.status == 7
     assert "uses are lost" in served.log_text()
     own_server.start()  # for the next test, and to be stopped
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_server_that_cannot_start_says_so_and_ends(workers: str, keyctl: Keyctl, tmp_path: Path) -> None:
+    """Promise 11: workers that cannot start are not started for ever."""
+    (tmp_path / "uvloop.py").write_text("raise SystemExit(1)  # as uvicorn itself gives up\n")
+    variables = {"PYTHONPATH": f"{tmp_path}:{keyctl.environment['PYTHONPATH']}"}
+    result = keyctl.spawn("serve", "--port", "0", "--workers", workers, environment=variables)
+    assert result.status == 7
+    assert "the server did not start" in result.stderr

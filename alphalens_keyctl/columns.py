@@ -1,0 +1,73 @@
+"""What the columns of the tables hold, and how a value that this program never writes is read."""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any, Final
+
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Integer, Text
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from alphalens_keyctl.moments import UNREADABLE
+
+# Byte order, whatever the locale of the database: the start of a name or an id is then a range of the index.
+ByteOrderText = Text().with_variant(Text(collation="C"), "postgresql")
+# SQLite reads a table in the order of its INTEGER PRIMARY KEY, which is the row number, without an index between.
+Sequence = BigInteger().with_variant(Integer(), "sqlite")
+
+
+# What stands for labels that cannot be read.
+UNREADABLE_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+def _forgiving(read: Callable[[Any], Any] | None, instead: object) -> Callable[[Any], Any]:
+    """Read a value, or give `instead`: one row that cannot be read must not stop the reading of others."""
+
+    def read_or_not(value: Any) -> Any:
+        try:
+            return value if read is None else read(value)
+        except (TypeError, ValueError, RecursionError):
+            return instead
+
+    return read_or_not
+
+
+class Instant(TypeDecorator[datetime]):
+    """A time column: aware datetimes in UTC; `UNREADABLE` where what is stored is no time."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is not None and value.tzinfo is None:
+            raise ValueError("a time without its zone")  # Python would take it for local time
+        return value and value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        # SQLite stores no zone: what is there is UTC.
+        return value and (value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC))
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
+        return _forgiving(super().result_processor(dialect, coltype), UNREADABLE)
+
+
+class JsonObject(TypeDecorator[Mapping[str, str]]):
+    """JSON, on PostgreSQL JSONB. SQLAlchemy's `with_variant` would load PostgreSQL's drivers into every command on
+    SQLite."""
+
+    impl = JSON
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name != "postgresql":
+            return dialect.type_descriptor(JSON())
+        from sqlalchemy.dialects.postgresql import JSONB
+
+        return dialect.type_descriptor(JSONB())
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
+        return _forgiving(super().result_processor(dialect, coltype), UNREADABLE_LABELS)
+
+    def coerce_compared_value(self, op: Any, value: Any) -> TypeEngine[Any]:
+        # A type decorator would bind the name in labels[name] as JSON, but the name is a plain text.
+        return self.impl_instance.coerce_compared_value(op, value)
