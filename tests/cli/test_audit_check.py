@@ -164,7 +164,7 @@ def test_people_read_rule_by_rule_which_keys_and_what_to_do(keyctl: Keyctl) -> N
         "  Rotate it before it ends, or let it end if nobody uses it.",
         "warning owner-unknown: 1 key, nobody answers for it",
         f"  nobodys ({nobodys}, active)",
-        "  Rotate it into a key with --owner, one of those in config.toml where they are listed.",
+        "  Create one with --owner (one of config.toml's, where they are listed) for its users, then revoke it.",
         "1 error, 1 warning by 11 rules",
     ]
     assert done.stderr == ""
