@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from alphalens_keyctl.models import Action
+from tests.support import fleets
 from tests.support.answers import events, statuses
 from tests.support.commands import Keyctl
 from tests.support.databases import by_hand
@@ -166,6 +167,38 @@ def test_create_after_a_killed_create_replaces_what_was_left(
     if if_missing:
         again = keyctl.ok("create", "ci", "--if-missing", "--json").json
         assert (again["raw_key"], again["key"]["id"]) == (None, new_id)
+
+
+def test_a_suspended_leftover_of_create_keeps_its_name(keyctl: Keyctl, tmp_path: Path) -> None:
+    """Promise 5: what somebody suspended is not replaced by a job, which would let it open again while it retires."""
+    left = HeldDelivery(keyctl, tmp_path / "dead", "create", "ci").die()
+    keyctl.ok("suspend", left.id)
+    before = keyctl.keys()
+    for again in (("create", "ci"), ("create", "--from", fleets.write(tmp_path, "name\nci\n"))):
+        refused = keyctl(*again)
+        assert (refused.status, refused.stdout) == (6, ""), refused
+        assert f"the name 'ci' belongs to key {left.id}" in refused.stderr
+    assert keyctl.keys() == before
+    assert not keyctl.opens(left.raw)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_the_log_says_which_key_a_new_one_took_over_from(keyctl: Keyctl, tmp_path: Path, *, several: bool) -> None:
+    """Promise 6: the event of the new key holds all of its row, written one by one or with a fleet."""
+    left = HeldDelivery(keyctl, tmp_path / "dead", "create", "ci").die()
+    described = ("ci", "ops", "nightly build", '{"env": "prod"}', "2099-01-01")
+    if several:
+        quoted = ",".join(f'"{cell.replace(chr(34), 2 * chr(34))}"' for cell in described)
+        keyctl.ok("create", "--from", fleets.write(tmp_path, f"name,owner,purpose,labels,expires\n{quoted}\n"))
+    else:
+        options = ("--owner", "ops", "--purpose", "nightly build", "--label", "env=prod", "--expires", "2099-01-01")
+        keyctl.ok("create", "ci", *options)
+    (new,) = (key for key in keyctl.keys() if key["id"] != left.id)
+    created, *_ = keyctl.ok("audit", "--key", new["id"], "--json").json
+    said = {name: value for name, value in created["detail"].items() if name != "origin"}
+    assert said == {name: new[name] for name in ("owner", "purpose", "labels", "expires_at", "replaces")}
+    assert new["replaces"] == left.id
+    assert (new["name"], new["created_by"], new["created_at"]) == ("ci", created["actor"], created["at"][:19] + "Z")
 
 
 def test_create_twice_killed_leaves_one_lineage_that_a_third_create_ends(keyctl: Keyctl, tmp_path: Path) -> None:
