@@ -67,8 +67,15 @@ def main() -> int:
 def _judge_nothing(command: Any) -> None:
     """Take every argument and option as it was typed: to judge one, Typer would load pydantic, and TAB would take
     three times as long."""
-    for parameter in command.params:
-        parameter.process_value = lambda _context, value: value
+    known = command.get_params
+
+    def as_typed(context: Any) -> Any:
+        parameters = known(context)  # with --help, which Typer makes here
+        for parameter in parameters:
+            parameter.process_value = lambda _context, value: value
+        return parameters
+
+    command.get_params = as_typed
     for each in getattr(command, "commands", {}).values():
         _judge_nothing(each)
 

@@ -135,7 +135,7 @@ LIMITS: Final[Mapping[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]]] =
 def test_every_rule_has_its_limits_here_and_a_severity_problem_and_advice() -> None:
     assert list(LIMITS) == list(RULES)
     assert [rule.id for rule in policy.RULES if rule.severity is policy.Severity.ERROR] == [
-        "rotation-overdue", "expiring", "retiring-in-use",
+        "rotation-overdue", "expiring", "retiring-in-use", "delivering-long",
     ]  # fmt: skip
     assert all(rule.problem and rule.advice.endswith(".") for rule in policy.RULES)
 

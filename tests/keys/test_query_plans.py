@@ -198,7 +198,7 @@ def test_a_key_is_found_by_its_name_and_by_its_id_without_reading_the_others(lar
         "documents": Case(lambda c: list(selection.documents_of(c, ids, now=NOW)), BY_ID),
         "among": Case(lambda c: selection.ids(c, Selection(final=True), among=ids, now=NOW), BY_ID),
         "still opening": Case(
-            lambda c: lookup.still_opening(c, ids, now=NOW), f"api_key_name|api_key_current_name|{BY_ID}"
+            lambda c: list(lookup.still_opening(c, ids, now=NOW)), f"api_key_name|api_key_current_name|{BY_ID}"
         ),
         "TAB": Case(lambda c: lookup.ids_starting_with(c, key_id[:3], limit=50), BY_ID),
         "used since": Case(

@@ -190,7 +190,8 @@ def test_the_command_counts_as_a_use_only_when_asked(keyctl: Keyctl) -> None:
     shown = keyctl.ok("show", "ci", "--json").json
     assert (shown["use_count"], shown["usage"]["uses"]) == (1, 1)
     assert keyctl("verify", "--record", stdin=generate().reveal().encode()).status == 4
-    assert [use["outcome"] for use in keyctl.ok("audit", "usage", "--json").json] == ["unknown", "ok"]
+    # Refused attempts stand at the start of their minute, which may be the one after the use.
+    assert {use["outcome"] for use in keyctl.ok("audit", "usage", "--json").json} == {"unknown", "ok"}
 
 
 def test_the_command_refuses_where_there_is_no_database_and_makes_none(fresh_keyctl: Keyctl) -> None:
