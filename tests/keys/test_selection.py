@@ -102,7 +102,11 @@ def labelled(**labels: str) -> Fits:
 FILTERS: Final = (
     *(
         Filter({"statuses": wanted}, lambda fleet, row, wanted=wanted: fleet.status(row) in wanted)  # type: ignore[misc]  # a default binds it now
-        for wanted in (*((status,) for status in Status), (Status.EXPIRED, Status.RETIRED, Status.ACTIVE))
+        # No filter selects damaged keys: the database cannot look for what cannot be read.
+        for wanted in (
+            *((status,) for status in Status if status is not Status.DAMAGED),
+            (Status.EXPIRED, Status.RETIRED, Status.ACTIVE),
+        )
     ),
     Filter({"final": True}, lambda _fleet, _row: True),
     *(Filter({"name_glob": glob}, like(glob))
