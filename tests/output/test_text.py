@@ -32,13 +32,16 @@ K = [
 E = ["seq", "at", "actor", "action", "key_id", "key_name", "detail", "hash"]
 
 TEXTS = st.text(st.characters(), max_size=20)  # lone surrogates too
+# What a key may hold: a row with a lone surrogate is damaged, and tests/database/test_damaged_rows.py has those.
+WHOLE = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 INSTANTS = st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  # in UTC
 IDS = st.text("0123456789ABCxyz", min_size=12, max_size=12)
+STATUSES = [status.value for status in Status if status is not Status.DAMAGED]
 KEYS = st.builds(
-    Key, IDS, TEXTS, st.sampled_from([status.value for status in Status]), st.none() | TEXTS, st.none() | TEXTS,
-    st.dictionaries(TEXTS, TEXTS, max_size=3), INSTANTS, TEXTS, *[st.none() | INSTANTS] * 5, st.integers(0, 2**63 - 1),
-    st.none() | INSTANTS, st.none() | TEXTS, st.none() | TEXTS, st.none() | IDS, st.none() | IDS,
-    st.none() | TEXTS,
+    Key, IDS, WHOLE, st.sampled_from(STATUSES), st.none() | WHOLE, st.none() | WHOLE,
+    st.dictionaries(WHOLE, WHOLE, max_size=3), INSTANTS, WHOLE, *[st.none() | INSTANTS] * 5, st.integers(0, 2**63 - 1),
+    st.none() | INSTANTS, st.none() | WHOLE, st.none() | WHOLE, st.none() | IDS, st.none() | IDS,
+    st.none() | WHOLE,
 )  # fmt: skip
 USES = st.builds(
     Use, st.integers(1, 2**63 - 1), st.none() | INSTANTS.map(rfc3339_exact), st.none() | IDS, st.none() | TEXTS, TEXTS,
@@ -143,19 +146,9 @@ def unquoted(cell: str) -> str:
 CELLS = st.text(st.characters().filter(is_inert) | st.sampled_from("'=+-@,;\""), max_size=20)
 
 
-def whole(text: str) -> str:
-    """A text without its lone surrogates."""
-    return text.encode("utf-8", "replace").decode()
-
-
 @given(st.lists(KEYS.map(lambda key: key._replace(revoked_by=None, revoke_reason=None)), max_size=3), CELLS, CELLS)
 def test_keys_as_csv_have_ks_columns_and_run_in_no_spreadsheet(keys: list[Key], name: str, owner: str) -> None:
-    # A lone surrogate among the labels is a damaged row, whose labels are not told.
-    labels = [{whole(name): whole(value) for name, value in key.labels.items()} for key in keys]
-    keys = [
-        key._replace(name=name, owner=owner, purpose=None, created_by="root", labels=each)
-        for key, each in zip(keys, labels, strict=True)
-    ]
+    keys = [key._replace(name=name, owner=owner, purpose=None, created_by="root") for key in keys]
     header, *rows = table(documents.key_rows(row_of(key, as_postgresql=True) for key in keys))
     assert header == K
     assert len(rows) == len(keys)
