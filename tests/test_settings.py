@@ -43,6 +43,7 @@ def test_without_any_configuration_the_defaults_hold(tmp_path: Path) -> None:
         connect_timeout=5.0,
         lock_timeout=5.0,
         query_timeout=60.0,
+        is_default_database=True,
     )
     assert list(tmp_path.iterdir()) == [], "settling the settings creates nothing"
 
