@@ -58,7 +58,9 @@ def dialer(address: PostgreSQLAddress, *, connect_timeout: float, answer_limit: 
         answer_limit: float | None = limit
 
         def wait(self, gen: Any, *how: Any, **more: Any) -> Any:
-            return super().wait(self._bounded(gen), *how, **more)
+            # A wait for notifications has a limit of its own, whose end is no fault of the server.
+            bounded = self._bounded(gen) if more.get("timeout") is None else gen
+            return super().wait(bounded, *how, **more)
 
         def _bounded(self, gen: Any) -> Generator[Any, Any, Any]:
             """`gen`, which asks the server for something, given up after `answer_limit`.
