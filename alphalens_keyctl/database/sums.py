@@ -24,7 +24,9 @@ def _(element: Any, compiler: Any, **options: Any) -> str:
 
 @compiles(saturating_sum, "postgresql")
 def _(element: Any, compiler: Any, **options: Any) -> str:
-    return f"CAST(least(sum({compiler.process(element.clauses, **options)}), {_MOST}) AS BIGINT)"
+    # Not least(): it leaves NULL out, and the sum over no row would be the most there is.
+    summed = f"sum({compiler.process(element.clauses, **options)})"
+    return f"CAST(CASE WHEN {summed} > {_MOST} THEN {_MOST} ELSE {summed} END AS BIGINT)"
 
 
 class saturating_total(FunctionElement[int]):  # noqa: N801  # the same
@@ -41,4 +43,5 @@ def _(element: Any, compiler: Any, **options: Any) -> str:
 
 @compiles(saturating_total, "postgresql")
 def _(element: Any, compiler: Any, **options: Any) -> str:
-    return f"CAST(least(sum({compiler.process(element.clauses, **options)}) OVER (), {_MOST}) AS BIGINT)"
+    summed = f"sum({compiler.process(element.clauses, **options)}) OVER ()"
+    return f"CAST(CASE WHEN {summed} > {_MOST} THEN {_MOST} ELSE {summed} END AS BIGINT)"
