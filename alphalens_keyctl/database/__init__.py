@@ -15,9 +15,10 @@ from sqlalchemy import Connection, Engine
 
 from alphalens_keyctl.database import faults, postgresql, schema, sqlite
 from alphalens_keyctl.database.address import Address, PostgreSQLAddress, SQLiteAddress, parse_address
+from alphalens_keyctl.database.attempt import Attempt
 from alphalens_keyctl.errors import Code, KeyctlError
 
-__all__ = ["Address", "Attempts", "Database", "Limits", "Recording", "Writing", "exists", "parse_address"]
+__all__ = ["Address", "Attempt", "Attempts", "Database", "Limits", "Recording", "Writing", "exists", "parse_address"]
 
 # The one transaction of this program that writes at a time. Only `Database.writing` makes a `Writing`, so a function
 # that takes one cannot be called without the lock that keeps the audit chain and the successors single.
@@ -44,9 +45,8 @@ def exists(address: Address) -> bool:
 class Attempts(Protocol):
     """Tells deliveries that still run from those whose process died."""
 
-    def hold(self, key_id: str) -> AbstractContextManager[float | None]:
-        """Mark the delivery of a key as running while the block lasts. Yields None where that mark dies with the
-        process, else the length of a lease in seconds. Raises `KeyctlError`."""
+    def hold(self, key_id: str) -> AbstractContextManager[Attempt]:
+        """Mark the delivery of a key as running while the block lasts. Raises `KeyctlError`."""
 
     def runs(self, connection: Connection, key_id: str) -> bool:
         """Whether the process that delivers the key is alive. Leases are judged by their end, not here."""

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 
+from alphalens_keyctl import interrupts
 from alphalens_keyctl.database.address import PostgreSQLAddress
+from alphalens_keyctl.database.attempt import Attempt
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.moments import UNREADABLE
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 LEASE: Final = 60.0  # seconds after which an attempt that no lock vouches for counts as dead
 # Seconds that the client waits beyond the limit of the server before it takes the server for frozen.
 _PATIENCE: Final = 5.0
+_NO_SESSION: Final = "no session became free in time; a pooler may have too few for those who use it"
 
 
 def dialer(address: PostgreSQLAddress, *, connect_timeout: float, answer_limit: float) -> "Callable[[], Driver]":
@@ -56,34 +59,42 @@ def dialer(address: PostgreSQLAddress, *, connect_timeout: float, answer_limit: 
         keeps the socket open and says nothing, so none of its own limits ever fires."""
 
         answer_limit: float | None = limit
+        answered = False
 
         def wait(self, gen: Any, *how: Any, **more: Any) -> Any:
             # A wait for notifications has a limit of its own, whose end is no fault of the server.
             bounded = self._bounded(gen) if more.get("timeout") is None else gen
-            return super().wait(bounded, *how, **more)
+            with interrupts.let_in():
+                return super().wait(bounded, *how, **more)
 
         def _bounded(self, gen: Any) -> Generator[Any, Any, Any]:
             """`gen`, which asks the server for something, given up after `answer_limit`.
 
-            psycopg steps `gen` when the socket is ready, and every 0.1 s with nothing ready.
+            psycopg steps `gen` when the socket is ready, and every 0.1 s with nothing ready. A pooler takes a client in
+            while it has no session to give, so the first answer is part of connecting.
             """
-            deadline = math.inf if self.answer_limit is None else time.monotonic() + self.answer_limit
+            limit = self.answer_limit if self.answered else connect_timeout
+            deadline = math.inf if limit is None else time.monotonic() + limit
             ready = None
             while True:
                 try:
                     wanted = gen.send(ready)
                 except StopIteration as done:
+                    self.answered = True
                     return done.value
                 if not ready and time.monotonic() > deadline:
                     self.pgconn.finish()  # what the server did is unknown: nothing more may go over this connection
-                    raise psycopg.OperationalError("the server stopped answering")
+                    raise psycopg.OperationalError("the server stopped answering" if self.answered else _NO_SESSION)
                 ready = yield wanted
 
     context = _reading_any_time()
 
     def dial() -> BoundedConnection:
         # A prepared statement does not survive a pooler in transaction mode.
-        return BoundedConnection.connect(**parameters, prepare_threshold=None, client_encoding="utf8", context=context)
+        with interrupts.let_in():
+            return BoundedConnection.connect(
+                **parameters, prepare_threshold=None, client_encoding="utf8", context=context
+            )
 
     return dial
 
@@ -227,22 +238,23 @@ class SessionAttempts:
         self._translated = translated
 
     @contextmanager
-    def hold(self, key_id: str) -> Iterator[float | None]:
-        """Mark the delivery of a key as running while the block lasts. Yields the length of a lease in seconds behind a
-        pooler, where a session lock would stay on a connection that belongs to nobody; else None."""
+    def hold(self, key_id: str) -> Iterator[Attempt]:
+        """Mark the delivery of a key as running while the block lasts, by a lock, or with a lease behind a pooler,
+        where the lock would stay on a session that belongs to nobody."""
         with self._translated():
             connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         try:
             with self._translated():
-                pooled = is_pooled(connection.connection.driver_connection)  # type: ignore[arg-type]  # psycopg's
+                driver: Driver = connection.connection.driver_connection  # type: ignore[assignment]  # psycopg's
+                pooled = is_pooled(driver)
                 if not pooled:
+                    _keep_alive(driver)
                     connection.execute(_HOLD, {"lock": _lock_number(key_id)})
-                    # A machine that lost its power says nothing: without these settings the server would keep the
-                    # lock of such a machine for hours.
-                    connection.exec_driver_sql(
-                        "SET tcp_keepalives_idle = 20; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 4"
-                    )
-            yield LEASE if pooled else None
+            if pooled:
+                yield Attempt(lease=LEASE)
+            else:
+                socket = driver.fileno()
+                yield Attempt(descriptors=(socket,), alarm=socket, prove=lambda: _prove_alive(driver))
         finally:
             # Not returned to the pool: the lock has to end with the session.
             with suppress(Exception):
@@ -252,11 +264,45 @@ class SessionAttempts:
 
     def runs(self, connection: Connection, key_id: str) -> bool:
         """Whether a session still holds the lock of the key. Leases are judged by their end, not here."""
-        # A shared lock, so that two that look at once do not take each other for the holder.
-        free = connection.scalar(text("SELECT pg_try_advisory_xact_lock_shared(:lock)"), {"lock": _lock_number(key_id)})
-        return not free
+        number = _lock_number(key_id) % 2**64
+        return bool(connection.scalar(_RUNS, {"high": number >> 32, "low": number % 2**32}))
 
 
+# Anybody who may connect can take any advisory lock. Only a role that could make the key can be delivering it.
+_RUNS: Final = text(
+    "SELECT EXISTS (SELECT FROM pg_locks JOIN pg_stat_activity USING (pid)"
+    " WHERE locktype = 'advisory' AND granted AND mode = 'ExclusiveLock'"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    " AND classid = CAST(:high AS bigint) AND objid = CAST(:low AS bigint) AND objsubid = 1"
+    " AND has_table_privilege(usesysid, 'api_key', 'INSERT'))"
+)
+
+
+def _keep_alive(connection: "Driver") -> None:
+    """Let the session live as long as its client, however long it is idle."""
+    if connection.info.server_version >= _IDLE_SESSIONS_END:
+        connection.execute("SET idle_session_timeout = 0")
+    # A machine that lost its power says nothing: without these settings the server would keep the lock of such a
+    # machine for hours.
+    connection.execute("SET tcp_keepalives_idle = 20; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 4")
+
+
+def _prove_alive(connection: "Driver") -> None:
+    """Raise `KeyctlError` (lost_race) when the session has ended, and its lock with it: a session lock ends no other
+    way."""
+    import psycopg
+
+    try:
+        connection.execute("SELECT 1")
+    except psycopg.Error as error:
+        raise KeyctlError(
+            Code.LOST_RACE,
+            "the server ended the session that marked this delivery as running, so another run may have taken over",
+            "Run the command again.",
+        ) from error
+
+
+_IDLE_SESSIONS_END: Final = 140000  # the first version that has idle_session_timeout
 _HOLD: Final = text("SELECT pg_advisory_lock(:lock)")
 
 

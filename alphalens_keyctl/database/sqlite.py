@@ -5,6 +5,7 @@ import hashlib
 import os
 import sqlite3
 import stat
+import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,10 +16,12 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
 
+from alphalens_keyctl.database.attempt import Attempt
 from alphalens_keyctl.errors import Code, KeyctlError
 
 WRITES: Final = "alphalens_keyctl_writes"
 _BIRTH_LOCK: Final = 0
+_SET_LOCK: Final = getattr(fcntl, "F_OFD_SETLK", fcntl.F_SETLK)
 _CACHE_KIB: Final = 32 * 1024
 
 
@@ -150,11 +153,12 @@ def bring_to_life(path: Path, fill: Callable[[Path], None], *, lock_timeout: flo
 
 
 class FileLocks:
-    """POSIX record locks on `<database>-lock`, where each byte is a lock.
+    """Locks on `<database>-lock`, where each byte is a lock.
 
-    The kernel drops the locks of a process when the process ends, however it ends, and a child does not inherit them:
-    that tells an attempt that still runs from one that died. The file is never removed, since two processes can hold
-    the same byte of a removed file and of its replacement at once.
+    The kernel drops the locks of a process when the process ends, however it ends, with every process that inherited
+    `descriptor`: that tells an attempt that still runs from one that died. Where the system has no locks of an open
+    file, a record lock of POSIX stands in, which nobody inherits. The file is never removed, since two processes can
+    hold the same byte of a removed file and of its replacement at once.
     """
 
     def __init__(self, database: Path) -> None:
@@ -180,26 +184,35 @@ class FileLocks:
             yield
         finally:
             self._mine.discard(offset)
-            fcntl.lockf(self._open(), fcntl.LOCK_UN, 1, offset)
+            self._lock(offset, fcntl.F_UNLCK)
+
+    @property
+    def descriptor(self) -> int:
+        """What holds the locks. Raises `KeyctlError`."""
+        return self._open()
 
     def is_held(self, offset: int) -> bool:
         """Whether any process, this one included, holds the lock."""
         if offset in self._mine:
             return True
         # A shared lock, so that two that look at once do not take each other for the holder.
-        if not self._acquire(offset, fcntl.LOCK_SH):
+        if not self._acquire(offset, fcntl.F_RDLCK):
             return True
-        fcntl.lockf(self._open(), fcntl.LOCK_UN, 1, offset)
+        self._lock(offset, fcntl.F_UNLCK)
         return False
 
-    def _acquire(self, offset: int, kind: int = fcntl.LOCK_EX) -> bool:
+    def _acquire(self, offset: int, kind: int = fcntl.F_WRLCK) -> bool:
         try:
-            fcntl.lockf(self._open(), kind | fcntl.LOCK_NB, 1, offset)
+            self._lock(offset, kind)
         except (BlockingIOError, PermissionError):  # EAGAIN or EACCES: POSIX allows both
             return False
         except OSError as error:
             raise _unusable(self._path, f"cannot be locked ({error.strerror})") from error
         return True
+
+    def _lock(self, offset: int, kind: int) -> None:
+        # The fields of struct flock: type, whence, start, length, process. Of the process the call wants 0.
+        fcntl.fcntl(self._open(), _SET_LOCK, struct.pack("hhqqi", kind, os.SEEK_SET, offset, 1, 0))
 
     def _open(self) -> int:
         # Opened once and kept: closing any descriptor of a file drops all locks of the process on the file.
@@ -220,11 +233,11 @@ class FileAttempts:
         self._lock_timeout = lock_timeout
 
     @contextmanager
-    def hold(self, key_id: str) -> Iterator[float | None]:
-        """Mark the delivery of a key as running while the block, and the process, lasts. Yields None: no lease is
-        needed."""
+    def hold(self, key_id: str) -> Iterator[Attempt]:
+        """Mark the delivery of a key as running while the block, and the process, lasts. No lease is needed, and the
+        lock cannot be lost."""
         with self._locks.held(_offset_of(key_id), timeout=self._lock_timeout):
-            yield None
+            yield Attempt(descriptors=(self._locks.descriptor,))
 
     def runs(self, _connection: Connection, key_id: str) -> bool:
         """Whether a process is still delivering the key."""

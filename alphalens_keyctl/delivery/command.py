@@ -1,16 +1,20 @@
 """A command as a destination: it reads the raw key on its standard input and stores it."""
 
 import os
+import select
 import shlex
 import shutil
-import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from subprocess import STDOUT
 from typing import IO, Final
 
+from alphalens_keyctl import interrupts
+from alphalens_keyctl.database.attempt import Attempt
+from alphalens_keyctl.delivery import child
 from alphalens_keyctl.delivery.destination import Parcel, about, failed, spelled
-from alphalens_keyctl.delivery.ending import end
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import LONGEST, RawKey, redact
 
@@ -19,6 +23,8 @@ _MOST_SAID: Final = 1 << 16
 _LONGEST_REASON: Final = 200
 # Seconds to wait for the end of a command's output after the command itself: its children may keep it open.
 _LAST_WORDS: Final = 1.0
+_WARDEN: Final = "alphalens_keyctl.delivery.warden"
+_NO_ATTEMPT: Final = Attempt()
 
 Tell = Callable[[str], None]
 
@@ -47,42 +53,61 @@ class CommandLine:
         if shutil.which(self._words[0]) is None:
             raise failed(self.name, f"there is no command '{self._words[0]}'", "Name one on PATH, or its whole path.")
 
-    def run(self, raw: RawKey, told: Mapping[str, str]) -> None:
+    def run(self, raw: RawKey, told: Mapping[str, str], attempt: Attempt = _NO_ATTEMPT) -> None:
         """Run the command, with the raw key and a newline on its standard input and `told` in its environment.
 
-        Raises `CommandFailedError` when it exits with anything but 0, `NoAnswerError` when it does not end in time.
+        The command ends with this process at the latest, and `attempt` counts as running until the command has ended.
+        Raises `CommandFailedError` when the command exits with anything but 0, `NoAnswerError` when it does not end in
+        time, and as `Attempt.prove` does as soon as the attempt is lost.
         """
         # As bytes: a key's name that this locale cannot encode is no reason to fail.
         environment = {**os.environb, **{name.encode(): value.encode() for name, value in told.items()}}
-        try:
-            with _holding(f"{raw.reveal()}\n".encode("ascii")) as stdin:
-                # In a session of its own: Ctrl-C reaches this process alone, and what the command started can be
-                # ended with it.
-                process = subprocess.Popen(  # noqa: S603  # the admin's own command, and no shell
-                    self._words,
-                    stdin=stdin,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    env=environment,
-                    start_new_session=True,
-                )
-        except OSError as error:
-            raise CommandFailedError(self.name, f"cannot be started: {error.strerror}") from error
-        assert process.stdout is not None  # noqa: S101  # for the types
-        output, said = _Said(process.stdout), ""
-        try:
-            status = process.wait(self.limit)
-        except subprocess.TimeoutExpired:
-            raise NoAnswerError(self.name, f"did not end within {self.limit:g} seconds") from None
-        finally:
-            end(process)
-            said = output.without(raw)
-            if said:
-                self._tell(said)
+        reported, said = self._run(raw, environment, attempt)
+        if not reported:
+            raise NoAnswerError(self.name, "was killed together with the process that watched it")
+        if reported.startswith(b"!"):
+            raise CommandFailedError(self.name, f"cannot be started: {os.strerror(int(reported[1:].split()[0]))}")
+        status = int(reported)
         if status != 0:
             ended = f"ended with {status}" if status > 0 else f"was ended by signal {-status}"
             last_words = said.splitlines()[-1][:_LONGEST_REASON] if said else ""
             raise CommandFailedError(self.name, f"{ended}: {last_words}" if last_words else ended)
+
+    def _run(self, raw: RawKey, environment: Mapping[bytes, bytes], attempt: Attempt) -> tuple[bytes, str]:
+        """Run the command; return what the warden reported of its end, and the command's output."""
+        said, output = "", None
+        reader, writer = os.pipe()
+        with open(reader, "rb") as report, open(writer, "wb") as end:
+            inherited = (end.fileno(), *attempt.descriptors)
+            words = (*map(str, inherited), "--", *self._words)
+            content = f"{raw.reveal()}\n".encode("ascii")
+            try:
+                with (
+                    _holding(content) as stdin,
+                    child.running(
+                        _WARDEN, *words, stdin=stdin, stderr=STDOUT, inherited=inherited, environment=environment
+                    ) as warden,
+                ):
+                    end.close()
+                    assert warden.stdout is not None  # noqa: S101  # for the types
+                    output = _Said(warden.stdout)
+                    reported = self._reported(report, attempt)
+            finally:
+                if output is not None and (said := output.without(raw)):
+                    self._tell(said)
+        return reported, said
+
+    def _reported(self, report: IO[bytes], attempt: Attempt) -> bytes:
+        deadline = time.monotonic() + self.limit
+        watched = [report.fileno()] if attempt.alarm is None else [report.fileno(), attempt.alarm]
+        with interrupts.let_in():
+            while True:
+                ready, _, _ = select.select(watched, [], [], max(0, deadline - time.monotonic()))
+                if report.fileno() in ready:
+                    return report.read()
+                if not ready:
+                    raise NoAnswerError(self.name, f"did not end within {self.limit:g} seconds")
+                attempt.prove()
 
 
 class CommandFailedError(KeyctlError):
@@ -125,7 +150,7 @@ class Command:
         assert self._parcel is not None  # noqa: S101  # staged before
         self._may_hold = True
         try:
-            self._line.run(self._parcel.raw, about(self._parcel.key))
+            self._line.run(self._parcel.raw, about(self._parcel.key), self._parcel.attempt)
         except CommandFailedError:
             # The command's own word that it did not take the key (promise 2).
             self._said_no = True
@@ -142,7 +167,7 @@ class Command:
         if earlier is not None:
             told = about(self._parcel.key._replace(id=earlier.id))
             with suppress(KeyctlError):
-                self._line.run(earlier, told)
+                self._line.run(earlier, told, self._parcel.attempt._replace(alarm=None))
                 return True
         return self._said_no
 

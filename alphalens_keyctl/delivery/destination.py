@@ -2,6 +2,7 @@
 
 from typing import Final, NamedTuple, Protocol
 
+from alphalens_keyctl.database.attempt import Attempt
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import MalformedKeyError, RawKey, parse
 from alphalens_keyctl.models import Key
@@ -12,11 +13,13 @@ _OWNER: Final = "ALPHALENS_KEY_OWNER"
 
 
 class Parcel(NamedTuple):
-    """What is delivered: a raw key, the key it belongs to, and the ids of the keys that it replaces."""
+    """What is delivered: a raw key, the key it belongs to, the ids of the keys that it replaces, and the attempt that
+    delivers it."""
 
     key: Key
     raw: RawKey
     replaced: frozenset[str]
+    attempt: Attempt
 
 
 class Destination(Protocol):

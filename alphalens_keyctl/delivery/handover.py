@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 
+from alphalens_keyctl.database.attempt import Attempt
 from alphalens_keyctl.delivery.destination import Destination, Parcel
 from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.keyformat import RawKey
@@ -31,15 +32,16 @@ class Handover:
         """Seconds that all destinations take together at most."""
         return sum(destination.limit for destination in self._destinations)
 
-    def stage(self, key: Key, raw: RawKey, replaced: frozenset[str]) -> None:
-        """Prepare every destination. `replaced` holds the ids of the keys that `key` replaces.
+    def stage(self, key: Key, raw: RawKey, replaced: frozenset[str], attempt: Attempt) -> None:
+        """Prepare every destination. `replaced` holds the ids of the keys that `key` replaces. `attempt` lasts until
+        the delivery is over.
 
         Raises `KeyctlError` (delivery_failed) for the first destination that cannot.
         """
         self._replaced = replaced
         for destination in self._destinations:
             self._staged.append(destination)
-            destination.stage(Parcel(key, raw, replaced))
+            destination.stage(Parcel(key, raw, replaced, attempt))
 
     def hand_over(self) -> None:
         """Give each destination the key. Raises `KeyctlError` (delivery_failed) for the first that fails."""

@@ -2,18 +2,19 @@
 
 import json
 import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from alphalens_keyctl import interrupts
+from alphalens_keyctl.delivery import child
 from alphalens_keyctl.delivery.destination import Parcel, failed, raw_key_in
-from alphalens_keyctl.delivery.ending import end
 from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.keyformat import RawKey, redact, same_digest
 
 SERVICE: Final = "alphalens-keyctl"
 NAME: Final = "keyring"
 LIMIT: Final = 5.0  # seconds for one request: a keyring answers at once, or is locked and never does (promise 11)
+_PROCESS: Final = "alphalens_keyctl.delivery.keyring_process"
 _HINT: Final = "Use --key-file PATH, or unlock or install a keyring."
 
 
@@ -67,7 +68,7 @@ class Keyring:
         assert self._parcel is not None  # noqa: S101  # staged before
         self._touched = True
         secret = self._parcel.raw.reveal()
-        if _ask("store", self._parcel.key.name, secret) != secret:
+        if _ask("store", self._parcel.key.name, secret, self._parcel.attempt.descriptors) != secret:
             raise failed(NAME, "what was stored is not what it holds now", _HINT)
 
     def put_back(self, _earlier: RawKey | None) -> bool:
@@ -81,25 +82,20 @@ class Keyring:
             if self._before is None:
                 remove(user)
                 return True
-            return _ask("store", user, self._before) == self._before
+            return _ask("store", user, self._before, self._parcel.attempt.descriptors) == self._before
         except KeyctlError:
             return False
 
 
-def _ask(do: str, user: str, secret: str | None = None) -> str | None:
+def _ask(do: str, user: str, secret: str | None = None, inherited: Sequence[int] = ()) -> str | None:
     """Send the keyring one request, in a process of its own that is killed after `LIMIT`; return what it holds then."""
     request = {"do": do, "service": SERVICE, "user": user} | ({} if secret is None else {"secret": secret})
-    # -P: a keyring.py in the current folder must not be loaded and given a key.
-    command = (sys.executable, "-P", "-m", "alphalens_keyctl.delivery.keyring_process")
-    process = subprocess.Popen(  # noqa: S603  # our own module
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    try:
-        said, _ = process.communicate(json.dumps(request).encode("ascii"), timeout=LIMIT)
-    except subprocess.TimeoutExpired:
-        raise failed(NAME, f"it did not answer within {LIMIT:g} seconds; it may be locked", _HINT) from None
-    finally:
-        end(process)
+    with child.running(_PROCESS, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, inherited=inherited) as process:
+        try:
+            with interrupts.let_in():
+                said, _ = process.communicate(json.dumps(request).encode("ascii"), timeout=LIMIT)
+        except subprocess.TimeoutExpired:
+            raise failed(NAME, f"it did not answer within {LIMIT:g} seconds; it may be locked", _HINT) from None
     return _answered(said)
 
 

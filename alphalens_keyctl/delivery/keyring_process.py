@@ -1,4 +1,4 @@
-"""The process that asks the system's keyring: `python -P -m` this module.
+"""The process that asks the system's keyring, started by `child.running`.
 
 It reads one JSON request on standard input and writes one JSON answer to standard output. It is a process of its own
 because a keyring whose bus is silent never answers, and only a process can be killed for certain.
@@ -7,6 +7,7 @@ because a keyring whose bus is silent never answers, and only a process can be k
 import json
 import os
 import sys
+import threading
 from typing import Any, Final
 
 # Backends that store nothing, or store keys where others can read them.
@@ -24,6 +25,7 @@ class RefusedError(Exception):
 
 def main() -> int:
     """Answer one request: {"do": "read" | "store" | "remove", "service", "user", "secret"}."""
+    threading.Thread(target=_end_with_the_lifeline, args=(int(sys.argv[1]),), daemon=True).start()
     request = json.loads(sys.stdin.buffer.read())
     # A backend may print to stdout, where only the answer belongs.
     stdout = os.dup(1)
@@ -37,6 +39,11 @@ def main() -> int:
     with open(stdout, "w", encoding="ascii") as answers:
         answers.write(json.dumps(answer))
     return 0
+
+
+def _end_with_the_lifeline(lifeline: int) -> None:
+    os.read(lifeline, 1)
+    os._exit(1)
 
 
 def _do(backend: Any, *, do: str, service: str, user: str, secret: str | None = None) -> str | None:
@@ -77,7 +84,3 @@ def _refuse(backend: object) -> None:
             raise RefusedError(f"{name} {why}")
     if _PLAINTEXT in name.lower():
         raise RefusedError(f"{name} keeps secrets in plain text")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import select, text
 
-from alphalens_keyctl import keyformat
+from alphalens_keyctl import interrupts, keyformat
 from alphalens_keyctl.database import Database, Writing
 from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.keyformat import RawKey
@@ -45,6 +45,7 @@ class Handout(NamedTuple):
     limit: float = 0.0
 
 
+@interrupts.held()
 def take_in(
     database: Database,
     lines: Sequence[Line],
@@ -137,7 +138,8 @@ def _hand_out(
 ) -> list[str]:
     renewed = time.monotonic()
     if handout.show is not None:
-        return list(handout.show(promised))
+        with interrupts.let_in():
+            return list(handout.show(promised))
     for number, created in enumerate(promised, 1):
         if handout.pipe is not None and created.raw is not None:
             handout.pipe(created.key, created.raw)

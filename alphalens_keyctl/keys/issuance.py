@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple, Protocol
 
-from alphalens_keyctl import keyformat
-from alphalens_keyctl.database import Database
+from alphalens_keyctl import interrupts, keyformat
+from alphalens_keyctl.database import Attempt, Database
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import RawKey
 from alphalens_keyctl.keys import lifecycle, rotation, selection
 from alphalens_keyctl.keys.rotation import Retirement
 from alphalens_keyctl.models import Key, Status
-from alphalens_keyctl.moments import utc_now
+from alphalens_keyctl.moments import rfc3339, utc_now
 from alphalens_keyctl.provenance import Act
 
 # How long an unfinished key keeps opening after `create` has replaced it: a day, which is the default of `rotate` too.
@@ -78,9 +78,9 @@ class Destinations(Protocol):
     def limit(self) -> float:
         """The most seconds that a delivery to all destinations takes."""
 
-    def stage(self, key: Key, raw: RawKey, replaced: frozenset[str]) -> None:
+    def stage(self, key: Key, raw: RawKey, replaced: frozenset[str], attempt: Attempt) -> None:
         """Prepare the delivery as far as that goes without a destination holding the new key. `replaced` are the ids of
-        the keys that destinations may hold now. Raises `KeyctlError`."""
+        the keys that destinations may hold now; `attempt` lasts until the delivery is over. Raises `KeyctlError`."""
 
     def hand_over(self) -> None:
         """Give the raw key to each destination. Raises `KeyctlError` unless every destination has it for certain."""
@@ -94,6 +94,7 @@ Show = Callable[[Created, RawKey], Sequence[str]]
 ShowSuccessor = Callable[[Rotated, RawKey], Sequence[str]]
 
 
+@interrupts.held()
 def create(
     database: Database,
     draft: lifecycle.Draft,
@@ -111,7 +112,7 @@ def create(
     replaced, and retires. Raises `KeyctlError`; the new key then opens nothing.
     """
     raw = keyformat.generate(prefix)
-    with database.attempts.hold(raw.id) as lease, _undone_on_failure(database, raw.id, act, destinations):
+    with database.attempts.hold(raw.id) as attempt, _undone_on_failure(database, raw.id, act, destinations):
         with database.writing() as tx:
             act = act.now()
             lifecycle.discard_abandoned(tx, database.attempts, act)
@@ -123,18 +124,21 @@ def create(
             replaces = left[-1].id if left else None
             replaced = frozenset(key.id for key in left)
             replaced |= {key.id for key in rotation.dead_strays(tx, database.attempts, draft.name, replaced, act)}
-            pending = lifecycle.create_pending(tx, draft, raw, act, replaces=replaces, lease=lease)
-        _hand_over(database, pending, raw, act, destinations, replaced, lease)
+            pending = lifecycle.create_pending(tx, draft, raw, act, replaces=replaces, lease=attempt.lease)
+        _hand_over(database, pending, raw, act, destinations, replaced, attempt)
         at = utc_now()
         delivered_to = list(destinations.names)
         promised = Created(pending._replace(status=Status.ACTIVE, activated_at=at), raw, tuple(delivered_to))
-        delivered_to += show(promised, raw)
+        with interrupts.let_in():
+            delivered_to += show(promised, raw)
+        attempt.prove()
         with database.writing() as tx:
             end = Retirement(GRACE)
             rotation.hand_over_name(tx, raw.id, act.now(), at=at, retirement=end, delivered_to=delivered_to)
     return promised._replace(delivered_to=tuple(delivered_to))
 
 
+@interrupts.held()
 def rotate(
     database: Database,
     key_id: str,
@@ -151,7 +155,7 @@ def rotate(
     of the same key was first, wrong_state for a key that cannot be rotated, and whatever a destination raises.
     """
     raw = keyformat.generate(prefix)
-    with database.attempts.hold(raw.id) as lease:
+    with database.attempts.hold(raw.id) as attempt:
         with _undone_on_failure(database, raw.id, act, destinations):
             with database.writing() as tx:
                 act = act.now()
@@ -164,14 +168,16 @@ def rotate(
                 name, replaced = predecessors.key.name, predecessors.ids
                 replaced |= {key.id for key in rotation.dead_strays(tx, database.attempts, name, replaced, act)}
                 expires_at = _expiry(predecessors.key, plan, act.at)
-                pending = rotation.succeed_pending(tx, predecessors, raw, expires_at, act, lease=lease)
-            _hand_over(database, pending, raw, act, destinations, replaced, lease)
+                pending = rotation.succeed_pending(tx, predecessors, raw, expires_at, act, lease=attempt.lease)
+            _hand_over(database, pending, raw, act, destinations, replaced, attempt)
             at = utc_now()
             delivered_to = list(destinations.names)
             new = pending._replace(status=Status.ACTIVE, activated_at=at)
             old = _retiring(predecessors, raw.id, at, plan.retirement)
             promised = Rotated(new, old, raw, tuple(delivered_to), plan.retirement.grace_after_use)
-            delivered_to += show(promised, raw)
+            with interrupts.let_in():
+                delivered_to += show(promised, raw)
+            attempt.prove()
             with database.writing() as tx:
                 now = act.now()
                 rotation.hand_over_name(tx, raw.id, now, at=at, retirement=plan.retirement, delivered_to=delivered_to)
@@ -188,16 +194,18 @@ def _hand_over(
     act: Act,
     destinations: Destinations,
     replaced: frozenset[str],
-    lease: float | None,
+    attempt: Attempt,
 ) -> None:
     if not destinations.names:
         return
-    destinations.stage(pending, raw, replaced)
+    destinations.stage(pending, raw, replaced, attempt)
     # From here on the delivery takes as long as the destinations allow; a lease that ended earlier would let another
     # attempt take this one for dead.
-    lease = None if lease is None else lease + destinations.limit
+    lease = None if attempt.lease is None else attempt.lease + destinations.limit
     with database.writing() as tx:
         lifecycle.begin_delivering(tx, raw.id, act.now(), destinations=destinations.names, lease=lease)
+    # A destination that was handed the key after another attempt had taken over would hold the older key in the end.
+    attempt.prove()
     destinations.hand_over()
 
 
@@ -224,14 +232,27 @@ def _undone_on_failure(database: Database, key_id: str, act: Act, destinations: 
 
 def _settle(database: Database, key_id: str, act: Act, destinations: Destinations, failure: BaseException) -> bool:
     """Undo what was done for the key, and return False; return True, and undo nothing, where the key is current."""
+    now = utc_now()
     with database.reading() as connection:
-        key = selection.get(connection, key_id, now=utc_now())
-    # Another run that took this one for dead may have replaced the key, and has the name.
+        key = selection.get(connection, key_id, now=now)
+        overtaken = key is not None and rotation.is_overtaken(connection, key, now)
     if key is not None and key.is_current and not key.is_unfinished:
         return True
+    if key is not None and overtaken:
+        # That run has filled the destinations, or is filling them: what this one gave back would undo it.
+        failure.add_note(f"Another run took over and fills the destinations. {_how_it_ends(key)}")
+        return False
     # Not before the look: had the key become current, the destinations would have to keep it.
     _give_up(database, key, act, destinations, failure, reason=lifecycle.DELIVERY_FAILED)
     return False
+
+
+def _how_it_ends(key: Key) -> str:
+    if key.is_unfinished:
+        return f"Key {key.id}, which a destination may hold, opens until that run is done and its grace is over."
+    if key.opens and key.ends_at is not None:
+        return f"Key {key.id}, which a destination may hold, opens until {rfc3339(key.ends_at)}."
+    return f"Key {key.id} opens nothing any more."
 
 
 def _give_up(
@@ -251,8 +272,8 @@ def _give_up(
     if key.replaces is not None and not restored:
         # A destination that worked before would hold a dead key. No destination held anything before a first key.
         failure.add_note(
-            f"The old key is untouched. A destination may hold the new key {key.id}, so it still opens and is listed as"
-            f" delivering: run the command again, or revoke the key by its id."
+            f"This run did not touch the old key. A destination may hold the new key {key.id}, so it still opens and is"
+            f" listed as delivering: run the command again, or revoke the key by its id."
         )
         return
     with database.writing() as tx:

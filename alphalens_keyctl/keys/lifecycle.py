@@ -253,12 +253,13 @@ def require_unfinished(tx: Writing, key_id: str, now: datetime) -> Key:
 
 def refuse_changed(key: Key) -> None:
     """Raise `KeyctlError` (conflict) where somebody revoked or suspended the key while it was being delivered, or
-    another process finished the delivery."""
+    another attempt replaced it."""
     if not key.is_unfinished or key.suspended_at is not None:
+        until = f"until {rfc3339(key.ends_at)}" if key.ends_at is not None else "still"
         raise KeyctlError(
             Code.CONFLICT,
-            f"key {key.id} was {key.status} by somebody else while it was being delivered",
-            "It opens nothing. Run the command again for a new key.",
+            f"key {key.id} became {key.status} while it was being delivered",
+            f"It opens {until if key.opens else 'nothing'}. Run the command again for a new key.",
         )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from alphalens_keyctl.damage import key_of
 from alphalens_keyctl.database import Attempts, Writing
@@ -288,7 +288,13 @@ def abort(tx: Writing, attempts: Attempts, key_id: str, act: Act) -> Aborted:
     )
 
 
-def _live_successor(tx: Writing, key: Key, now: datetime) -> Key | None:
+def is_overtaken(connection: Connection, key: Key, now: datetime) -> bool:
+    """Whether another attempt, which took the one that delivers `key` for dead, replaces the key or let it retire."""
+    retires = not key.is_unfinished and not key.is_current and key.revoked_at is None
+    return retires or _live_successor(connection, key, now) is not None
+
+
+def _live_successor(tx: Connection, key: Key, now: datetime) -> Key | None:
     successor = tx.scalar(
         select(key_table.c.id).where(key_table.c.replaces == key.id, key_table.c.revoked_at.is_(None))
     )

@@ -1,0 +1,91 @@
+"""Processes of this package's own modules, which end when this process ends, however it ends.
+
+A process that outlived a killed attempt could store a key after the next attempt has stored a newer one. So each
+process reads a pipe, its lifeline, whose other end this process alone has: the kernel closes it with the process. And
+each process inherits what marks the attempt as running, so that nobody takes the attempt for dead before the process
+has ended.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import alphalens_keyctl
+from alphalens_keyctl import interrupts
+
+# Of the environment and the folder of the user nothing is believed (-I): a keyring.py in the current folder must not be
+# loaded and given a key. Where packages are is told by this process, which may run from an archive.
+_PYTHON: Final = ("-I", "-S", "-c")
+_BOOT: Final = "import sys; sys.path[:0] = sys.argv.pop(1).split('\\n'); from {} import main; sys.exit(main())"
+
+
+@contextmanager
+def running(
+    module: str,
+    *arguments: str,
+    stdin: int,
+    stderr: int,
+    inherited: Sequence[int] = (),
+    environment: Mapping[bytes, bytes] | None = None,
+) -> "Iterator[subprocess.Popen[bytes]]":
+    """Run `main` of a module in a process, with the number of its lifeline and `arguments` as arguments.
+
+    The process leads a session of its own: Ctrl-C reaches this process alone. It inherits the descriptors `inherited`.
+    At the end of the block the process is killed, with all that it started, unless it has ended. Ctrl-C is held back
+    (`interrupts.held`). Raises OSError when the process cannot be started.
+    """
+    with interrupts.held():
+        lifeline, ours = os.pipe()
+        try:
+            try:
+                process = subprocess.Popen(  # noqa: S603  # our own module
+                    [
+                        sys.executable,
+                        *_PYTHON,
+                        _BOOT.format(module),
+                        "\n".join(_search_path()),
+                        str(lifeline),
+                        *arguments,
+                    ],
+                    stdin=stdin,
+                    stdout=subprocess.PIPE,
+                    stderr=stderr,
+                    env=environment,
+                    pass_fds=(lifeline, *inherited),
+                    start_new_session=True,
+                )
+            finally:
+                os.close(lifeline)
+            try:
+                yield process
+            finally:
+                end(process)
+        finally:
+            os.close(ours)
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """Kill the process and its process group, unless the process has ended by itself, and return once it has ended.
+
+    The process must lead a session of its own.
+    """
+    # A process that was killed has ended nothing of what it started.
+    if (process.poll() or 0) < 0 or process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _search_path() -> list[str]:
+    """Where this process finds packages, without what Python puts first unless it is told not to: the current folder,
+    or the folder of the script. An archive there is the program itself."""
+    own = str(Path(alphalens_keyctl.__file__).parents[1])
+    known = list(sys.path)
+    if known and not sys.flags.safe_path and not os.path.isfile(known[0]):
+        del known[0]
+    return [own, *filter(None, known)]
