@@ -19,21 +19,34 @@ import alphalens_keyctl
 from alphalens_keyctl import interrupts
 
 # Of the environment and the folder of the user nothing is believed (-I): a keyring.py in the current folder must not be
-# loaded and given a key. Where packages are is told by this process, which may run from an archive.
-_PYTHON: Final = ("-I", "-S", "-c")
+# loaded and given a key. What `site` would find (-S) this process has found already, and hands on where it is needed.
+_PYTHON: Final = ("-I", "-S")
 _BOOT: Final = "import sys; sys.path[:0] = sys.argv.pop(1).split('\\n'); from {} import main; sys.exit(main())"
+
+
+def module(name: str) -> tuple[str, ...]:
+    """Return the words after `python` that run `main` of a module, which finds every package that this process finds:
+    this process may run from an archive."""
+    return ("-c", _BOOT.format(name), "\n".join(_search_path()))
+
+
+def script(name: str) -> tuple[str, ...]:
+    """Return the words after `python` that run a module of this folder which imports the standard library alone. Its
+    file is run without the packages around it, where it is a file."""
+    path = Path(__file__).with_name(f"{name.rpartition('.')[2]}.py")
+    return (str(path),) if path.is_file() else module(name)
 
 
 @contextmanager
 def running(
-    module: str,
+    words: Sequence[str],
     *arguments: str,
     stdin: int,
     stderr: int,
     inherited: Sequence[int] = (),
     environment: Mapping[bytes, bytes] | None = None,
 ) -> "Iterator[subprocess.Popen[bytes]]":
-    """Run `main` of a module in a process, with the number of its lifeline and `arguments` as arguments.
+    """Run what `module` or `script` returned in a process, with the number of its lifeline, and then `arguments`.
 
     The process leads a session of its own: Ctrl-C reaches this process alone. It inherits the descriptors `inherited`.
     At the end of the block the process is killed, with all that it started, unless it has ended. Ctrl-C is held back
@@ -44,14 +57,7 @@ def running(
         try:
             try:
                 process = subprocess.Popen(  # noqa: S603  # our own module
-                    [
-                        sys.executable,
-                        *_PYTHON,
-                        _BOOT.format(module),
-                        "\n".join(_search_path()),
-                        str(lifeline),
-                        *arguments,
-                    ],
+                    [sys.executable, *_PYTHON, *words, str(lifeline), *arguments],
                     stdin=stdin,
                     stdout=subprocess.PIPE,
                     stderr=stderr,

@@ -4,6 +4,7 @@ import os
 import select
 import shlex
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +25,8 @@ _LONGEST_REASON: Final = 200
 # Seconds to wait for the end of a command's output after the command itself: its children may keep it open.
 _LAST_WORDS: Final = 1.0
 _WARDEN: Final = "alphalens_keyctl.delivery.warden"
+# Python ignores these, and what it starts would inherit that.
+_DEFAULT_SIGNALS: Final = f"{signal.SIGPIPE:d},{signal.SIGXFSZ:d}"
 _NO_ATTEMPT: Final = Attempt()
 
 Tell = Callable[[str], None]
@@ -79,13 +82,18 @@ class CommandLine:
         reader, writer = os.pipe()
         with open(reader, "rb") as report, open(writer, "wb") as end:
             inherited = (end.fileno(), *attempt.descriptors)
-            words = (*map(str, inherited), "--", *self._words)
+            words = (",".join(map(str, inherited)), _DEFAULT_SIGNALS, *self._words)
             content = f"{raw.reveal()}\n".encode("ascii")
             try:
                 with (
                     _holding(content) as stdin,
                     child.running(
-                        _WARDEN, *words, stdin=stdin, stderr=STDOUT, inherited=inherited, environment=environment
+                        child.script(_WARDEN),
+                        *words,
+                        stdin=stdin,
+                        stderr=STDOUT,
+                        inherited=inherited,
+                        environment=environment,
                     ) as warden,
                 ):
                     end.close()

@@ -90,7 +90,9 @@ class Keyring:
 def _ask(do: str, user: str, secret: str | None = None, inherited: Sequence[int] = ()) -> str | None:
     """Send the keyring one request, in a process of its own that is killed after `LIMIT`; return what it holds then."""
     request = {"do": do, "service": SERVICE, "user": user} | ({} if secret is None else {"secret": secret})
-    with child.running(_PROCESS, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, inherited=inherited) as process:
+    with child.running(
+        child.module(_PROCESS), stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, inherited=inherited
+    ) as process:
         try:
             with interrupts.let_in():
                 said, _ = process.communicate(json.dumps(request).encode("ascii"), timeout=LIMIT)

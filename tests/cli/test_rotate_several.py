@@ -14,6 +14,7 @@ from alphalens_keyctl.database import Database
 from tests.support.answers import assert_failed, events, statuses
 from tests.support.commands import Keyctl, Result
 from tests.support.databases import by_hand
+from tests.support.destinations import FIND_PROGRAM
 from tests.support.key_rows import change
 from tests.support.raw_keys import RAW_KEY
 from tests.support.waiting import WAIT, wait_for
@@ -218,8 +219,8 @@ def test_a_kill_in_the_middle_leaves_whole_rotations_and_the_next_run_ends_the_r
 ) -> None:
     """Promise 2."""
     old = {name: keyctl.create(name) for name in ("a", "b", "c")}
-    # The command's parent is the program.
-    strike = f'if [ "$ALPHALENS_KEY_NAME" = {at} ]; then cat >"$0/../struck"; kill -KILL $PPID; exit 0; fi;'
+    kill = f'{FIND_PROGRAM}; cat >"$0/../struck"; kill -KILL $program'
+    strike = f'if [ "$ALPHALENS_KEY_NAME" = {at} ]; then {kill}; exit 0; fi;'
     killed = keyctl("rotate", "--name", "*", "--pipe-to", store(folder, strike))
     assert killed.status == -signal.SIGKILL
     done = {name: number for number, name in enumerate("abc") if name < at}

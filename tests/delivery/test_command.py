@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import Keyctl, Result
+from tests.support.destinations import FIND_PROGRAM
 from tests.support.terminal import CTRL_C, Session
 from tests.support.waiting import wait_for
 
@@ -69,8 +70,9 @@ def test_the_key_is_on_stdin_alone_and_the_rest_in_the_environment(keyctl: Keyct
     """Promise 1: seen from inside the command, of itself and of what started it."""
     command = script(
         keyctl,
-        "for it in $$ $PPID; do tr '\\0' '\\n' <$(printf /proc/%s/cmdline $it); done >arguments",
-        "for it in $$ $PPID; do tr '\\0' '\\n' <$(printf /proc/%s/environ $it); done >environments",
+        FIND_PROGRAM,
+        "for it in $$ $PPID $program; do tr '\\0' '\\n' <$(printf /proc/%s/cmdline $it); done >arguments",
+        "for it in $$ $PPID $program; do tr '\\0' '\\n' <$(printf /proc/%s/environ $it); done >environments",
         "env >environment",
         TAKE,
     )
@@ -144,10 +146,11 @@ def test_a_hundred_megabytes_of_output_need_no_memory_and_the_last_line_is_the_r
     command = script(
         keyctl,
         TAKE,
-        "grep VmHWM /proc/$PPID/status >before",
+        FIND_PROGRAM,
+        "grep VmHWM /proc/$program/status >before",
         "yes 'one more line of progress' | head -c 100000000",
         "echo; echo 'denied: no such vault'",
-        "grep VmHWM /proc/$PPID/status >after",
+        "grep VmHWM /proc/$program/status >after",
         "exit 4",
     )
     result = keyctl("create", "ci", "--pipe-to", command)

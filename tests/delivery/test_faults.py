@@ -9,7 +9,6 @@ the product.
 import os
 import random
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,8 +19,8 @@ from tests.support.commands import Keyctl
 from tests.support.deliveries import Command, DeliveryJudge, run_together
 from tests.support.destinations import File, use_keyring
 from tests.support.disks import small_disk
-from tests.support.raw_keys import key_id
 from tests.support.strikes import COMBINATIONS, KINDS, Case, Fault, Row, faults_of, matrix, run_matrix, strike_and_judge
+from tests.support.waiting import wait_for
 
 SETS: dict[str, list[tuple[str, ...]]] = {
     "alone": [one for one in COMBINATIONS if len(one) == 1 and "keyring" not in one],
@@ -33,10 +32,6 @@ STRIDES = {
     "sqlite": {"alone": 5, "in pairs": 11, "with a keyring": 17},
     "postgresql": {"alone": 11, "in pairs": 29, "with a keyring": 41},
 }
-
-
-class StaleKeyError(AssertionError):
-    """A rotation said that all was done, and a destination has an older key."""
 
 
 @pytest.fixture
@@ -126,7 +121,7 @@ def test_sigterm_is_as_sudden_as_a_kill_and_harms_as_little(
 
 
 @pytest.mark.parametrize("command", ["create", "rotate"])
-def test_a_command_whose_starter_is_killed_at_once_still_finds_the_whole_key(
+def test_a_command_whose_starter_is_killed_at_once_stores_the_whole_key_or_none(
     ring: Keyctl, judge: DeliveryJudge, tmp_path: Path, command: str
 ) -> None:
     """Promise 3: one that finds its standard input empty may well store that in place of the key it has."""
@@ -137,37 +132,27 @@ def test_a_command_whose_starter_is_killed_at_once_still_finds_the_whole_key(
     before = judge.look(row.name, row.destinations)
     assert strike_and_judge(ring, judge, [(row, Case(command, row.kinds, fault, printed=False))]) == ["delivering"]
     after = judge.look(row.name, row.destinations)
-    assert after.working == [True]
-    assert after.held != before.held
+    assert after.held == before.held or after.working == [True]
     again = run_together(ring, Command(row.arguments(command)))[0].result
     judge.assert_finished(row.name, row.destinations, again, printed=False)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=StaleKeyError,
-    reason="a command outlives the rotation that started it and was killed; nothing makes the next one wait for it",
-)
-def test_a_command_that_outlives_its_killed_rotation_cannot_undo_the_next_one(keyctl: Keyctl, tmp_path: Path) -> None:
-    """Promise 3: exit 0 if and only if all was done. The stale key opens, but only until its grace is over."""
-    assert keyctl.database_url is not None
+def test_a_command_ends_with_the_rotation_that_started_it_and_cannot_undo_the_next_one(
+    keyctl: Keyctl, judge: DeliveryJudge, tmp_path: Path
+) -> None:
+    """Promise 3: exit 0 if and only if all was done, also when the rotation before was killed half-way."""
     row = Row("rotate", ("pipe-to",), [], tmp_path)
     folder = row.destinations[0].folder
     keyctl.ok(*row.arguments("create"))
     (folder / "fault").write_text("linger before\n")
     assert keyctl(*row.arguments("rotate")).status == -signal.SIGKILL
-    judge = DeliveryJudge(keyctl.database_url)
-    judge.wait_until_alone()
-    again = keyctl(*row.arguments("rotate"))
+    # The killed attempt counts as running until its command has ended.
+    wait_for(lambda: keyctl(*row.arguments("rotate")).status == 0)
     held = row.destinations[0].held()
     (folder / "go").touch()
-    deadline = time.monotonic() + 5
-    while row.destinations[0].held() == held and time.monotonic() < deadline:
-        time.sleep(0.05)
-    found = judge.look(row.name, row.destinations)
-    judge.close()
-    if again.status == 0 and key_id(found.held[0] or "__") != found.current:
-        raise StaleKeyError
+    judge.wait_until_alone()
+    assert row.destinations[0].held() == held
+    judge.assert_sound()
 
 
 @pytest.mark.parametrize("kinds", [("key-file", "env-file"), ("pipe-to", "key-file")], ids=" + ".join)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from alphalens_keyctl import keyformat
+from alphalens_keyctl.database import Attempt
 from alphalens_keyctl.delivery.files import Alone, KeyFile
 from alphalens_keyctl.delivery.handover import Handover
 from alphalens_keyctl.errors import Code, KeyctlError
@@ -35,7 +36,7 @@ def deliver(path: Path) -> str:
     raw = keyformat.generate()
     destinations = Handover([KeyFile(path, Alone(), option="key-file")])
     try:
-        destinations.stage(key_of(raw), raw, frozenset())
+        destinations.stage(key_of(raw), raw, frozenset(), Attempt())
         destinations.hand_over()
     except KeyctlError:
         assert destinations.put_back()

@@ -16,19 +16,23 @@ from typing import Protocol
 from tests.support.commands import Keyctl
 from tests.support.raw_keys import RAW_KEY
 
-STAND_IN = """#!/bin/sh
-here=${0%/*}
+# A line of shell by which a command that the program runs finds the program: the grandparent, which started the
+# command's parent, the warden.
+FIND_PROGRAM = "read -r _ _ _ program _ </proc/$PPID/stat"
+STAND_IN = f"""#!/bin/sh
+here=${{0%/*}}
 read -r key
+{FIND_PROGRAM}
 fault=
 if [ -f "$here/fault" ]; then read -r fault < "$here/fault"; rm "$here/fault"; fi
-strike() {
+strike() {{
     case $fault in
-        "kill $1") kill -9 $PPID ;;
+        "kill $1") kill -9 $program ;;
         "fail $1") echo "no room for $key"; exit 3 ;;
         "hang $1") exec sleep 30 ;;
-        "linger $1") kill -9 $PPID; until [ -f "$here/go" ]; do sleep 0.05; done ;;
+        "linger $1") kill -9 $program; until [ -f "$here/go" ]; do sleep 0.05; done ;;
     esac
-}
+}}
 cat /proc/$$/cmdline /proc/$$/environ > "$here/seen"
 strike before
 printf '%s\\n' "$key" > "$here/key.new" && mv "$here/key.new" "$here/key" || exit 4

@@ -56,7 +56,8 @@ class Judge:
 
     def wait_until_alone(self) -> None:
         """Wait until PostgreSQL has seen that killed clients are gone: it learns it from the closed socket,
-        at once, but not before the next process of this machine may ask. SQLite's locks go with the kernel."""
+        at once, but not before the next process of this machine may ask; and until the locks of killed attempts are
+        gone."""
         query = text(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
             " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
@@ -69,15 +70,24 @@ class Judge:
 
             if self.kind == "postgresql":
                 wait_for(alone, "a killed command's session is still there")
+        self.wait_until_unlocked()
 
     def wait_until_unlocked(self) -> None:
-        """Wait until PostgreSQL has let go of the advisory locks of killed clients."""
+        """Wait until no lock of a killed attempt is left: its command, which is being ended, holds the lock too, and
+        PostgreSQL learns of the end from the closed socket."""
         query = (
             "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database"
             " WHERE locktype = 'advisory' AND datname = current_database()"
         )
         if self.kind == "postgresql":
             wait_for(lambda: not self.scalar(query), "a killed command's lock is still there")
+        else:
+            wait_for(lambda: not self._any_runs(), "a killed command's lock is still there")
+
+    def _any_runs(self) -> bool:
+        unfinished = [key for key in self.every_key() if key.is_unfinished]
+        with self.database.reading() as connection:
+            return any(self.database.attempts.runs(connection, key.id) for key in unfinished)
 
     def assert_sound(self) -> None:
         """Promises 4, 6 and 7: the file is whole, the chain holds, and keys and events say the same."""

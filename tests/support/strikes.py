@@ -137,9 +137,9 @@ def _midway(act: Callable[..., None], destination: Any) -> Iterator[None]:
     process = subprocess.Popen
 
     class Started(process):  # type: ignore[misc,valid-type]
-        def __init__(self, *arguments: Any, **options: Any) -> None:
-            super().__init__(*arguments, **options)
-            act(destination)
+        def _execute_child(self, *arguments: Any, **options: Any) -> None:
+            super()._execute_child(*arguments, **options)
+            act(destination)  # the process runs, and nobody who started it knows its number yet
 
     def sync(_descriptor: int) -> None:
         act(destination)
