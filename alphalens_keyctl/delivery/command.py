@@ -100,6 +100,8 @@ class CommandLine:
                     assert warden.stdout is not None  # noqa: S101  # for the types
                     output = _Said(warden.stdout)
                     reported = self._reported(report, attempt)
+                    # Else what the command left running, as an agent does, would be killed with the warden.
+                    warden.wait()
             finally:
                 if output is not None and (said := output.without(raw)):
                     self._tell(said)
