@@ -10,7 +10,7 @@ class Attempt(NamedTuple):
     `lease` is the length of a lease in seconds where no lock can tell whether the attempt runs, else None.
     `descriptors` hold the lock: a process that inherits them keeps the attempt running until it has ended too. `alarm`
     is a descriptor that becomes readable when the lock may be lost, or None where that cannot be. `prove` raises
-    `KeyctlError` (lost_race) when the lock is lost.
+    `KeyctlError` (database_unreachable) when the lock is lost.
     """
 
     lease: float | None = None

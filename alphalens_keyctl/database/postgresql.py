@@ -80,7 +80,7 @@ def dialer(address: PostgreSQLAddress, *, connect_timeout: float, answer_limit: 
                 try:
                     wanted = gen.send(ready)
                 except StopIteration as done:
-                    self.answered = True
+                    self.answered = self.answered or ready is not None  # else nobody was asked
                     return done.value
                 if not ready and time.monotonic() > deadline:
                     self.pgconn.finish()  # what the server did is unknown: nothing more may go over this connection
@@ -288,16 +288,16 @@ def _keep_alive(connection: "Driver") -> None:
 
 
 def _prove_alive(connection: "Driver") -> None:
-    """Raise `KeyctlError` (lost_race) when the session has ended, and its lock with it: a session lock ends no other
-    way."""
+    """Raise `KeyctlError` (database_unreachable) when the session has ended, and its lock with it: a session lock ends
+    no other way."""
     import psycopg
 
     try:
         connection.execute("SELECT 1")
     except psycopg.Error as error:
         raise KeyctlError(
-            Code.LOST_RACE,
-            "the server ended the session that marked this delivery as running, so another run may have taken over",
+            Code.DATABASE_UNREACHABLE,
+            "the database ended the session that marked this delivery as running, so another run may have taken over",
             "Run the command again.",
         ) from error
 
