@@ -170,9 +170,11 @@ def test_ctrl_c_says_130_unless_the_key_is_shown_and_active(
     process = paused(keyctl, tmp_path / "pause", point, nth, command, "ci")
     process.kill(signal.SIGINT)
     result = process.wait()
-    assert result.status == (0 if opens else 130), result
     raw = raw_key_in(result)
     with judge(keyctl.database_url) as judging:
+        if (point, nth) == ("before_commit", 2) and judging.kind == "sqlite":
+            opens = True  # nothing is waited for any more, so Ctrl-C comes too late
+        assert result.status == (0 if opens else 130), result
         if shown:
             assert raw is not None
             assert judging.opens(raw) == opens
