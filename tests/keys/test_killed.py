@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import Before, Keyctl
-from tests.support.faults import at, at_once, fault, kill_at_line, paused
+from tests.support.faults import at, at_once, fault, go_on, kill_at_line, paused
 from tests.support.fork_server import CLOSED
 from tests.support.judge import Judge, judge
 from tests.support.raw_keys import key_id, raw_key_in
@@ -169,6 +169,7 @@ def test_ctrl_c_says_130_unless_the_key_is_shown_and_active(
     old = keyctl.create("ci")[0] if command == "rotate" else None
     process = paused(keyctl, tmp_path / "pause", point, nth, command, "ci")
     process.kill(signal.SIGINT)
+    go_on(tmp_path / "pause")  # where nothing is waited for, Ctrl-C counts at the next wait
     result = process.wait()
     raw = raw_key_in(result)
     with judge(keyctl.database_url) as judging:
