@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import IO, Final
 
+from alphalens_keyctl.delivery import redaction
 from alphalens_keyctl.delivery.destination import Parcel, about, failed, spelled
 from alphalens_keyctl.delivery.ending import end
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.keyformat import LONGEST, RawKey, redact
+from alphalens_keyctl.keyformat import LONGEST, RawKey
 
 # Bytes of a command's output that are passed on: the last ones.
 _MOST_SAID: Final = 1 << 16
@@ -178,7 +179,7 @@ class _Said:
     def without(self, raw: RawKey) -> str:
         """Return the output so far, with `raw` and all other raw keys redacted."""
         self._thread.join(_LAST_WORDS)
-        text = redact(bytes(self._kept).decode("utf-8", "replace").replace(raw.reveal(), f"[redacted {raw.id}]"))
+        text = redaction.without(bytes(self._kept).decode("utf-8", "replace"), raw)
         # The cut may have left the end of a raw key, which `redact` does not recognise.
         return (text[LONGEST:] if self._cut else text).strip()
 
