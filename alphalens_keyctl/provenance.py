@@ -85,9 +85,7 @@ def claims_in(environment: Mapping[str, str]) -> Mapping[str, str]:
     return {name: user for name, user in said.items() if user}
 
 
-def origin(
-    *, host: str, os_user: str | None, ci: CiRun | None, claims: Mapping[str, str] | None = None
-) -> Origin:
+def origin(*, host: str, os_user: str | None, ci: CiRun | None, claims: Mapping[str, str] | None = None) -> Origin:
     """The origin of what this process does, its texts made inert (promise 12)."""
     return Origin(
         host=tame(host, longest=_LONGEST) or None,

@@ -68,7 +68,7 @@ def create(
             raise KeyctlError(
                 Code.USAGE,
                 "--from takes every key from the file",
-                "Beside it stand --dry-run, --pipe-to, --pipe-timeout and --no-print.",
+                "Beside it stand --dry-run, --no-print, --pipe-to and the options of --pipe-to.",
             )
         from alphalens_keyctl.cli import create_from
 

@@ -26,9 +26,7 @@ def create_from(run: Run, path: Path, given: Destinations, *, dry_run: bool) -> 
         raise KeyctlError(Code.USAGE, "--from hands the keys to one --pipe-to, or to stdout", "Let one command do all.")
     deliver_key.handover(run, given)  # refuses contradicting options before the file is read
     lines = bulk_file.parse(_read(path), now=run.act.at)
-    handout = (
-        _handout(run, given.pipe_to[0], given.pipe_timeout) if given.pipe_to else bulk_issuance.Handout(show=_show(run))
-    )
+    handout = _handout(run, given) if given.pipe_to else bulk_issuance.Handout(show=_show(run))
     with run.database(create=True) as database:
         if dry_run:
             bulk_issuance.refuse_taken(database, lines, run.act)
@@ -49,14 +47,14 @@ def _read(path: Path) -> bytes:
     return content
 
 
-def _handout(run: Run, line: str, timeout: float) -> bulk_issuance.Handout:
-    command = deliver_key.command_line(run, line, "--pipe-to", timeout)
+def _handout(run: Run, given: Destinations) -> bulk_issuance.Handout:
+    (command,) = deliver_key.piped_to(run, given)
     command.look_up()
 
     def pipe(key: Key, raw: RawKey) -> None:
         command.run(raw, about(key))
 
-    return bulk_issuance.Handout(pipe=pipe, destinations=(command.name,), limit=timeout)
+    return bulk_issuance.Handout(pipe=pipe, destinations=(command.name,), limit=command.limit)
 
 
 def _show(run: Run) -> Callable[[Sequence[Created]], Sequence[str]]:

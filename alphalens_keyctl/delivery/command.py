@@ -27,10 +27,11 @@ Tell = Callable[[str], None]
 class CommandLine:
     """A command, split into words as a shell splits them; no shell runs.
 
-    `tell` is called with the command's output, raw keys redacted. `limit` is in seconds.
+    `tell` is called with the command's output, raw keys redacted. `limit` is in seconds. With `newline` a newline
+    follows the raw key.
     """
 
-    def __init__(self, line: str, *, option: str, limit: float, tell: Tell) -> None:
+    def __init__(self, line: str, *, option: str, limit: float, tell: Tell, newline: bool = True) -> None:
         """Raises `KeyctlError` (usage) for a line that cannot be split or is empty."""
         try:
             self._words = shlex.split(line)
@@ -42,6 +43,7 @@ class CommandLine:
         self.name = f"{option.lstrip('-')} {spelled(os.path.basename(self._words[0]))}"
         self.limit = limit
         self._tell = tell
+        self._end = b"\n" if newline else b""
 
     def look_up(self) -> None:
         """Raises `KeyctlError` (delivery_failed) when there is no such command."""
@@ -49,14 +51,14 @@ class CommandLine:
             raise failed(self.name, f"there is no command '{self._words[0]}'", "Name one on PATH, or its whole path.")
 
     def run(self, raw: RawKey, told: Mapping[str, str]) -> None:
-        """Run the command, with the raw key and a newline on its standard input and `told` in its environment.
+        """Run the command, with the raw key on its standard input and `told` in its environment.
 
         Raises `CommandFailedError` when it exits with anything but 0, `NoAnswerError` when it does not end in time.
         """
         # As bytes: a key's name that this locale cannot encode is no reason to fail.
         environment = {**os.environb, **{name.encode(): value.encode() for name, value in told.items()}}
         try:
-            with _holding(f"{raw.reveal()}\n".encode("ascii")) as stdin:
+            with _holding(raw.reveal().encode("ascii") + self._end) as stdin:
                 # In a session of its own: Ctrl-C reaches this process alone, and what the command started can be
                 # ended with it.
                 process = subprocess.Popen(  # noqa: S603  # the admin's own command, and no shell
