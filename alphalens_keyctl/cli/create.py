@@ -46,7 +46,7 @@ def create(
             "--from",
             metavar="FILE",
             show_default=False,
-            help="Create a key for each line of a CSV or JSON Lines file, all or none.",
+            help="Create a key for each line of a CSV or JSON Lines file, or of stdin for -, all or none.",
         ),
     ] = None,
     dry_run: Annotated[
@@ -72,7 +72,7 @@ def create(
             )
         from alphalens_keyctl.cli import create_from
 
-        create_from.create_from(run, from_, destinations, dry_run=dry_run)
+        create_from.create_from(run, str(from_), destinations, dry_run=dry_run)
         return
     if name is None or dry_run:
         raise KeyctlError(Code.USAGE, "create needs a NAME" if name is None else "--dry-run is for --from", "Give one.")
