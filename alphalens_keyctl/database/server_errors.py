@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from psycopg import Error
 
-# SQLSTATE classes (PostgreSQL, "Error Codes") whose messages name tables, constraints, roles and settings, never values.
+# SQLSTATE classes (PostgreSQL, "Error Codes") whose messages name tables, constraints, roles, settings, never values.
 _NAMES_ALONE: Final = frozenset(
     ("08", "0A", "23", "25", "26", "28", "2B", "2D", "3D", "3F", "40", "42", "53", "54", "55", "57", "58", "P0", "XX")
 )

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import Keyctl, Result
-from tests.support.raw_keys import shows
+from tests.support.databases import on_sqlite
+from tests.support.raw_keys import RAW_KEY, shows
 from tests.support.terminal import CTRL_C, Session
 from tests.support.waiting import wait_for
 
@@ -122,6 +123,20 @@ def test_a_command_that_echoes_the_key_does_not_show_it(keyctl: Keyctl, status: 
     assert_nothing_shows(taken(keyctl), keyctl.ok("audit", "--json").stdout)
 
 
+@on_sqlite
+def test_no_newline_follows_the_key_where_none_is_wanted(keyctl: Keyctl) -> None:
+    """By every way a key is made: many a store keeps each byte, and a key with a newline is no key."""
+    command = script(keyctl, "cat >>taken")
+    (keyctl.home / "fleet.csv").write_text("name\nfirst\nsecond\n")
+    for way in (("create", "ci"), ("rotate", "ci"), ("create", "--from", "fleet.csv"), ("rotate", "first", "second")):
+        keyctl.ok(*way, "--no-pipe-newline", "--no-print", "--pipe-to", command)
+        content = (keyctl.home / "taken").read_text()
+        raws = RAW_KEY.findall(content)
+        assert (len(raws), content) == (1 if "ci" in way else 2, "".join(raws))
+        (keyctl.home / "taken").unlink()
+
+
+@on_sqlite
 @pytest.mark.parametrize("status", [0, 1])
 def test_a_command_that_prints_the_key_encoded_does_not_show_it(keyctl: Keyctl, status: int) -> None:
     """Promise 1: what a store sends over the wire, in its log or in its error; for `--check`, too."""
