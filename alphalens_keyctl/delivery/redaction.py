@@ -2,7 +2,7 @@
 
 import re
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from alphalens_keyctl.keyformat import CHECKSUM_LENGTH, SECRET_LENGTH, RawKey, redact
@@ -12,19 +12,17 @@ _PIECE: Final = 8
 # In JSON and in a shell the end of a line is written with a letter, and a byte with an x or a u.
 _LETTER: Final = re.compile(r"\\[nrt]|([A-Za-z0-9])")
 _HEX_DIGIT: Final = re.compile(r"0x|\\u00|([0-9A-Fa-f])")
-_BASE64_DIGIT: Final = re.compile(r"\\[nrt]|([A-Za-z0-9+/_-])")
-_URL_SAFE: Final = str.maketrans("-_", "+/")
 
 
 class _Writing(NamedTuple):
     """A way to write a secret down, by signs between which anything else may stand.
 
-    The group of `sign` catches a sign, `normal` gives signs that mean the same one spelling, `forms` are what comes of
-    the secret, and `piece` says how many signs in a row are recognised.
+    The group of `sign` catches a sign, `forms` are what comes of the secret, in small letters unless `cased`, and
+    `piece` says how many signs in a row are recognised.
     """
 
     sign: re.Pattern[str]
-    normal: Callable[[str], str]
+    cased: bool
     forms: tuple[str, ...]
     piece: int
 
@@ -45,9 +43,10 @@ def without(text: str, raw: RawKey) -> str:
 def _writings(secret: str) -> tuple[_Writing, ...]:
     given = secret.encode("ascii")
     return (
-        _Writing(_LETTER, str, (secret,), _PIECE),
-        _Writing(_HEX_DIGIT, str.lower, (given.hex(),), 2 * _PIECE),
-        _Writing(_BASE64_DIGIT, _standard, tuple(_base64(given, before) for before in range(3)), _PIECE),
+        # Neither a letter nor a digit in ASCII comes out of base64 as one of the two signs that have another spelling
+        # in URLs.
+        _Writing(_LETTER, True, (secret, *(_base64(given, before) for before in range(3))), _PIECE),
+        _Writing(_HEX_DIGIT, False, (given.hex(),), 2 * _PIECE),
     )
 
 
@@ -60,13 +59,10 @@ def _base64(secret: bytes, before: int) -> str:
     return encoded[-(-4 * before // 3) : 4 * (before + len(secret)) // 3]
 
 
-def _standard(base64: str) -> str:
-    return base64.translate(_URL_SAFE)
-
-
 def _without_pieces(text: str, writing: _Writing) -> str:
     places = [found.start(1) for found in writing.sign.finditer(text) if found[1]]
-    signs = writing.normal("".join(text[place] for place in places))
+    signs = "".join(text[place] for place in places)
+    signs = signs if writing.cased else signs.lower()
     length = writing.piece
     pieces = {form[at : at + length] for form in writing.forms for at in range(len(form) - length + 1)}
     for first, end in reversed([*_stretches(signs, pieces, length)]):

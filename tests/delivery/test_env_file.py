@@ -150,7 +150,7 @@ def test_any_bytes_are_refused_or_leave_what_is_not_the_variable(before: bytes) 
         # A byte order mark is dropped, to a shell it would be a part of the first line. Bytes that are no UTF-8 stay.
         (b"\xef\xbb\xbfNAME=old\nA=1\n", b"NAME=KEY\nA=1\n"),
         (b"\xef\xbb\xbf", b"NAME=KEY\n"),
-        (b"\xef\xbb\xbf\xef\xbb\xbfexport NAME=old\r\n", b"export NAME=KEY\n"),
+        (3 * b"\xef\xbb\xbf" + b"export NAME=old\r\n", b"export NAME=KEY\n"),
         (b"\xff\xfe=\xe9\nNAME=old\n#\xe9", b"\xff\xfe=\xe9\nNAME=KEY\n#\xe9"),
         (b"", b"NAME=KEY\n"),
         (b"\n\n", b"\n\nNAME=KEY\n"),

@@ -44,6 +44,7 @@ BREAKS: dict[str, Callable[[str], str]] = {
     "at 76": lambda text: "\n".join(text[at : at + 76] for at in range(0, len(text), 76)),
     "at 64": lambda text: "\r\n".join(text[at : at + 64] for at in range(0, len(text), 64)),
     "indented at 20": lambda text: "\n    ".join(text[at : at + 20] for at in range(0, len(text), 20)),
+    "at 6, in JSON": lambda text: "\\n".join(text[at : at + 6] for at in range(0, len(text), 6)),
     "after each": " ".join,
 }
 ANY_TEXT = st.text(st.characters(codec="utf-8"), max_size=40)
