@@ -12,12 +12,16 @@ _LONGEST: Final = 2000  # characters of a link or of the name of a host
 
 
 class Origin(NamedTuple):
-    """Where a change came from. None means: not known."""
+    """Where a change came from. None means: not known.
+
+    `claims` are what the environment says of who is behind the user of the operating system: anybody can say so.
+    """
 
     host: str | None
     os_user: str | None
     ci: str | None
     ci_run_url: str | None
+    claims: Mapping[str, str] | None = None
 
 
 class Act(NamedTuple):
@@ -50,6 +54,9 @@ _SYSTEMS: Final = (
     ("jenkins", "JENKINS_URL", "JOB_NAME", "BUILD_URL"),
 )
 
+# What tells a program that is run as another user who asked for it: `sudo` and systemd's `run0`, and `doas`.
+_CLAIMS: Final = {"sudo_user": "SUDO_USER", "doas_user": "DOAS_USER"}
+
 
 def recognise_ci(environment: Mapping[str, str]) -> CiRun | None:
     """The CI run that `environment` describes, or None. Its texts come from outside and are made inert (promise 12)."""
@@ -69,13 +76,23 @@ def actor_name(given: str | None, ci: CiRun | None, os_user: str | None) -> str:
     return tame(os_user or "", longest=LONGEST_ACTOR) or "unknown"
 
 
-def origin(*, host: str, os_user: str | None, ci: CiRun | None) -> Origin:
+def claims_in(environment: Mapping[str, str]) -> Mapping[str, str]:
+    """The users on whose behalf, says `environment`, the program runs; by `sudo_user` and `doas_user`.
+
+    The texts come from outside and are made inert (promise 12).
+    """
+    said = {name: tame(environment.get(variable, ""), longest=LONGEST_ACTOR) for name, variable in _CLAIMS.items()}
+    return {name: user for name, user in said.items() if user}
+
+
+def origin(*, host: str, os_user: str | None, ci: CiRun | None, claims: Mapping[str, str] | None = None) -> Origin:
     """The origin of what this process does, its texts made inert (promise 12)."""
     return Origin(
         host=tame(host, longest=_LONGEST) or None,
         os_user=tame(os_user or "", longest=_LONGEST) or None,
         ci=ci.system if ci else None,
         ci_run_url=ci.url if ci else None,
+        claims=claims or None,
     )
 
 

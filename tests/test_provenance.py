@@ -8,7 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from alphalens_keyctl import text
-from alphalens_keyctl.provenance import CiRun, Origin, actor_name, origin, recognise_ci
+from alphalens_keyctl.keyformat import resembles_raw_key
+from alphalens_keyctl.provenance import CiRun, Origin, actor_name, claims_in, origin, recognise_ci
 
 # Each system's variables as its documentation shows them.
 GITHUB = {
@@ -185,3 +186,24 @@ def test_an_origin_says_what_is_known_and_none_for_the_rest() -> None:
     assert origin(host="web1", os_user="ops", ci=run) == Origin("web1", "ops", "jenkins", "https://ci.example.com/1")
     assert origin(host="", os_user=None, ci=None) == Origin(None, None, None, None)
     assert origin(host="web\x1b1", os_user="a\nb", ci=None) == Origin("web?1", "a?b", None, None)
+
+
+def test_who_is_behind_the_user_is_kept_as_a_claim_and_is_nobody_where_nothing_is_said() -> None:
+    """The actor stays the user whom the kernel names: anybody can set a variable."""
+    claims = claims_in({"SUDO_USER": "jo", "DOAS_USER": "ann", "SUDO_COMMAND": "x", "USER": "root"})
+    assert claims == {"sudo_user": "jo", "doas_user": "ann"}
+    assert origin(host="web1", os_user="root", ci=None, claims=claims).claims == claims
+    for nothing in ({}, {"SUDO_USER": ""}, {"SUDO_USER": "  "}, {"LOGNAME": "jo"}):
+        assert origin(host="web1", os_user="root", ci=None, claims=claims_in(nothing)).claims is None
+
+
+@given(st.text(st.characters(), max_size=400))
+@example("jo\x1b]0;title\x07\u202e")
+@example("x" * 10_000)
+@example("alk_000000000000_" + "0" * 49)
+def test_a_claim_is_made_inert_and_short(said: str) -> None:
+    """Promises 1 and 12."""
+    for user in claims_in({"SUDO_USER": said, "DOAS_USER": said}).values():
+        assert all(map(text.is_inert, user))
+        assert len(user) <= text.LONGEST_ACTOR
+        assert not resembles_raw_key(user)

@@ -3,6 +3,7 @@
 Promises 2 and 3: a job that was killed anywhere is run again and ends where one run would have.
 """
 
+import base64
 import os
 import re
 import shlex
@@ -15,16 +16,33 @@ import pytest
 import yaml
 
 from tests.support.commands import Keyctl
+from tests.support.raw_keys import RAW_KEY
 from tests.support.readme import block, section
 from tests.support.waiting import wait_for
 
-# Stores what it is given, whole or not at all, and can be told to hang before and after.
-STAND_IN = """#!/bin/sh
+# Stores what it is given, whole or not at all, and can be told to hang before and after. As `gh` and `glab` do, it
+# leaves newlines at the end out.
+CI_STORE = """#!/bin/sh
 printf '%s\n' "$0 $*" >> "$STORE.calls"
 if [ -e "$STORE.hang-before" ]; then touch "$STORE.hangs"; sleep 60; fi
-cat > "$STORE.new" && mv "$STORE.new" "$STORE"
+value=$(cat)
+printf %s "$value" > "$STORE.new" && mv "$STORE.new" "$STORE"
 if [ -e "$STORE.hang-after" ]; then touch "$STORE.hangs"; sleep 60; fi
 """
+# Every byte of the file goes into the manifest, and what the manifest says into the store.
+KUBECTL = """#!/bin/sh
+case "$*" in
+"create secret generic alphalens --from-file=key=/dev/stdin --dry-run=client -o yaml")
+    printf 'apiVersion: v1\nkind: Secret\nmetadata:\n  name: %s\ndata:\n  key: %s\n' "$4" "$(base64 -w 0 /dev/stdin)" ;;
+"apply -f -") cat > "$STORE" ;;
+*) exit 64 ;;
+esac
+"""
+# The value `-` is every byte of stdin.
+VAULT = """#!/bin/sh
+[ "$*" = "kv put secret/billing key=-" ] && cat > "$STORE"
+"""
+PROGRAMS = {"gh": CI_STORE, "glab": CI_STORE, "kubectl": KUBECTL, "vault": VAULT}
 
 
 def github_command() -> str:
@@ -51,8 +69,8 @@ class Job:
         self.store = folder / "store"
         programs = folder / "programs"
         programs.mkdir()
-        for name in ("gh", "glab", "kubectl"):
-            (programs / name).write_text(STAND_IN)
+        for name, does in PROGRAMS.items():
+            (programs / name).write_text(does)
             (programs / name).chmod(0o755)
         path = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
         self.environment = keyctl.environment | {"PATH": path, "STORE": str(self.store)}
@@ -92,8 +110,9 @@ def test_the_examples_for_ci_store_a_key_that_opens_and_do_nothing_the_next_time
     due = command.replace("--if-older-than 1m", "")
     done = job.run(due)
     assert (done.returncode, done.stdout) == (0, "")
-    assert keyctl.opens(job.store.read_text().strip())
     before = job.store.read_text()
+    assert RAW_KEY.fullmatch(before)
+    assert keyctl.opens(before)
     assert job.run(command).returncode == 0
     assert job.store.read_text() == before
 
@@ -117,16 +136,24 @@ def test_a_job_that_was_killed_and_run_again_ends_as_one_run_does(
     assert sorted(key["status"] for key in listed) == ["active", "retiring", "retiring"]
 
 
-def test_the_examples_of_delivery_run(keyctl: Keyctl, job: Job, tmp_path: Path) -> None:
+def test_each_example_of_delivery_stores_the_bytes_of_the_key_and_no_more(
+    keyctl: Keyctl, job: Job, tmp_path: Path
+) -> None:
+    """A newline behind the key would be sent along in the header, and be no key."""
     keyctl.create("billing")
     commands = re.findall(r"^alphalens-keyctl rotate .*$", section("Delivery"), re.M)
-    assert len(commands) == 4
+    stored = {}
     for command in commands:
-        here = command.replace("/etc/billing", str(tmp_path)).replace(" .env", f" {tmp_path}/.env")
-        done = job.run(here)
+        where = next(name for name in ("key-file", "env-file", "gh ", "vault ", "kubectl ") if name in command)
+        done = job.run(command.replace("/etc/billing", str(tmp_path)).replace(" .env", f" {tmp_path}/.env"))
         assert done.returncode == 0, done.stderr
-    assert keyctl.opens((tmp_path / "api-key").read_text().strip())
-    assert "BILLING_KEY=alk_" in (tmp_path / ".env").read_text()
-    calls = (tmp_path / "store.calls").read_text()
-    assert "secret set ALPHALENS_API_KEY" in calls
-    assert "create secret generic" in calls
+        stored[where] = job.store.read_bytes() if where.endswith(" ") else b""
+    assert len(stored) == len(commands) == 5
+    stored["key-file"] = (tmp_path / "api-key").read_bytes().removesuffix(b"\n")
+    sourced = ["sh", "-c", f'. {tmp_path}/.env; printf %s "$BILLING_KEY"']
+    stored["env-file"] = subprocess.run(sourced, capture_output=True, check=True).stdout
+    stored["kubectl "] = base64.b64decode(yaml.safe_load(stored["kubectl "])["data"]["key"])
+    assert len(set(stored.values())) == len(commands)
+    for where, value in stored.items():
+        assert RAW_KEY.fullmatch(value.decode()), where
+        assert keyctl.opens(value.decode()), where

@@ -46,7 +46,7 @@ def create(
             "--from",
             metavar="FILE",
             show_default=False,
-            help="Create a key for each line of a CSV or JSON Lines file, all or none.",
+            help="Create a key for each line of a CSV or JSON Lines file, or of stdin for -, all or none.",
         ),
     ] = None,
     dry_run: Annotated[
@@ -68,11 +68,11 @@ def create(
             raise KeyctlError(
                 Code.USAGE,
                 "--from takes every key from the file",
-                "Beside it stand --dry-run, --pipe-to, --pipe-timeout and --no-print.",
+                "Beside it stand --dry-run, --no-print, --pipe-to and the options of --pipe-to.",
             )
         from alphalens_keyctl.cli import create_from
 
-        create_from.create_from(run, from_, destinations, dry_run=dry_run)
+        create_from.create_from(run, str(from_), destinations, dry_run=dry_run)
         return
     if name is None or dry_run:
         raise KeyctlError(Code.USAGE, "create needs a NAME" if name is None else "--dry-run is for --from", "Give one.")

@@ -1,9 +1,9 @@
 """What `create --from FILE` does: create a key for each line of a file, all or none."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from alphalens_keyctl.cli import deliver_key
+from alphalens_keyctl.cli.options import standard_input
 from alphalens_keyctl.cli.options.destinations import Destinations
 from alphalens_keyctl.cli.run import Run
 from alphalens_keyctl.delivery import stdout
@@ -17,18 +17,17 @@ from alphalens_keyctl.output import documents
 from alphalens_keyctl.output.words import counted
 
 
-def create_from(run: Run, path: Path, given: Destinations, *, dry_run: bool) -> None:
-    """Create a key for each line of the file. The raw keys go to stdout as JSON Lines, or each to a run of a command.
+def create_from(run: Run, source: str, given: Destinations, *, dry_run: bool) -> None:
+    """Create a key for each line of the file `source`, or of stdin for `-`.
 
+    The raw keys go to stdout as JSON Lines, or each to a run of a command.
     With `dry_run`, check the file and the names, and create nothing. Raises `KeyctlError`.
     """
     if given.keyring or given.key_file or given.env_file or len(given.pipe_to or ()) > 1:
         raise KeyctlError(Code.USAGE, "--from hands the keys to one --pipe-to, or to stdout", "Let one command do all.")
     deliver_key.handover(run, given)  # refuses contradicting options before the file is read
-    lines = bulk_file.parse(_read(path), now=run.act.at)
-    handout = (
-        _handout(run, given.pipe_to[0], given.pipe_timeout) if given.pipe_to else bulk_issuance.Handout(show=_show(run))
-    )
+    lines = bulk_file.parse(_read(source), now=run.act.at)
+    handout = _handout(run, given) if given.pipe_to else bulk_issuance.Handout(show=_show(run))
     with run.database(create=True) as database:
         if dry_run:
             bulk_issuance.refuse_taken(database, lines, run.act)
@@ -38,25 +37,25 @@ def create_from(run: Run, path: Path, given: Destinations, *, dry_run: bool) -> 
     run.note(f"{'Would create' if dry_run else 'Created'} {counted(len(lines), 'key')}.")
 
 
-def _read(path: Path) -> bytes:
+def _read(source: str) -> bytes:
     try:
-        with path.open("rb") as file:
-            content = file.read(bulk_file.LARGEST + 1)
-    except OSError as error:
-        raise KeyctlError(Code.INPUT_FAILED, f"{path} cannot be read: {error.strerror}", "Check the path.") from error
+        content = standard_input.read_all(source, most=bulk_file.LARGEST)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "its name is not one"
+        raise KeyctlError(Code.INPUT_FAILED, f"{source} cannot be read: {why}", "Check the path.") from error
     if len(content) > bulk_file.LARGEST:
-        raise KeyctlError(Code.INVALID_INPUT, f"{path} is larger than 64 MiB", "Split it.")
+        raise KeyctlError(Code.INVALID_INPUT, f"{source} is larger than 64 MiB", "Split it.")
     return content
 
 
-def _handout(run: Run, line: str, timeout: float) -> bulk_issuance.Handout:
-    command = deliver_key.command_line(run, line, "--pipe-to", timeout)
+def _handout(run: Run, given: Destinations) -> bulk_issuance.Handout:
+    (command,) = deliver_key.piped_to(run, given)
     command.look_up()
 
     def pipe(key: Key, raw: RawKey) -> None:
         command.run(raw, about(key))
 
-    return bulk_issuance.Handout(pipe=pipe, destinations=(command.name,), limit=timeout)
+    return bulk_issuance.Handout(pipe=pipe, destinations=(command.name,), limit=command.limit)
 
 
 def _show(run: Run) -> Callable[[Sequence[Created]], Sequence[str]]:

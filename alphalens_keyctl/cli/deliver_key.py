@@ -21,7 +21,7 @@ def handover(run: Run, given: Destinations) -> Handover:
     """Return the destinations that the options name, stdout apart. Raises `KeyctlError` (usage)."""
     # Commands first: a destination that cannot give a key back is handed it before those that can.
     destinations: list[Destination] = [
-        *_commands(run, given.pipe_to or (), given.pipe_timeout),
+        *_commands(run, given),
         *_keyring(given.keyring),
         *_files(given.key_file or (), given.env_file or (), given.env_var),
     ]
@@ -34,14 +34,20 @@ def handover(run: Run, given: Destinations) -> Handover:
     return Handover(destinations)
 
 
-def command_line(run: Run, line: str, option: str, timeout: float) -> "CommandLine":
+def command_line(run: Run, line: str, option: str, timeout: float, *, newline: bool = True) -> "CommandLine":
     """Return the command that `option` names, to be run with a raw key for at most `timeout` seconds.
 
-    Raises `KeyctlError` (usage).
+    A newline follows the raw key, unless `newline` is False. Raises `KeyctlError` (usage).
     """
     from alphalens_keyctl.delivery.command import CommandLine
 
-    return CommandLine(line, option=option, limit=timeout, tell=run.note)
+    return CommandLine(line, option=option, limit=timeout, tell=run.note, newline=newline)
+
+
+def piped_to(run: Run, given: Destinations) -> "Iterator[CommandLine]":
+    """Yield the command of each `--pipe-to`. Raises `KeyctlError` (usage)."""
+    for line in given.pipe_to or ():
+        yield command_line(run, line, "--pipe-to", given.pipe_timeout, newline=given.pipe_newline)
 
 
 def show_once(
@@ -61,12 +67,11 @@ def show_once(
     return stdout.write(text, raw, mask=run.in_github_actions)
 
 
-def _commands(run: Run, lines: Sequence[str], timeout: float) -> "Iterator[Destination]":
-    if lines:
+def _commands(run: Run, given: Destinations) -> "Iterator[Destination]":
+    for line in piped_to(run, given):
         from alphalens_keyctl.delivery.command import Command
 
-        for line in lines:
-            yield Command(command_line(run, line, "--pipe-to", timeout))
+        yield Command(line)
 
 
 def _keyring(wanted: bool) -> "Iterator[Destination]":

@@ -127,7 +127,7 @@ def start(
     act = Act(
         at=asked_at,
         actor=provenance.actor_name(settings.actor, ci, os_user),
-        origin=provenance.origin(host=platform.node(), os_user=os_user, ci=ci),
+        origin=provenance.origin(host=platform.node(), os_user=os_user, ci=ci, claims=provenance.claims_in(os.environ)),
     )
     color = not (no_color or os.environ.get("NO_COLOR"))
     return Run(asked_at, settings, act, quiet, color, machine)

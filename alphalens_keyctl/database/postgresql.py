@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from alphalens_keyctl import interrupts
 from alphalens_keyctl.database.address import PostgreSQLAddress
 from alphalens_keyctl.database.attempt import Attempt
+from alphalens_keyctl.database.server_errors import drop_values
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.moments import UNREADABLE
 
@@ -55,8 +56,11 @@ def dialer(address: PostgreSQLAddress, *, connect_timeout: float, answer_limit: 
     limit = answer_limit
 
     class BoundedConnection(psycopg.Connection[Any]):
-        """A connection that waits for each answer within a limit of the client. A server that was stopped in its tracks
-        keeps the socket open and says nothing, so none of its own limits ever fires."""
+        """A connection that waits for each answer within a limit of the client, and whose errors show no value.
+
+        A server that was stopped in its tracks keeps the socket open and says nothing, so none of its own limits ever
+        fires.
+        """
 
         answer_limit: float | None = limit
         answered = False
@@ -64,8 +68,12 @@ def dialer(address: PostgreSQLAddress, *, connect_timeout: float, answer_limit: 
         def wait(self, gen: Any, *how: Any, **more: Any) -> Any:
             # A wait for notifications has a limit of its own, whose end is no fault of the server.
             bounded = self._bounded(gen) if more.get("timeout") is None else gen
-            with interrupts.let_in():
-                return super().wait(bounded, *how, **more)
+            try:
+                with interrupts.let_in():
+                    return super().wait(bounded, *how, **more)
+            except psycopg.Error as error:
+                drop_values(error)
+                raise
 
         def _bounded(self, gen: Any) -> Generator[Any, Any, Any]:
             """`gen`, which asks the server for something, given up after `answer_limit`.

@@ -14,10 +14,10 @@ from typing import IO, Final
 
 from alphalens_keyctl import interrupts
 from alphalens_keyctl.database.attempt import Attempt
-from alphalens_keyctl.delivery import child
+from alphalens_keyctl.delivery import child, redaction
 from alphalens_keyctl.delivery.destination import Parcel, about, failed, spelled
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.keyformat import LONGEST, RawKey, redact
+from alphalens_keyctl.keyformat import LONGEST, RawKey
 
 # Bytes of a command's output that are passed on: the last ones.
 _MOST_SAID: Final = 1 << 16
@@ -35,10 +35,11 @@ Tell = Callable[[str], None]
 class CommandLine:
     """A command, split into words as a shell splits them; no shell runs.
 
-    `tell` is called with the command's output, raw keys redacted. `limit` is in seconds.
+    `tell` is called with the command's output, raw keys redacted. `limit` is in seconds. With `newline` a newline
+    follows the raw key.
     """
 
-    def __init__(self, line: str, *, option: str, limit: float, tell: Tell) -> None:
+    def __init__(self, line: str, *, option: str, limit: float, tell: Tell, newline: bool = True) -> None:
         """Raises `KeyctlError` (usage) for a line that cannot be split or is empty."""
         try:
             self._words = shlex.split(line)
@@ -50,6 +51,7 @@ class CommandLine:
         self.name = f"{option.lstrip('-')} {spelled(os.path.basename(self._words[0]))}"
         self.limit = limit
         self._tell = tell
+        self._end = b"\n" if newline else b""
 
     def look_up(self) -> None:
         """Raises `KeyctlError` (delivery_failed) when there is no such command."""
@@ -57,7 +59,7 @@ class CommandLine:
             raise failed(self.name, f"there is no command '{self._words[0]}'", "Name one on PATH, or its whole path.")
 
     def run(self, raw: RawKey, told: Mapping[str, str], attempt: Attempt = _NO_ATTEMPT) -> None:
-        """Run the command, with the raw key and a newline on its standard input and `told` in its environment.
+        """Run the command, with the raw key on its standard input and `told` in its environment.
 
         The command ends with this process at the latest, and `attempt` counts as running until the command has ended.
         Raises `CommandFailedError` when the command exits with anything but 0, `NoAnswerError` when it does not end in
@@ -65,7 +67,10 @@ class CommandLine:
         """
         # As bytes: a key's name that this locale cannot encode is no reason to fail.
         environment = {**os.environb, **{name.encode(): value.encode() for name, value in told.items()}}
-        reported, said = self._run(raw, environment, attempt)
+        try:
+            reported, said = self._run(raw, environment, attempt)
+        except OSError as error:
+            raise CommandFailedError(self.name, f"cannot be started: {error.strerror}") from error
         if not reported:
             raise NoAnswerError(self.name, "was killed together with the process that watched it")
         if reported.startswith(b"!"):
@@ -83,7 +88,7 @@ class CommandLine:
         with open(reader, "rb") as report, open(writer, "wb") as end:
             inherited = (end.fileno(), *attempt.descriptors)
             words = (",".join(map(str, inherited)), _DEFAULT_SIGNALS, *self._words)
-            content = f"{raw.reveal()}\n".encode("ascii")
+            content = raw.reveal().encode("ascii") + self._end
             try:
                 with (
                     _holding(content) as stdin,
@@ -213,7 +218,7 @@ class _Said:
     def without(self, raw: RawKey) -> str:
         """Return the output so far, with `raw` and all other raw keys redacted."""
         self._thread.join(_LAST_WORDS)
-        text = redact(bytes(self._kept).decode("utf-8", "replace").replace(raw.reveal(), f"[redacted {raw.id}]"))
+        text = redaction.without(bytes(self._kept).decode("utf-8", "replace"), raw)
         # The cut may have left the end of a raw key, which `redact` does not recognise.
         return (text[LONGEST:] if self._cut else text).strip()
 

@@ -58,8 +58,9 @@ class Alone:
 class Variable:
     """The value of one variable in a file that a shell or a dotenv reader reads.
 
-    All other lines stay as they are and where they are. The value is written without quotes: a raw key consists of
-    letters, digits and underscores, which `sh`, dotenv readers, Docker and systemd read the same.
+    All other lines stay as they are and where they are; a byte order mark in front is dropped. The value is written
+    without quotes: a raw key consists of letters, digits and underscores, which `sh`, dotenv readers, Docker and
+    systemd read the same.
     """
 
     def __init__(self, name: str) -> None:
@@ -74,16 +75,14 @@ class Variable:
         Every assignment of the variable gets the value, since readers differ in which of two assignments they take.
         Raises ValueError for a file in which the variable cannot be set.
         """
-        text = (before or b"").decode("utf-8", "surrogateescape")
+        text = _decoded(before or b"")
         if "\0" in text:
             raise ValueError("it holds a NUL character and is no file of variables")
-        bom, text = (_BOM, text[1:]) if text.startswith(_BOM) else ("", text)
         assignment = f"{self._name}={raw.reveal()}"
         changed = "".join(self._assigned(binding, assignment) for binding in _bindings(text))
         if assignment not in changed:
-            end = "\r\n" if 0 < text.count("\n") == text.count("\r\n") else "\n"
-            changed += (end if text and not text.endswith("\n") else "") + assignment + end
-        content = (bom + changed).encode("utf-8", "surrogateescape")
+            changed += ("\n" if text and not text.endswith("\n") else "") + assignment + "\n"
+        content = changed.encode("utf-8", "surrogateescape")
         seen = self.read(content)
         if seen is None or seen.id != raw.id or not _is_command(assignment, changed):
             raise ValueError(f"{self._name} cannot be set in it: before it a quote is never closed, or a line goes on")
@@ -91,14 +90,17 @@ class Variable:
 
     def read(self, content: bytes) -> RawKey | None:
         """Return the variable's value when that is a raw key, or None."""
-        text = content.decode("utf-8", "surrogateescape").removeprefix(_BOM)
-        values = [binding.value for binding in _bindings(text) if binding.key == self._name]
+        values = [binding.value for binding in _bindings(_decoded(content)) if binding.key == self._name]
         return raw_key_in(values[-1]) if values else None
 
     def _assigned(self, binding: "Binding", assignment: str) -> str:
         piece = binding.original.string
         match = _ASSIGNMENT.fullmatch(piece) if binding.key == self._name else None
-        return f"{match['before']}{assignment}{match['behind']}" if match is not None else piece
+        if match is None:
+            return piece
+        # To a shell a CR is no part of the end of a line, but of the value.
+        behind = match["behind"].replace("\r\n", "\n")
+        return f"{match['before']}{assignment}{behind}"
 
 
 class KeyFile:
@@ -159,6 +161,12 @@ class KeyFile:
                 self._spot.clear()
             return False
         return True
+
+
+def _decoded(content: bytes) -> str:
+    """Return a file of variables as text, without the byte order mark in front that Windows' editors write: to a shell
+    the mark would be a part of the first line, and to no reader is it of use."""
+    return content.decode("utf-8", "surrogateescape").lstrip(_BOM)
 
 
 def _bindings(text: str) -> "list[Binding]":

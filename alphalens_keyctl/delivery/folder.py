@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from alphalens_keyctl.delivery.destination import failed
+from alphalens_keyctl.delivery.way import is_shared, open_folder
 
 _LARGEST: Final = 1 << 20  # bytes; no file of keys or variables is near that
 
@@ -25,7 +26,8 @@ class Found(NamedTuple):
 class Spot:
     """Where one file is, or will be. `name` is what errors call the file.
 
-    Every step goes through a descriptor of the folder, so that nobody can swap the folder between two system calls.
+    Every step goes through a descriptor of the folder, so that nobody can swap the folder between two system calls. All
+    steps raise `KeyctlError` (delivery_failed), also for a way to the folder that another user could change.
     """
 
     def __init__(self, path: Path, name: str) -> None:
@@ -40,6 +42,7 @@ class Spot:
         Raises `KeyctlError` (delivery_failed) for a link, a folder, or another user's file.
         """
         with self._folder() as folder:
+            shared = is_shared(os.fstat(folder))
             try:
                 descriptor = os.open(
                     self._path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder
@@ -48,7 +51,7 @@ class Spot:
                 return None
             with open(descriptor, "rb") as file:
                 about = os.fstat(descriptor)
-                self._refuse_odd(about)
+                self._refuse_odd(about, shared=shared)
                 content = file.read(_LARGEST + 1)
         if len(content) > _LARGEST:
             raise failed(self._name, "it is larger than a mebibyte, so it is left alone")
@@ -94,9 +97,8 @@ class Spot:
     @contextmanager
     def _folder(self) -> Iterator[int]:
         try:
-            descriptor = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            descriptor = open_folder(self._path.parent, self._name)
             try:
-                self._refuse_open(os.fstat(descriptor))
                 yield descriptor
             finally:
                 os.close(descriptor)
@@ -104,19 +106,11 @@ class Spot:
             problem = "it is a link" if error.errno == errno.ELOOP else f"{error.strerror}"
             raise failed(self._name, problem, "Check the path, the folder and its owner.") from error
 
-    def _refuse_open(self, folder: os.stat_result) -> None:
-        """Refuse a folder that other users may write to: they could put a file or link of theirs in the key's place."""
-        if folder.st_uid not in (0, os.geteuid()):
-            raise failed(self._name, "its folder belongs to another user", "Choose a folder of your own.")
-        # Many systems make a group for each user, of which nobody else is a member.
-        others = folder.st_mode & stat.S_IWOTH or (folder.st_mode & stat.S_IWGRP and folder.st_gid != os.getegid())
-        if others and not folder.st_mode & stat.S_ISVTX:
-            raise failed(self._name, "other users may write to its folder", f"chmod go-w '{self._path.parent}'")
-
-    def _refuse_odd(self, file: os.stat_result) -> None:
+    def _refuse_odd(self, file: os.stat_result, *, shared: bool) -> None:
         if not stat.S_ISREG(file.st_mode):
             raise failed(self._name, "it is not a regular file")
         if file.st_nlink > 1:
             raise failed(self._name, "it has a second name (a hard link), which would keep the old key")
-        if file.st_uid != os.geteuid() and os.geteuid() != 0:
-            raise failed(self._name, "it belongs to another user")
+        # In a folder that is not shared only root and this user put files, or gave them to somebody.
+        if file.st_uid != os.geteuid() and (shared or os.geteuid() != 0):
+            raise failed(self._name, "it belongs to another user", "Remove it, or choose a folder of your own.")

@@ -156,6 +156,8 @@ def _detail(event: Event) -> str:
     from_where = event.detail.get("origin")
     if isinstance(from_where, dict):
         said["from"] = from_where.get("ci_run_url") or from_where.get("host") or "?"
+        if isinstance(claims := from_where.get("claims"), dict):
+            said["claims"] = claims
     return "  ".join(f"{name} {_plain(value)}" for name, value in said.items())
 
 

@@ -148,7 +148,17 @@ def test_an_event_says_who_did_it_from_where_and_in_which_run(keyctl: Keyctl) ->
     assert origin["host"]
     assert ("database_user" in origin) == ("postgresql" in str(keyctl.database_url))
     assert last["actor"] == "jo"
-    assert "ci" not in last["detail"]["origin"]
+    assert not {"ci", "claims"} & last["detail"]["origin"].keys()
+
+
+def test_who_called_sudo_is_told_as_a_claim_beside_the_user_whom_the_kernel_names(keyctl: Keyctl) -> None:
+    """Promises 6 and 12: anybody can set SUDO_USER."""
+    keyctl.ok("create", "ci", environment={"SUDO_USER": "jo\x1b[2J", "SUDO_UID": "1000"})
+    made = log(keyctl)[0]
+    assert made["detail"]["origin"]["claims"] == {"sudo_user": "jo?[2J"}
+    assert made["actor"] == made["detail"]["origin"]["os_user"]
+    assert "claims sudo_user=jo?[2J" in keyctl.ok("audit", environment={"COLUMNS": "200"}).stdout
+    assert keyctl("audit", "verify").status == 0
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])

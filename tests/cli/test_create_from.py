@@ -1,6 +1,7 @@
 """`create --from FILE`: a fleet moves in, all of it or none. Promises 1 and 6, on real processes."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -219,6 +220,47 @@ def test_of_two_processes_with_the_same_file_one_wins_whole(keyctl: Keyctl, tmp_
     assert keyctl("audit", "verify").status == 0
 
 
-def test_the_file_may_be_a_pipe(keyctl: Keyctl) -> None:
-    done = keyctl.ok("create", "--from", "/dev/stdin", stdin=THREE.encode())
+@pytest.mark.parametrize("stdin", ["/dev/stdin", "-"])
+def test_the_file_may_be_a_pipe(keyctl: Keyctl, stdin: str) -> None:
+    reader, writer = os.pipe()
+    os.write(writer, THREE.encode())
+    os.close(writer)
+    done = keyctl.ok("create", "--from", stdin, stdin=reader)
+    os.close(reader)
     assert list(raws_of(done)) == NAMES
+
+
+def test_the_file_may_be_a_fifo_whose_writer_comes_later(keyctl: Keyctl, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    waiting = keyctl.start("create", "--from", str(fifo))
+    with fifo.open("wb") as writer:  # returns when the command has opened it
+        writer.write(THREE.encode())
+    done = waiting.wait()
+    assert done.status == 0, done
+    assert list(raws_of(done)) == NAMES
+
+
+SILENCE = {
+    "a FIFO without a writer": ("fifo", False, "a writer or its first byte did not come"),
+    "stdin that says nothing": ("-", False, "a writer or its first byte did not come"),
+    "stdin that never ends": ("-", True, "its end did not come"),
+    "a pipe by its path that never ends": ("/dev/stdin", True, "its end did not come"),
+}
+
+
+@pytest.mark.parametrize("what", SILENCE)
+def test_input_that_does_not_come_whole_is_given_up_with_what_is_missing(fresh_keyctl: Keyctl, what: str) -> None:
+    """Promise 11: a job that forgot its writer would else hang for ever."""
+    source, speaks, missing = SILENCE[what]
+    os.mkfifo(fresh_keyctl.home / "fifo")
+    reader, writer = os.pipe()
+    if speaks:
+        os.write(writer, THREE.encode())
+    done = fresh_keyctl("create", "--from", source, stdin=reader, before=[("tests.support.streams", "hurry", [])])
+    os.close(reader)
+    os.close(writer)
+    assert (done.status, done.stdout) == (7, "")
+    assert f"error: {'stdin' if source == '-' else source}: {missing} within" in done.stderr
+    assert "\nhint: " in done.stderr
+    assert not (fresh_keyctl.home / ".local").exists()

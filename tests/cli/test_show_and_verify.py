@@ -1,5 +1,6 @@
 """`show` and `verify`: what is known of a key, and whether it opens. Promises 1, 5, 8, 9 and 12."""
 
+import os
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -249,6 +250,26 @@ def test_what_is_no_raw_key_is_malformed(keyctl: Keyctl) -> None:
     ):  # fmt: skip
         status, answer = verified(keyctl, presented)
         assert (status, answer) == (4, {"allowed": False, "reason": "malformed", "key": None}), presented[:100]
+
+
+@pytest.mark.parametrize(
+    "command", [("verify",), ("show", "-"), ("audit", "verify", "--head", "-"), ("audit", "verify", "--head", "fifo")]
+)
+def test_input_that_never_comes_or_never_ends_is_given_up(keyctl: Keyctl, command: tuple[str, ...]) -> None:
+    """Promise 11."""
+    os.mkfifo(keyctl.home / "fifo")
+    reader, writer = os.pipe()
+    for said, missing in (
+        (b"", "a writer or its first byte"),
+        (b"alk_0", "its end" if "audit" in command else "the end"),
+    ):
+        os.write(writer, said)
+        done = keyctl(*command, stdin=reader, before=[("tests.support.streams", "hurry", [])])
+        name, missing = ("fifo", "a writer or its first byte") if "fifo" in command else ("stdin", missing)
+        assert (done.status, done.stdout) == (7, "")
+        assert done.stderr.startswith(f"error: {name}: {missing}")
+    os.close(reader)
+    os.close(writer)
 
 
 def test_a_closed_or_unreadable_stdin_is_no_answer(keyctl: Keyctl, tmp_path: Path) -> None:

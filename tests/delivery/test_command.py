@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import Keyctl, Result
+from tests.support.databases import on_sqlite
 from tests.support.destinations import FIND_PROGRAM
+from tests.support.raw_keys import RAW_KEY, shows
 from tests.support.terminal import CTRL_C, Session
 from tests.support.waiting import wait_for
 
@@ -33,11 +35,9 @@ def taken(keyctl: Keyctl) -> str:
 
 
 def assert_nothing_shows(raw: str, *texts: str) -> None:
-    """Promise 1: no eight characters of the secret in a row."""
-    secret = raw.split("_")[2]
-    pieces = {secret[start : start + 8] for start in range(len(secret) - 7)}
+    """Promise 1: no eight characters of the secret in a row, encoded or not."""
     for text in texts:
-        assert not any(piece in text for piece in pieces)
+        assert not shows(raw, text)
 
 
 def assert_undone(keyctl: Keyctl, result: Result) -> None:
@@ -123,6 +123,39 @@ def test_a_command_that_echoes_the_key_does_not_show_it(keyctl: Keyctl, status: 
     assert_nothing_shows(taken(keyctl), result.stderr)
     assert "storing [redacted" in result.stderr
     assert_nothing_shows(taken(keyctl), keyctl.ok("audit", "--json").stdout)
+
+
+@on_sqlite
+def test_no_newline_follows_the_key_where_none_is_wanted(keyctl: Keyctl) -> None:
+    """By every way a key is made: many a store keeps each byte, and a key with a newline is no key."""
+    command = script(keyctl, "cat >>taken")
+    (keyctl.home / "fleet.csv").write_text("name\nfirst\nsecond\n")
+    for way in (("create", "ci"), ("rotate", "ci"), ("create", "--from", "fleet.csv"), ("rotate", "first", "second")):
+        keyctl.ok(*way, "--no-pipe-newline", "--no-print", "--pipe-to", command)
+        content = (keyctl.home / "taken").read_text()
+        raws = RAW_KEY.findall(content)
+        assert (len(raws), content) == (1 if "ci" in way else 2, "".join(raws))
+        (keyctl.home / "taken").unlink()
+
+
+@on_sqlite
+@pytest.mark.parametrize("status", [0, 1])
+def test_a_command_that_prints_the_key_encoded_does_not_show_it(keyctl: Keyctl, status: int) -> None:
+    """Promise 1: what a store sends over the wire, in its log or in its error; for `--check`, too."""
+    prints = script(
+        keyctl,
+        TAKE,
+        'printf \'{"data": {"key": "%s"}}\\n\' "$(base64 -w 0 <taken)"; (printf "token: "; cat taken) | base64 -w 64',
+        "tail -c 51 taken; od -An -tx1 taken; od -An -c taken >&2",
+        f"exit {status}",
+    )
+    keyctl.create("old")
+    for arguments in (("create", "ci", "--pipe-to", prints), ("rotate", "old", "--check", prints, "--key-file", "kf")):
+        result = keyctl(*arguments, "--no-print")
+        assert result.status == (7 if status else 0)
+        assert '{"data": {"key": "' in result.stderr
+        assert "[redacted]" in result.stderr
+        assert_nothing_shows(taken(keyctl), result.stderr)
 
 
 def test_a_key_that_the_limit_cuts_in_two_does_not_show(keyctl: Keyctl) -> None:

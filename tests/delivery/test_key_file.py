@@ -258,6 +258,59 @@ def _folder_of_somebody_else(folder: Path) -> Path:
     return folder / "sub" / "key"
 
 
+def _below_a_folder_for_all(folder: Path) -> Path:
+    (folder / "open").mkdir()
+    (folder / "open" / "sub").mkdir(mode=0o700)
+    (folder / "open").chmod(0o777)
+    return folder / "open" / "sub" / "key"
+
+
+def _below_a_folder_of_somebody_else(folder: Path) -> Path:
+    need_root()
+    (folder / "theirs" / "sub").mkdir(parents=True)
+    os.chown(folder / "theirs", NOBODY, NOBODY)
+    return folder / "theirs" / "sub" / "key"
+
+
+def _behind_a_link_of_somebody_else(folder: Path) -> Path:
+    """They can let it lead elsewhere the next time."""
+    need_root()
+    (folder / "sub").mkdir(mode=0o700)
+    shared = _shared(folder)
+    (shared / "link").symlink_to(folder / "sub")
+    os.chown(shared / "link", NOBODY, NOBODY, follow_symlinks=False)
+    return shared / "link" / "key"
+
+
+def _behind_a_link_into_a_folder_of_somebody_else(folder: Path) -> Path:
+    path = _below_a_folder_of_somebody_else(folder)
+    (folder / "link").symlink_to("theirs/../theirs/sub")
+    return folder / "link" / path.name
+
+
+def _behind_links_without_an_end(folder: Path) -> Path:
+    (folder / "one").symlink_to("two")
+    (folder / "two").symlink_to("one")
+    return folder / "one" / "key"
+
+
+def _file_of_somebody_else_in_a_shared_folder(folder: Path) -> Path:
+    """They would get the raw key."""
+    need_root()
+    path = _shared(folder) / "key"
+    path.touch()
+    path.chmod(0o666)
+    os.chown(path, NOBODY, NOBODY)
+    return path
+
+
+def _shared(folder: Path) -> Path:
+    """A folder as /tmp is."""
+    (folder / "shared").mkdir()
+    (folder / "shared").chmod(0o1777)
+    return folder / "shared"
+
+
 def _below_a_file(folder: Path) -> Path:
     (folder / "file").touch()
     return folder / "file" / "key"
@@ -281,12 +334,21 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "in a folder for all": (_open_folder, "other users may write to its folder"),
     "in a folder of a group": (_folder_of_a_group, "other users may write to its folder"),
     "in a folder of somebody else": (_folder_of_somebody_else, "belongs to another user"),
+    "below a folder for all": (_below_a_folder_for_all, "other users may write to a folder on its way, '.*/open'$"),
+    "below a folder of somebody else": (
+        _below_a_folder_of_somebody_else,
+        "on its way, '.*/theirs', belongs to another",
+    ),
+    "behind a link of somebody else": (_behind_a_link_of_somebody_else, "a link on its way, '.*/shared/link', belongs"),
+    "behind a link to there": (_behind_a_link_into_a_folder_of_somebody_else, "'.*/theirs', belongs to another user"),
+    "behind links without an end": (_behind_links_without_an_end, "the links on its way never end"),
+    "somebody else's in a shared folder": (_file_of_somebody_else_in_a_shared_folder, "it belongs to another user"),
     "in no folder": (lambda folder: folder / "none" / "key", "No such file or directory"),
     "below a file": (_below_a_file, "Not a directory"),
     "the root": (lambda _: Path("/"), "No such file"),
     "the folder above": (lambda folder: folder / "..", "Is a directory"),
     "a name that is too long": (lambda folder: folder / ("n" * 250), "File name too long"),
-    "a path that is too long": (lambda folder: folder.joinpath(*["p" * 200] * 25), "File name too long"),
+    "a path that is too long": (lambda folder: folder.joinpath(*["p" * 200] * 25), "No such file or directory"),
     "too large a file": (_large_file, "larger than a mebibyte"),
 }
 
@@ -339,6 +401,64 @@ def test_somebody_else_s_file_is_refused_and_root_leaves_it_theirs(public: Path)
     raw = deliver(path)
     about = path.stat()
     assert (about.st_uid, about.st_gid, mode_of(path), path.read_text()) == (NOBODY, NOBODY, 0o640, raw + "\n")
+
+
+@pytest.mark.parametrize("option", ["--key-file", "--env-file"])
+def test_what_another_user_planted_in_a_sticky_folder_never_gets_the_key(
+    keyctl: Keyctl, public: Path, option: str
+) -> None:
+    """Promises 1 and 3, for root too, who may write to any file."""
+    need_root()
+    public.chmod(0o1777)
+    with as_nobody():
+        (public / "svc.key").touch()
+        (public / "svc.key").chmod(0o666)
+    old, _ = keyctl.create("ci")
+    for command in (("create", "svc"), ("rotate", "ci")):
+        result = keyctl(*command, option, str(public / "svc.key"), "--no-print")
+        assert result.status == 7
+        assert "it belongs to another user" in result.stderr
+    assert (public / "svc.key").read_text() == ""
+    assert [entry.name for entry in public.iterdir()] == ["svc.key"]
+    assert keyctl.opens(old)
+
+
+def test_links_of_the_user_and_of_root_are_followed(public: Path) -> None:
+    """Absolute, relative, one behind another, and in a sticky folder."""
+    folder = public / "a" / "b"
+    folder.mkdir(parents=True)
+    shared = _shared(public)
+    (shared / "one").symlink_to(public / "a" / "." / "b" / ".." / "b")
+    (public / "two").symlink_to("shared/one/../../shared/one")
+    for way in ("two", "shared/one", "a/../two/../b"):
+        raw = deliver(public / way / "key")
+        assert (folder / "key").read_text() == raw + "\n"
+    if os.getuid() == 0:
+        os.chown(folder, NOBODY, NOBODY)
+        with as_nobody():
+            deliver(public / "two" / "theirs")
+        assert (folder / "theirs").stat().st_uid == NOBODY
+
+
+def test_a_folder_that_becomes_a_link_while_it_is_opened_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between any two system calls somebody may swap what they can swap."""
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "sub").mkdir()
+    look = os.stat
+
+    def looked_at(path: Any, **how: Any) -> os.stat_result:
+        about = look(path, **how)
+        if path == "sub" and (tmp_path / "sub").is_dir() and not (tmp_path / "sub").is_symlink():
+            (tmp_path / "sub").rmdir()
+            (tmp_path / "sub").symlink_to("theirs")
+        return about
+
+    monkeypatch.setattr(os, "stat", looked_at)
+    with pytest.raises(KeyctlError, match="Not a directory"):
+        deliver(tmp_path / "sub" / "key")
+    assert not list((tmp_path / "theirs").iterdir())
 
 
 def test_a_folder_that_may_not_be_written_to_is_refused(public: Path) -> None:

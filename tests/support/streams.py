@@ -2,6 +2,7 @@
 
 import os
 
+from alphalens_keyctl.cli.options import standard_input
 from tests.support.commands import Keyctl, Result
 
 
@@ -13,3 +14,8 @@ def into_closed_pipe(keyctl: Keyctl, *arguments: str, stdin: bytes = b"") -> Res
         return keyctl(*arguments, stdin=stdin, stdout=writer)
     finally:
         os.close(writer)
+
+
+def hurry() -> None:
+    """Runs inside the command: input that should come within a minute has half a second."""
+    standard_input.LIMIT = 0.5  # type: ignore[misc]  # in a process of the test's own

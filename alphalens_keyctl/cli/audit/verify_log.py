@@ -1,9 +1,6 @@
 """What `audit verify` does: check the audit log, also against a saved head, and exit 0 or 5."""
 
-import errno
 import json as jsonlib
-import os
-import stat
 from datetime import datetime
 from typing import Final
 
@@ -34,22 +31,11 @@ def verify_log(run: Run, *, head: str | None, json: bool) -> None:
 
 
 def _read_head(source: str) -> Head:
-    if source == "-":
-        content = standard_input.read(standard_input.standard_input(), most=_LARGEST_HEAD)
-    else:
-        try:
-            # Not blocking: a FIFO without a writer reads as empty, where it would else wait for ever (promise 11).
-            descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK)
-            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-                os.close(descriptor)
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or "its name is not one"
-            raise KeyctlError(Code.INVALID_INPUT, f"the saved head cannot be read: {why}") from None
-        try:
-            content = standard_input.read(descriptor, most=_LARGEST_HEAD)
-        finally:
-            os.close(descriptor)
+    try:
+        content = standard_input.read_all(source, most=_LARGEST_HEAD)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "its name is not one"
+        raise KeyctlError(Code.INVALID_INPUT, f"the saved head cannot be read: {why}") from None
     try:
         saved = jsonlib.loads(content)
         seq, digest = saved["seq"], bytes.fromhex(saved["hash"])

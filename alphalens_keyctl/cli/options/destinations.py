@@ -39,6 +39,9 @@ class Destinations:
             help="Run CMD, without a shell, with the raw key on its stdin.",
         ),
     ] = None
+    pipe_newline: Annotated[
+        bool, typer.Option("--pipe-newline/--no-pipe-newline", help="Let a newline follow the raw key on CMD's stdin.")
+    ] = True
     pipe_timeout: Annotated[
         float,
         typer.Option("--pipe-timeout", metavar="SECONDS", min=0.1, max=3600, help="How long each command may take."),
