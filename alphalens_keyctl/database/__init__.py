@@ -113,6 +113,8 @@ class Database:
         with faults.translated(self.address), self._engine.connect() as connection:
             connection = connection.execution_options(**{sqlite.WRITES: True})
             with connection.begin():
+                if isinstance(self.address, PostgreSQLAddress):
+                    postgresql.require_writable(connection)
                 yield Recording(connection)
 
     def upgrade(self) -> None:

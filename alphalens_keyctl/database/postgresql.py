@@ -25,15 +25,20 @@ LEASE: Final = 60.0  # seconds after which an attempt that no lock vouches for c
 _PATIENCE: Final = 5.0
 
 
-def dialer(address: PostgreSQLAddress, *, connect_timeout: float, answer_limit: float) -> "Callable[[], Driver]":
+class ReadOnlyError(KeyctlError):
+    """The server, or the role, takes no changes: nothing can be written here, however long one waits."""
+
+
+def dialer(
+    address: PostgreSQLAddress, *, connect_timeout: float, answer_limit: float, primary: bool = False
+) -> "Callable[[], Driver]":
     """A function that connects to the server. Times are in seconds; an answer that takes longer than `answer_limit`
-    raises `psycopg.OperationalError`.
+    raises `psycopg.OperationalError`. `primary`: never to a standby, whatever the URL says.
 
     Raises `KeyctlError` (configuration_invalid) when psycopg is not installed or libpq does not take the URL.
     """
     try:
         import psycopg
-        from psycopg.conninfo import conninfo_to_dict
     except ImportError as error:
         raise KeyctlError(
             Code.CONFIGURATION,
@@ -41,14 +46,10 @@ def dialer(address: PostgreSQLAddress, *, connect_timeout: float, answer_limit: 
             "Install it with: pip install 'alphalens-keyctl[postgres]'",
         ) from error
     try:
-        parameters: dict[str, Any] = conninfo_to_dict(address.conninfo)
-    except psycopg.Error as error:
+        parameters = _parameters(address.conninfo, connect_timeout, primary=primary)
+    except (psycopg.Error, ValueError) as error:
         said = address.scrub(str(error).strip())
         raise KeyctlError(Code.CONFIGURATION, f"the database URL is not valid: {said}") from None
-    # libpq waits that long for each host in turn, and takes less than 2 seconds for 2.
-    hosts = str(parameters.get("host", "")).count(",") + 1
-    parameters.setdefault("connect_timeout", max(2, round(connect_timeout / hosts)))
-    parameters.setdefault("application_name", "alphalens-keyctl")
     limit = answer_limit
 
     class BoundedConnection(psycopg.Connection[Any]):
@@ -83,9 +84,44 @@ def dialer(address: PostgreSQLAddress, *, connect_timeout: float, answer_limit: 
 
     def dial() -> BoundedConnection:
         # A prepared statement does not survive a pooler in transaction mode.
-        return BoundedConnection.connect(**parameters, prepare_threshold=None, client_encoding="utf8", context=context)
+        return BoundedConnection.connect(**parameters, prepare_threshold=None, context=context)
 
     return dial
+
+
+def _parameters(conninfo: str, connect_timeout: float, *, primary: bool) -> dict[str, Any]:
+    """What libpq is told: everything that the URL says but the encoding, which is ours, and where the URL says nothing,
+    what suits us. Raises `psycopg.Error` or ValueError for what libpq does not take."""
+    from psycopg import pq
+    from psycopg.conninfo import conninfo_to_dict
+
+    parameters: dict[str, Any] = conninfo_to_dict(conninfo)
+    # What libpq itself takes from the environment and from the service that the environment names.
+    around = {each.keyword.decode(): each.val.decode() for each in pq.Conninfo.get_defaults() if each.val}
+    hosts = max((parameters.get(name) or around.get(name, "")).count(",") for name in ("host", "hostaddr")) + 1
+    if not 0 < _number(parameters.get("connect_timeout", "0")) < math.inf:  # to libpq, 0 is to wait for ever
+        # libpq waits that long for each host in turn, and takes less than 2 seconds for 2.
+        parameters["connect_timeout"] = max(2, round(connect_timeout / hosts))
+    if "application_name" not in parameters:
+        parameters.setdefault("fallback_application_name", "alphalens-keyctl")
+    # Of several servers the one that is written to, also for reading: a standby may not know yet that a key is revoked.
+    ours = "primary" if pq.version() >= _FIRST_WITH_PRIMARY else "read-write"
+    if primary:
+        parameters["target_session_attrs"] = ours
+    elif hosts > 1 and around.get("target_session_attrs", "any") == "any":
+        parameters.setdefault("target_session_attrs", ours)
+    parameters["client_encoding"] = "utf8"
+    return parameters
+
+
+_FIRST_WITH_PRIMARY: Final = 140000
+
+
+def _number(written: str) -> float:
+    try:
+        return float(written)
+    except ValueError:
+        raise ValueError("its connect_timeout is not a number of seconds") from None
 
 
 def _reading_any_time() -> "AdaptersMap":
@@ -135,6 +171,41 @@ def make_engine(
     return engine
 
 
+class Server(NamedTuple):
+    """A server as it runs: when it was started, in microseconds since the epoch, tells it from its standbys and from
+    every other; `standby` says whether it was one when the session began."""
+
+    started: int
+    standby: bool
+
+
+def begin_session(connection: "Driver", *, answer_limit: float) -> Server | None:
+    """Make a session that no setting of its role cuts short, whose statements end after `answer_limit` seconds.
+
+    Returns the server; None behind a pooler, where the next statement may reach another, and the session's settings
+    would stay with the connection of the pooler.
+    """
+    limit = max(1, round(answer_limit * 1000))
+    settings = {"statement_timeout": limit, "lock_timeout": limit, "default_transaction_isolation": "read committed"}
+    version = connection.info.server_version
+    settings |= {name: 0 for name, since in _NO_LIMIT.items() if version >= since}
+    statement = _BEGIN_SESSION.format(
+        "".join(f", set_config('{name}', '{value}', false)" for name, value in settings.items())
+    )
+    row = connection.execute(statement.encode(), {"pid": connection.info.backend_pid}).fetchone()
+    return None if row is None else Server(*row[:2])
+
+
+# One statement, so that a session costs no more than asking for the pooler did. The settings are made for the one row
+# that there is where no pooler stands between.
+_BEGIN_SESSION: Final = (
+    "SELECT CAST(extract(epoch FROM pg_postmaster_start_time()) * 1000000 AS bigint), pg_is_in_recovery(){}"
+    " WHERE pg_backend_pid() = %(pid)s"
+)
+# Limits on sessions and transactions, and the version of PostgreSQL that brought each. A reader waits for requests.
+_NO_LIMIT: Final = {"idle_session_timeout": 140000, "transaction_timeout": 170000}
+
+
 def is_pooled(connection: "Driver") -> bool:
     """Whether a pooler stands between client and server and lends a connection for one transaction at a time.
 
@@ -163,15 +234,37 @@ def _limit_transactions(engine: Engine, *, lock_timeout: float, query_timeout: f
         # would mean none to PostgreSQL.
         milliseconds = {"lock": max(1, round(lock_timeout * 1000)), "query": max(1, round(query_timeout * 1000))}
         # Closed at once: under the `yield_per` of a connection the result would be a cursor that the server keeps open.
-        connection.execute(_SETTINGS, {name: f"{value}ms" for name, value in milliseconds.items()}).close()
+        said = connection.execute(_SETTINGS, {name: f"{value}ms" for name, value in milliseconds.items()}).first()
+        connection.info[_STATE] = said and tuple(said[-2:])
 
 
+_STATE: Final = "alphalens_keyctl: in recovery, and read-only"
 _SETTINGS: Final = text(
     "SELECT set_config('lock_timeout', :lock, true),"
     " set_config('statement_timeout', :query, true),"
     # A role or a database may have other settings, and psycopg reads times in ISO style alone.
-    " set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO, MDY', true)"
+    " set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO, MDY', true),"
+    " pg_is_in_recovery(), current_setting('transaction_read_only')"
 )
+
+
+def require_writable(connection: Connection) -> None:
+    """Raise `ReadOnlyError` where the transaction can change nothing."""
+    in_recovery, read_only = connection.info[_STATE]
+    if in_recovery:
+        raise ReadOnlyError(
+            Code.DATABASE_UNUSABLE,
+            "this server is a standby, which takes no changes",
+            "Name the primary, or every server (postgresql://A,B/DATABASE, without target_session_attrs): the one that"
+            " takes changes is found.",
+        )
+    if read_only == "on":
+        raise ReadOnlyError(
+            Code.DATABASE_UNUSABLE,
+            "the transactions of this role are read-only",
+            "Use another role, or set default_transaction_read_only to off for this one (ALTER ROLE, or options in the"
+            " URL).",
+        )
 
 
 def lift_limits(connection: Connection) -> None:
@@ -182,12 +275,14 @@ def lift_limits(connection: Connection) -> None:
 
 def become_only_writer(connection: Connection) -> None:
     """Wait, `lock_timeout` at most, until no other transaction of this program writes; until this one ends."""
+    require_writable(connection)
     connection.exec_driver_sql(_BE_ONLY_WRITER)
 
 
 def become_only_migration(connection: Connection) -> None:
     """Wait, `lock_timeout` at most, until nobody else migrates or writes. The table that writers lock may not be there
     yet."""
+    require_writable(connection)
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _lock_number("writer")})
     if connection.scalar(text("SELECT to_regclass('alphalens_keyctl_writer')")) is not None:
         become_only_writer(connection)

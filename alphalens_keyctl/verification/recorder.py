@@ -11,6 +11,7 @@ from queue import Empty
 from typing import Final, NamedTuple
 
 from alphalens_keyctl.database import Database
+from alphalens_keyctl.database.postgresql import ReadOnlyError
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.models import Reason
 from alphalens_keyctl.verification import process, real_threads, usage_log
@@ -48,7 +49,8 @@ class _Refusal(NamedTuple):
 
 
 class _Asked(NamedTuple):
-    """A thread that waits until everything is written. `answer` gets the error, or None; `last` ends the recorder."""
+    """A thread that waits until everything is written, or until it is known that anything can be. `answer` gets the
+    error, or None; `last` ends the recorder."""
 
     answer: "SimpleQueue[KeyctlError | None]"
     last: bool
@@ -73,6 +75,8 @@ class Recorder:
         self._open_database = open_database
         self._policy = policy
         self._most = most
+        self.takes_uses = policy is not RecordingPolicy.REQUIRED
+        """Whether the database has shown that it takes uses, and is no standby since."""
         self._begin()
 
     def _begin(self) -> None:
@@ -81,6 +85,7 @@ class Recorder:
         self._refused: dict[Kind, Refusals] = {}
         self._minute, self._kinds = 0, 0
         self._in_flight = 0
+        self._room = self._most if self.takes_uses else 0
         self._doubtful: _Doubtful | None = None
         # A SimpleQueue's put may be called by a signal handler that interrupts a put.
         self._requests: SimpleQueue[_Asked | None] = SimpleQueue()
@@ -96,7 +101,7 @@ class Recorder:
     def accept(self, use: Accepted) -> bool:
         """Take a use. Returns False when the recorder cannot keep the use: the request must then be refused."""
         waiting = len(self._accepted)
-        if waiting + self._in_flight >= self._most:
+        if waiting + self._in_flight >= self._room:
             return self._overflow()
         self._accepted.append(use)
         if not self._awake:
@@ -141,6 +146,22 @@ class Recorder:
                 )
             raise trouble
 
+    def prove(self) -> None:
+        """Find out, where no use may be lost, whether the database takes uses now. Waits for the answer, within 10 s.
+        Raises `KeyctlError` where it does not."""
+        if self._policy is not RecordingPolicy.REQUIRED or self._closing:
+            return
+        self._awake = True
+        self._start()
+        answer: SimpleQueue[KeyctlError | None] = SimpleQueue()
+        self._requests.put(_Asked(answer, last=False))
+        try:
+            trouble = answer.get(timeout=_FLUSH_LIMIT)
+        except Empty:
+            trouble = KeyctlError(Code.DATABASE_BUSY, "the usage log could not be asked in time")
+        if trouble is not None and not self.takes_uses:
+            raise trouble
+
     def before_fork(self) -> None:
         # No child may inherit a connection to a SQLite file, nor one in the middle of a transaction.
         self._writing.acquire()
@@ -158,6 +179,8 @@ class Recorder:
         if self._policy is RecordingPolicy.BEST_EFFORT:
             self._drop()
             return True
+        if not self.takes_uses and not self._awake:
+            self._wake()  # to look again, for as long as somebody asks
         return False
 
     @property
@@ -197,6 +220,7 @@ class Recorder:
             self._awake = self._hurried = False
             waits = [request for request in asked if request is not None]
             trouble = self._write_all(patient=bool(waits))
+            self._judge(trouble)
             if (self._accepted or self._refused or self._doubtful) and not self._awake:
                 self._awake = True
                 self._requests.put(None)
@@ -207,6 +231,17 @@ class Recorder:
                     self._close_database()
                 self._thread = None
                 return
+
+    def _judge(self, trouble: KeyctlError | None) -> None:
+        """Decide whether uses may be taken. A database that is away takes them later, once it has shown that it does;
+        a standby never will."""
+        if self._policy is not RecordingPolicy.REQUIRED:
+            return
+        if trouble is None or trouble.code is Code.DATABASE_BUSY:
+            self.takes_uses = True
+        elif isinstance(trouble, ReadOnlyError):
+            self.takes_uses = False
+        self._room = self._most if self.takes_uses else 0
 
     def _gather(self) -> list[_Asked | None]:
         """Wait while uses come together, for the interval or until there are many."""
@@ -222,7 +257,10 @@ class Recorder:
         """
         deadline = time.monotonic() + _FLUSH_LIMIT / 2
         left = len(self._accepted) + self._in_flight
-        while self._accepted or self._attempted or self._refused or self._doubtful:
+        # Also without anything to write, where a thread waits: whether the database takes uses is shown by writing.
+        unproved = patient or not self.takes_uses
+        while unproved or self._accepted or self._attempted or self._refused or self._doubtful:
+            unproved = False
             began = time.monotonic()
             try:
                 with self._writing:
