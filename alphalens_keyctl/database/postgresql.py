@@ -196,6 +196,29 @@ def begin_session(connection: "Driver", *, answer_limit: float) -> Server | None
     return None if row is None else Server(*row[:2])
 
 
+def cuts_short(connection: "Driver", *, answer_limit: float) -> bool:
+    """Whether a setting of the role or the database ends a statement sooner than after `answer_limit` seconds."""
+    limit = max(1, round(answer_limit * 1000))
+    return connection.execute(_SHORTER, {"limit": limit}).fetchone() is not None
+
+
+@contextmanager
+def unhurried(connection: "Driver", *, answer_limit: float) -> Iterator[None]:
+    """A transaction that no such setting cuts short: `begin_session` for a session that is the pooler's."""
+    limit = max(1, round(answer_limit * 1000))
+    with connection.transaction():
+        connection.execute(_UNHURRIED, {"limit": str(limit)})
+        yield
+
+
+_SHORTER: Final = (
+    "SELECT 1 FROM pg_settings WHERE name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout')"
+    " AND CAST(setting AS bigint) BETWEEN 1 AND %(limit)s - 1"
+)
+_UNHURRIED: Final = (
+    "SELECT set_config(name, %(limit)s, true) FROM pg_settings"
+    " WHERE name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout')"
+)
 # One statement, so that a session costs no more than asking for the pooler did. The settings are made for the one row
 # that there is where no pooler stands between.
 _BEGIN_SESSION: Final = (

@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections import deque
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -37,11 +37,12 @@ _inherited: Final[list[object]] = []
 
 
 class _Session(NamedTuple):
-    """A connection, kept as its one cursor: the cursor remembers how to read each column. `server` is None where any
-    server may answer the next statement."""
+    """A connection, kept as its one cursor: the cursor remembers how to read each column. `server` is None behind a
+    pooler, where any server may answer the next statement; `hurried` says that statements are cut short there."""
 
     cursor: "Cursor[Any]"
     server: "Server | None"
+    hurried: bool = False
 
 
 class PostgreSQLSource:
@@ -163,11 +164,12 @@ class PostgreSQLSource:
         deadline = time.monotonic() + self._limits.query_timeout
         while True:
             session, fresh = self._take()
-            cursor, server = session
+            cursor, server = session.cursor, session.server
             generation, read_at = self._generation, time.monotonic()
             try:
                 doubt = self._doubt(session, deadline)
-                row = None if doubt else cursor.execute(_SELECT, (key_id,)).fetchone()
+                with self._unhurried(session):
+                    row = None if doubt else cursor.execute(_SELECT, (key_id,)).fetchone()
             except psycopg.OperationalError as error:
                 with suppress(psycopg.Error):
                     cursor.connection.close()
@@ -239,10 +241,16 @@ class PostgreSQLSource:
             server = postgresql.begin_session(connection, answer_limit=self._limits.query_timeout)
             # Behind a pooler the next statement may run on another connection, which knows no prepared statement.
             connection.prepare_threshold = None if server is None else 0
+            hurried = server is None and postgresql.cuts_short(connection, answer_limit=self._limits.query_timeout)
         except psycopg.Error as error:
             raise explain(error, self._address) from error
         # Values in binary form depend on neither the session's time zone nor its date style.
-        return _Session(connection.cursor(binary=True), server)
+        return _Session(connection.cursor(binary=True), server, hurried)
+
+    def _unhurried(self, session: _Session) -> AbstractContextManager[None]:
+        if not session.hurried:
+            return nullcontext()
+        return postgresql.unhurried(session.cursor.connection, answer_limit=self._limits.query_timeout)
 
     def _forget_idle(self) -> None:
         while self._idle:

@@ -1,4 +1,4 @@
-"""A real pgbouncer in transaction mode: what stands before many a PostgreSQL."""
+"""A real pgbouncer: what stands before many a PostgreSQL."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ class Pooler(NamedTuple):
 
 
 @contextmanager
-def pooling(server_url: str) -> Iterator[Pooler]:
+def pooling(server_url: str, mode: str = "transaction") -> Iterator[Pooler]:
     """Start one in front of the server of a URL; it ends with the block. Skips where there is no pgbouncer."""
     program = require_tool("pgbouncer")
     server = urlsplit(server_url)
@@ -40,7 +40,7 @@ def pooling(server_url: str) -> Iterator[Pooler]:
         configuration.write_text(
             f"[databases]\n* = host={server.hostname} port={server.port or 5432} user={server.username}{password}\n"
             f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {pooler.port}\nunix_socket_dir =\n"
-            "auth_type = any\npool_mode = transaction\ndefault_pool_size = 3\n"
+            f"auth_type = any\npool_mode = {mode}\ndefault_pool_size = 3\n"
             f"logfile = {folder / 'log'}\npidfile = {folder / 'pid'}\n"
         )
         user: str | None = None
