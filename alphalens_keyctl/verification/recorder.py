@@ -49,11 +49,12 @@ class _Refusal(NamedTuple):
 
 
 class _Asked(NamedTuple):
-    """A thread that waits until everything is written, or until it is known that anything can be. `answer` gets the
-    error, or None; `last` ends the recorder."""
+    """A thread that waits until everything is written; for a `proof`, until it is known that anything can be. `answer`
+    gets the error, or None; `last` ends the recorder."""
 
     answer: "SimpleQueue[KeyctlError | None]"
-    last: bool
+    proof: bool = False
+    last: bool = False
 
 
 class _Doubtful(NamedTuple):
@@ -130,7 +131,7 @@ class Recorder:
         if not self._start():
             return
         answer: SimpleQueue[KeyctlError | None] = SimpleQueue()
-        self._requests.put(_Asked(answer, last))
+        self._requests.put(_Asked(answer, last=last))
         try:
             trouble = answer.get(timeout=_FLUSH_LIMIT)
         except Empty:
@@ -154,7 +155,7 @@ class Recorder:
         self._awake = True
         self._start()
         answer: SimpleQueue[KeyctlError | None] = SimpleQueue()
-        self._requests.put(_Asked(answer, last=False))
+        self._requests.put(_Asked(answer, proof=True))
         try:
             trouble = answer.get(timeout=_FLUSH_LIMIT)
         except Empty:
@@ -179,9 +180,7 @@ class Recorder:
         if self._policy is RecordingPolicy.BEST_EFFORT:
             self._drop()
             return True
-        if not self.takes_uses and not self._awake:
-            self._wake()  # to look again, for as long as somebody asks
-        return False
+        return False  # and recorded as a refused attempt: with the first that is written, uses are taken again
 
     @property
     def _held(self) -> int:
@@ -219,8 +218,9 @@ class Recorder:
             # Before uses are taken off the queue: a use that comes from here on wakes the thread once more.
             self._awake = self._hurried = False
             waits = [request for request in asked if request is not None]
-            trouble = self._write_all(patient=bool(waits))
-            self._judge(trouble)
+            trouble = self._write_all(
+                prove=any(request.proof for request in waits), patient=not all(request.proof for request in waits)
+            )
             if (self._accepted or self._refused or self._doubtful) and not self._awake:
                 self._awake = True
                 self._requests.put(None)
@@ -233,8 +233,7 @@ class Recorder:
                 return
 
     def _judge(self, trouble: KeyctlError | None) -> None:
-        """Decide whether uses may be taken. A database that is away takes them later, once it has shown that it does;
-        a standby never will."""
+        """Decide by what became of a batch whether uses may be taken. A database that is away will take them later."""
         if self._policy is not RecordingPolicy.REQUIRED:
             return
         if trouble is None or trouble.code is Code.DATABASE_BUSY:
@@ -249,24 +248,25 @@ class Recorder:
             return [self._requests.get(timeout=_INTERVAL)]
         return []
 
-    def _write_all(self, *, patient: bool) -> KeyctlError | None:
+    def _write_all(self, *, prove: bool, patient: bool) -> KeyctlError | None:
         """Write the uses that wait now, not those that come meanwhile: under load there would be no end, and a commit
         for every few uses; on SQLite each commit has every key read anew. Returns the error, if any.
 
-        `patient`: a thread waits for the end, so keys that another transaction holds are waited for.
+        `patient`: a thread waits for the end, so keys that another transaction holds are waited for. `prove`: write a
+        batch even if nothing waits, which shows whether the database takes any.
         """
         deadline = time.monotonic() + _FLUSH_LIMIT / 2
         left = len(self._accepted) + self._in_flight
-        # Also without anything to write, where a thread waits: whether the database takes uses is shown by writing.
-        unproved = patient or not self.takes_uses
-        while unproved or self._accepted or self._attempted or self._refused or self._doubtful:
-            unproved = False
+        while prove or self._accepted or self._attempted or self._refused or self._doubtful:
+            prove = False
             began = time.monotonic()
             try:
                 with self._writing:
                     written, waiting = self._write_batch()
                     alone = self._database is not None and self._database.one_writer
+                self._judge(None)
             except KeyctlError as error:
+                self._judge(error)
                 _log.warning("uses are held, %d so far: %s", self._held, error.message)
                 return error
             except Exception as error:  # noqa: BLE001  # a thread that dies would take every use with it

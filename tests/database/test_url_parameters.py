@@ -126,7 +126,9 @@ def test_what_the_database_sets_for_its_sessions_decides_no_verification(
     short = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout")
     settings = {
         **dict.fromkeys((*short, "transaction_timeout"), "400ms"),
-        "DateStyle": "German, DMY", "TimeZone": "Asia/Kathmandu", "bytea_output": "escape",
+        "DateStyle": "German, DMY",
+        "TimeZone": "Asia/Kathmandu",
+        "bytea_output": "escape",
         **dict.fromkeys(("default_transaction_read_only", "default_transaction_deferrable"), "on"),
         "default_transaction_isolation": "serializable",
     }
@@ -144,7 +146,7 @@ def test_what_the_database_sets_for_its_sessions_decides_no_verification(
             holder.execute("LOCK TABLE api_key IN ACCESS EXCLUSIVE MODE")
             waiting = threading.Thread(target=lambda: answers.append(verifier.verify(raw)))
             waiting.start()
-            time.sleep(0.7)  # longer than any of the limits
+            time.sleep(1.2)  # longer than two of any of the limits
             holder.rollback()
         waiting.join(20)
         assert [answer.reason for answer in answers] == [Reason.OK], verifier.trouble
