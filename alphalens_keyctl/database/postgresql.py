@@ -186,7 +186,7 @@ def begin_session(connection: "Driver", *, answer_limit: float) -> Server | None
     would stay with the connection of the pooler.
     """
     limit = max(1, round(answer_limit * 1000))
-    settings = {"statement_timeout": limit, "lock_timeout": limit, "default_transaction_isolation": "read committed"}
+    settings = {"statement_timeout": limit, "lock_timeout": limit}
     version = connection.info.server_version
     settings |= {name: 0 for name, since in _NO_LIMIT.items() if version >= since}
     statement = _BEGIN_SESSION.format(

@@ -22,7 +22,7 @@ from alphalens_keyctl.verification.judgement import Verification
 from tests.services.pgbouncer import pooling
 from tests.services.postgresql import Databases
 from tests.support.commands import ForkServer, Keyctl
-from tests.support.databases import by_hand, listeners
+from tests.support.databases import by_hand, end_sessions, listeners
 from tests.support.freshness import NEVER, TOLD, until
 from tests.support.waiting import wait_for
 
@@ -135,6 +135,7 @@ def test_what_the_database_sets_for_its_sessions_decides_no_verification(
     with psycopg.connect(database_url) as session:
         for setting, value in settings.items():
             session.execute(f"ALTER DATABASE {name} SET {setting} = '{value}'".encode())
+    end_sessions(database_url)  # the pooler's
     answers: list[Verification] = []
     with KeyVerifier(way, usage="off", timeout=10) as verifier:
         assert verifier.verify("alk_made_up").reason is Reason.MALFORMED

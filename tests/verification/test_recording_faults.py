@@ -21,7 +21,7 @@ from alphalens_keyctl.models import Reason
 from tests.services.postgresql import Server, wait_until_up
 from tests.support import unguarded
 from tests.support.commands import Keyctl
-from tests.support.databases import by_hand, on_postgresql
+from tests.support.databases import by_hand, end_sessions, on_postgresql
 from tests.support.freshness import BOUND, HANGING, NEVER
 from tests.support.uses import (
     Client,
@@ -58,15 +58,6 @@ def attempts(url: str) -> int:
     with psycopg.connect(url) as session:
         (number,) = session.execute("SELECT sum(count) FROM usage_event WHERE outcome = 'malformed'").fetchone() or (0,)
     return int(number or 0)
-
-
-def end_sessions(url: str) -> None:
-    """End every session in this database, as a change of its settings needs."""
-    with psycopg.connect(url, autocommit=True) as session:
-        session.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
-            " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
-        )
 
 
 def is_recording(url: str) -> bool:
