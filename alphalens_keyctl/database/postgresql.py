@@ -216,7 +216,8 @@ _SHORTER: Final = (
     " AND CAST(setting AS bigint) BETWEEN 1 AND %(limit)s - 1"
 )
 _UNHURRIED: Final = (
-    "SELECT set_config(name, %(limit)s, true) FROM pg_settings"
+    # The timer of a transaction that has begun is only ever switched off.
+    "SELECT set_config(name, CASE name WHEN 'transaction_timeout' THEN '0' ELSE %(limit)s END, true) FROM pg_settings"
     " WHERE name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout')"
 )
 # One statement, so that a session costs no more than asking for the pooler did. The settings are made for the one row
