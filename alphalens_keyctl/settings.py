@@ -18,6 +18,7 @@ PROGRAM: Final = "alphalens-keyctl"
 DATABASE_FILE: Final = "keys.db"
 CONFIG_FILE: Final = "config.toml"
 DATABASE_VARIABLE: Final = "ALPHALENS_KEYCTL_DATABASE_URL"
+USAGE_DATABASE_VARIABLE: Final = "ALPHALENS_KEYCTL_USAGE_DATABASE_URL"
 ACTOR_VARIABLE: Final = "ALPHALENS_KEYCTL_ACTOR"
 COMPLETE_VARIABLE: Final = "_ALPHALENS_KEYCTL_COMPLETE"  # set by the script of a shell, not by a person
 _LARGEST_FILE: Final = 1 << 20  # bytes; reading a device would never end
@@ -42,7 +43,8 @@ class Thresholds:
 @dataclass(frozen=True)
 class Settings:
     """Everything that can be set. Times are in seconds. Where `actor` is None, the caller finds out who acts.
-    `is_default_database` says that nobody named a database."""
+    `is_default_database` says that nobody named a database. `usage_database_url` is where services write uses, None
+    where they write them to the database that they read."""
 
     database_url: str
     actor: str | None = None
@@ -52,6 +54,7 @@ class Settings:
     query_timeout: float = 60.0
     check: Thresholds = Thresholds()
     is_default_database: bool = False
+    usage_database_url: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Given:
     database_url: str | None = None
     actor: str | None = None
     config_file: Path | None = None
+    usage_database_url: str | None = None
 
 
 def load(given: Given, *, config_folder: Path, data_folder: Path) -> Settings:
@@ -75,6 +79,8 @@ def load(given: Given, *, config_folder: Path, data_folder: Path) -> Settings:
     )
     if given.database_url is not None:
         values["database_url"] = _database_url(given.database_url, "the database URL")
+    if given.usage_database_url is not None:
+        values["usage_database_url"] = _database_url(given.usage_database_url, "the usage database URL")
     if given.actor is not None:
         values["actor"] = text.parse_line(given.actor, what="actor", longest=text.LONGEST_ACTOR)
     if "database_url" not in values:
@@ -89,8 +95,11 @@ def of_this_process(given: Given) -> Settings:
     # A variable that is set but empty counts as given, and `load` refuses it.
     url = given.database_url if given.database_url is not None else os.environ.get(DATABASE_VARIABLE)
     actor = given.actor if given.actor is not None else os.environ.get(ACTOR_VARIABLE)
+    usage = given.usage_database_url
+    if usage is None:
+        usage = os.environ.get(USAGE_DATABASE_VARIABLE)
     return load(
-        Given(url, actor, given.config_file),
+        Given(url, actor, given.config_file, usage),
         config_folder=user_config_path(PROGRAM, appauthor=False),
         data_folder=user_data_path(PROGRAM, appauthor=False),
     )
@@ -195,6 +204,7 @@ def _texts(value: object, where: str) -> tuple[str, ...]:
 _CHECK_PARSERS: Final[Mapping[str, Callable[[object, str], object]]] = {"owners": _owners, "ignore": _texts}
 _PARSERS: Final[Mapping[str, Callable[[object, str], object]]] = {
     "database_url": _database_url,
+    "usage_database_url": _database_url,
     "actor": _actor,
     "key_prefix": _key_prefix,
     "connect_timeout": _seconds,

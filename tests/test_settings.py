@@ -72,6 +72,13 @@ def test_option_and_environment_go_before_the_file(tmp_path: Path) -> None:
     assert load_from(tmp_path, content, Given(database_url="given.db")).actor == "from file"
 
 
+def test_uses_are_written_where_the_option_or_else_the_file_says(tmp_path: Path) -> None:
+    content = 'database_url = "read.db"\nusage_database_url = "written.db"\n'
+    assert load_from(tmp_path, content) == Settings("read.db", usage_database_url="written.db")
+    assert load_from(tmp_path, content, Given(usage_database_url="given.db")).usage_database_url == "given.db"
+    assert "empty" in refusal(tmp_path, content, Given(usage_database_url="")).message
+
+
 def test_a_wrong_value_in_the_file_is_an_error_even_where_an_option_overrides_it(tmp_path: Path) -> None:
     """Else the file would break on the day the option is left out."""
     assert "'database_url'" in refusal(tmp_path, "database_url = 1", Given(database_url="given.db")).message
@@ -103,8 +110,9 @@ def test_an_unknown_setting_is_named_with_its_file_and_the_settings_there_are(tm
     error = refusal(tmp_path, line)
     key = line.partition("\n")[0].partition(" = ")[0].strip("[]'")
     assert error.message == f"{tmp_path / 'config.toml'}: '{key}' is not a setting"
-    assert (
-        error.hint == "There are: database_url, actor, key_prefix, connect_timeout, lock_timeout, query_timeout, check."
+    assert error.hint == (
+        "There are: database_url, usage_database_url, actor, key_prefix, connect_timeout, lock_timeout, query_timeout,"
+        " check."
     )
 
 
@@ -132,6 +140,7 @@ def test_a_raw_key_in_the_place_of_a_setting_is_not_repeated(tmp_path: Path) -> 
 
 
 ILL_TYPED = {
+    "usage_database_url": ["1", "true", "''", "['hunter2']"],
     "database_url": ["1", "true", "['hunter2']", "{hunter2 = 1}", "1979-05-27", "''", "1.5"],
     "actor": [
         *["1", "false", "['hunter2']", "''", "' hunter2'", '"hunter2\\u001b"', '"hunter2\\n"'],

@@ -31,6 +31,7 @@ def serve_proxy(
     server.serve(
         server.Service(
             database_url=run.settings.database_url,
+            usage_database_url=run.settings.usage_database_url,
             host=host,
             port=port,
             unix_socket=unix_socket,

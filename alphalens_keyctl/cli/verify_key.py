@@ -18,7 +18,10 @@ def verify_key(run: Run, presented: bytes, *, record: bool, json: bool) -> None:
     logging.getLogger("alphalens_keyctl").addHandler(logging.NullHandler())
     settings = run.settings
     with KeyVerifier(
-        settings.database_url, usage="required" if record else "off", timeout=settings.lock_timeout
+        settings.database_url,
+        usage_database_url=settings.usage_database_url,
+        usage="required" if record else "off",
+        timeout=settings.lock_timeout,
     ) as verifier:
         found = verifier.verify(presented)
         trouble = verifier.trouble

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine
 from alphalens_keyctl.database import faults, postgresql, schema, sqlite
 from alphalens_keyctl.database.address import Address, PostgreSQLAddress, SQLiteAddress, parse_address
 from alphalens_keyctl.database.attempt import Attempt
+from alphalens_keyctl.database.session_attempts import SessionAttempts
 from alphalens_keyctl.errors import Code, KeyctlError
 
 __all__ = ["Address", "Attempt", "Attempts", "Database", "Limits", "Recording", "Writing", "exists", "parse_address"]
@@ -113,6 +114,8 @@ class Database:
         with faults.translated(self.address), self._engine.connect() as connection:
             connection = connection.execution_options(**{sqlite.WRITES: True})
             with connection.begin():
+                if isinstance(self.address, PostgreSQLAddress):
+                    postgresql.require_writable(connection)
                 yield Recording(connection)
 
     def upgrade(self) -> None:
@@ -184,7 +187,7 @@ class Database:
             lock_timeout=limits.lock_timeout,
             query_timeout=limits.query_timeout,
         )
-        attempts = postgresql.SessionAttempts(engine, lambda: faults.translated(address))
+        attempts = SessionAttempts(engine, lambda: faults.translated(address))
         return cls(address, engine, attempts)
 
     @classmethod

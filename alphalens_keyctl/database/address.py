@@ -11,6 +11,8 @@ from alphalens_keyctl.errors import Code, KeyctlError
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?")
 # Blanks or quotes around a text, a URL without its scheme, the keyword form of libpq: nobody names a file like this.
 _MEANT_AS_URL = re.compile(r"""^[\s"']|\s$|^//|://|:[^/]*@|\b(password|host|dbname|user)\s*=""", re.IGNORECASE)
+# Of ASCII, of Latin-1, and the two that end a line in Unicode.
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _POSTGRESQL: Final = frozenset({"postgresql", "postgres", "postgresql+psycopg"})
 _SECRET_PARAMETERS: Final = frozenset({"password", "sslpassword", "passfile"})
 _FORMS: Final = "Use a path, sqlite:///PATH or postgresql://USER@HOST/DATABASE."
@@ -55,7 +57,7 @@ def parse_address(text: str) -> Address:
     Raises `KeyctlError` (configuration_invalid). The message never repeats the text, which may hold a password where
     the parser does not expect one.
     """
-    if "\0" in text or "\n" in text:
+    if _CONTROL.search(text):
         raise _refusal("the database URL holds a control character")
     scheme = _SCHEME.match(text)
     if scheme is None or not (scheme[2] or scheme[1].lower() in {"sqlite", *_POSTGRESQL}):
@@ -84,7 +86,7 @@ def _sqlite_url(text: str) -> SQLiteAddress:
 def _sqlite(path: str) -> SQLiteAddress:
     if not path or path == ":memory:":
         raise _refusal("the database needs a file: keys kept in memory are lost when the command ends")
-    if "\0" in path or "\n" in path:
+    if _CONTROL.search(path):
         raise _refusal("the database path holds a control character")
     try:
         return SQLiteAddress(Path(path).expanduser().resolve())
@@ -118,6 +120,9 @@ def _postgresql(text: str, scheme: re.Match[str]) -> PostgreSQLAddress:
     if not all(equals for _, equals, _ in query):
         # libpq would repeat such a parameter, which may be the end of a password with a bare '&'.
         raise _refusal("a parameter of the URL has no '='", _ESCAPE)
+    shown = [user, hosts, parts.path, *(value for name, _, value in query if unquote(name) not in _SECRET_PARAMETERS)]
+    if any(_CONTROL.search(unquote(each)) for each in shown):
+        raise _refusal("the database URL holds a control character")
     secrets = [password, *(value for name, _, value in query if unquote(name) in _SECRET_PARAMETERS)]
     forms = {form for secret in secrets for form in (secret, unquote(secret)) if form}
     return PostgreSQLAddress(

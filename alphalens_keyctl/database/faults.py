@@ -33,25 +33,24 @@ _BUSY_HINT: Final = "Another process is writing. Run the command again, or raise
 
 @contextmanager
 def translated(address: Address) -> Iterator[None]:
-    """Turn what the driver, the mapping or a renderer raises inside the block into `KeyctlError`."""
+    """Turn what a driver raises inside the block into `KeyctlError`. Any other error is a fault of this program, of
+    which no backup would be rid."""
     try:
         yield
     except SQLAlchemyError as error:
         raise explain(error, address) from error
-    except (TypeError, ValueError, OverflowError) as error:
-        # The mapping, and the renderer of a stream, raise these for a value that this program never writes.
-        raise _damaged(address) from error
 
 
 def explain(error: Exception, address: Address) -> KeyctlError:
-    """The `KeyctlError` for an error of a driver, of SQLAlchemy or of reading a row. The message holds no password."""
+    """The `KeyctlError` for an error of a driver, which SQLAlchemy may have wrapped. The message holds no password.
+    Raises any other error again."""
     original = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(original, sqlite3.Error):
         return _explain_sqlite(original, address)
     # Recognised by its attribute: to import psycopg for its class would load psycopg into every command on SQLite.
     if isinstance(original, Exception) and hasattr(original, "sqlstate"):
         return _explain_postgresql(original, original.sqlstate, address)
-    return _damaged(address)
+    raise error
 
 
 def _explain_sqlite(error: sqlite3.Error, address: Address) -> KeyctlError:
@@ -75,13 +74,28 @@ def _explain_postgresql(error: Exception, state: str | None, address: Address) -
     if (state or "").startswith("23"):
         return _constraint(said)
     if state is None and any(kind.__name__ == "DataError" for kind in type(error).__mro__):
-        return _damaged(address)  # psycopg raises it for a time that Python cannot hold
+        return unreadable(address)  # psycopg raises it for a time that Python cannot hold
     if state in ("42501", "25006"):
         return KeyctlError(
             Code.DATABASE_UNUSABLE,
             f"the database refuses the change: {said}",
             "Check the database user's rights, and that the server is not a read-only replica.",
         )
+    if "statement pooling" in said:
+        return KeyctlError(
+            Code.DATABASE_UNUSABLE,
+            f"the pooler at {address.display} allows no transactions: {said}",
+            "Set pool_mode of pgbouncer to transaction or session for this database; it is statement.",
+        )
+    if state in ("42703", "42P07", "42809", "42804"):
+        return KeyctlError(
+            Code.DATABASE_UNUSABLE,
+            f"a table here has the name of one of ours, and is another program's: {said}",
+            "Tables of ours are api_key, audit_event and usage_event. Use a database of its own, or a schema that comes"
+            " first in search_path: …?options=-csearch_path%3DSCHEMA.",
+        )
+    if state is None and not any(kind.__name__ == "OperationalError" for kind in type(error).__mro__):
+        return KeyctlError(Code.DATABASE_UNUSABLE, f"the driver failed: {said}", "Run with --debug for more.")
     if state is None or state[:2] in ("08", "28", "3D", "53", "57"):
         return KeyctlError(
             Code.DATABASE_UNREACHABLE,
@@ -122,7 +136,8 @@ def _constraint(said: str) -> KeyctlError:
     )
 
 
-def _damaged(address: Address) -> KeyctlError:
+def unreadable(address: Address) -> KeyctlError:
+    """What to say of a row that holds what this program never writes."""
     return KeyctlError(
         Code.DATABASE_UNUSABLE,
         f"the database holds a value that cannot be read: {address.display}",

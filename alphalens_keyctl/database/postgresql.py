@@ -4,7 +4,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -12,7 +12,6 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 
 from alphalens_keyctl import interrupts
 from alphalens_keyctl.database.address import PostgreSQLAddress
-from alphalens_keyctl.database.attempt import Attempt
 from alphalens_keyctl.database.server_errors import drop_values
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.moments import UNREADABLE
@@ -23,21 +22,25 @@ if TYPE_CHECKING:
 
     Driver = PsycopgConnection[Any]
 
-LEASE: Final = 60.0  # seconds after which an attempt that no lock vouches for counts as dead
 # Seconds that the client waits beyond the limit of the server before it takes the server for frozen.
 _PATIENCE: Final = 5.0
 _NO_SESSION: Final = "no session became free in time; a pooler may have too few for those who use it"
 
 
-def dialer(address: PostgreSQLAddress, *, connect_timeout: float, answer_limit: float) -> "Callable[[], Driver]":
+class ReadOnlyError(KeyctlError):
+    """The server, or the role, takes no changes: nothing can be written here, however long one waits."""
+
+
+def dialer(
+    address: PostgreSQLAddress, *, connect_timeout: float, answer_limit: float, primary: bool = False
+) -> "Callable[[], Driver]":
     """A function that connects to the server. Times are in seconds; an answer that takes longer than `answer_limit`
-    raises `psycopg.OperationalError`.
+    raises `psycopg.OperationalError`. `primary`: never to a standby, whatever the URL says.
 
     Raises `KeyctlError` (configuration_invalid) when psycopg is not installed or libpq does not take the URL.
     """
     try:
         import psycopg
-        from psycopg.conninfo import conninfo_to_dict
     except ImportError as error:
         raise KeyctlError(
             Code.CONFIGURATION,
@@ -45,15 +48,11 @@ def dialer(address: PostgreSQLAddress, *, connect_timeout: float, answer_limit: 
             "Install it with: pip install 'alphalens-keyctl[postgres]'",
         ) from error
     try:
-        parameters: dict[str, Any] = conninfo_to_dict(address.conninfo)
-    except psycopg.Error as error:
+        parameters = _parameters(address.conninfo, connect_timeout, primary=primary)
+    except (psycopg.Error, ValueError) as error:
         said = address.scrub(str(error).strip())
         raise KeyctlError(Code.CONFIGURATION, f"the database URL is not valid: {said}") from None
-    # libpq waits that long for each host in turn, and takes less than 2 seconds for 2.
-    hosts = str(parameters.get("host", "")).count(",") + 1
-    parameters.setdefault("connect_timeout", max(2, round(connect_timeout / hosts)))
-    parameters.setdefault("application_name", "alphalens-keyctl")
-    limit = answer_limit
+    limit, first_limit = answer_limit, max(connect_timeout, float(parameters["connect_timeout"]))
 
     class BoundedConnection(psycopg.Connection[Any]):
         """A connection that waits for each answer within a limit of the client, and whose errors show no value.
@@ -81,7 +80,7 @@ def dialer(address: PostgreSQLAddress, *, connect_timeout: float, answer_limit: 
             psycopg steps `gen` when the socket is ready, and every 0.1 s with nothing ready. A pooler takes a client in
             while it has no session to give, so the first answer is part of connecting.
             """
-            limit = self.answer_limit if self.answered else connect_timeout
+            limit = self.answer_limit if self.answered else first_limit
             deadline = math.inf if limit is None else time.monotonic() + limit
             ready = None
             while True:
@@ -100,11 +99,44 @@ def dialer(address: PostgreSQLAddress, *, connect_timeout: float, answer_limit: 
     def dial() -> BoundedConnection:
         # A prepared statement does not survive a pooler in transaction mode.
         with interrupts.let_in():
-            return BoundedConnection.connect(
-                **parameters, prepare_threshold=None, client_encoding="utf8", context=context
-            )
+            return BoundedConnection.connect(**parameters, prepare_threshold=None, context=context)
 
     return dial
+
+
+def _parameters(conninfo: str, connect_timeout: float, *, primary: bool) -> dict[str, Any]:
+    """What libpq is told: everything that the URL says but the encoding, which is ours, and where the URL says nothing,
+    what suits us. Raises `psycopg.Error` or ValueError for what libpq does not take."""
+    from psycopg import pq
+    from psycopg.conninfo import conninfo_to_dict
+
+    parameters: dict[str, Any] = conninfo_to_dict(conninfo)
+    # What libpq itself takes from the environment and from the service that the environment names.
+    around = {each.keyword.decode(): each.val.decode() for each in pq.Conninfo.get_defaults() if each.val}
+    hosts = max((parameters.get(name) or around.get(name, "")).count(",") for name in ("host", "hostaddr")) + 1
+    if not 0 < _number(parameters.get("connect_timeout", "0")) < math.inf:  # to libpq, 0 is to wait for ever
+        # libpq waits that long for each host in turn, and takes less than 2 seconds for 2.
+        parameters["connect_timeout"] = max(2, round(connect_timeout / hosts))
+    if "application_name" not in parameters:
+        parameters.setdefault("fallback_application_name", "alphalens-keyctl")
+    # Of several servers the one that is written to, also for reading: a standby may not know yet that a key is revoked.
+    ours = "primary" if pq.version() >= _FIRST_WITH_PRIMARY else "read-write"
+    if primary:
+        parameters["target_session_attrs"] = ours
+    elif hosts > 1 and around.get("target_session_attrs", "any") == "any":
+        parameters.setdefault("target_session_attrs", ours)
+    parameters["client_encoding"] = "utf8"
+    return parameters
+
+
+_FIRST_WITH_PRIMARY: Final = 140000
+
+
+def _number(written: str) -> float:
+    try:
+        return float(written)
+    except ValueError:
+        raise ValueError("its connect_timeout is not a number of seconds") from None
 
 
 def _reading_any_time() -> "AdaptersMap":
@@ -154,6 +186,65 @@ def make_engine(
     return engine
 
 
+class Server(NamedTuple):
+    """A server as it runs: when it was started, in microseconds since the epoch, tells it from its standbys and from
+    every other; `standby` says whether it was one when the session began."""
+
+    started: int
+    standby: bool
+
+
+def begin_session(connection: "Driver", *, answer_limit: float) -> Server | None:
+    """Make a session that no setting of its role cuts short, whose statements end after `answer_limit` seconds.
+
+    Returns the server; None behind a pooler, where the next statement may reach another, and the session's settings
+    would stay with the connection of the pooler.
+    """
+    limit = max(1, round(answer_limit * 1000))
+    settings = {"statement_timeout": limit, "lock_timeout": limit}
+    version = connection.info.server_version
+    settings |= {name: 0 for name, since in _NO_LIMIT.items() if version >= since}
+    statement = _BEGIN_SESSION.format(
+        "".join(f", set_config('{name}', '{value}', false)" for name, value in settings.items())
+    )
+    row = connection.execute(statement.encode(), {"pid": connection.info.backend_pid}).fetchone()
+    return None if row is None else Server(*row[:2])
+
+
+def cuts_short(connection: "Driver", *, answer_limit: float) -> bool:
+    """Whether a setting of the role or the database ends a statement sooner than after `answer_limit` seconds."""
+    limit = max(1, round(answer_limit * 1000))
+    return connection.execute(_SHORTER, {"limit": limit}).fetchone() is not None
+
+
+@contextmanager
+def unhurried(connection: "Driver", *, answer_limit: float) -> Iterator[None]:
+    """A transaction that no such setting cuts short: `begin_session` for a session that is the pooler's."""
+    limit = max(1, round(answer_limit * 1000))
+    with connection.transaction():
+        connection.execute(_UNHURRIED, {"limit": str(limit)})
+        yield
+
+
+_SHORTER: Final = (
+    "SELECT 1 FROM pg_settings WHERE name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout')"
+    " AND CAST(setting AS bigint) BETWEEN 1 AND %(limit)s - 1"
+)
+_UNHURRIED: Final = (
+    # The timer of a transaction that has begun is only ever switched off.
+    "SELECT set_config(name, CASE name WHEN 'transaction_timeout' THEN '0' ELSE %(limit)s END, true) FROM pg_settings"
+    " WHERE name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout')"
+)
+# One statement, so that a session costs no more than asking for the pooler did. The settings are made for the one row
+# that there is where no pooler stands between.
+_BEGIN_SESSION: Final = (
+    "SELECT CAST(extract(epoch FROM pg_postmaster_start_time()) * 1000000 AS bigint), pg_is_in_recovery(){}"
+    " WHERE pg_backend_pid() = %(pid)s"
+)
+# Limits on sessions and transactions, and the version of PostgreSQL that brought each. A reader waits for requests.
+_NO_LIMIT: Final = {"idle_session_timeout": 140000, "transaction_timeout": 170000}
+
+
 def is_pooled(connection: "Driver") -> bool:
     """Whether a pooler stands between client and server and lends a connection for one transaction at a time.
 
@@ -182,15 +273,37 @@ def _limit_transactions(engine: Engine, *, lock_timeout: float, query_timeout: f
         # would mean none to PostgreSQL.
         milliseconds = {"lock": max(1, round(lock_timeout * 1000)), "query": max(1, round(query_timeout * 1000))}
         # Closed at once: under the `yield_per` of a connection the result would be a cursor that the server keeps open.
-        connection.execute(_SETTINGS, {name: f"{value}ms" for name, value in milliseconds.items()}).close()
+        said = connection.execute(_SETTINGS, {name: f"{value}ms" for name, value in milliseconds.items()}).first()
+        connection.info[_STATE] = said and tuple(said[-2:])
 
 
+_STATE: Final = "alphalens_keyctl: in recovery, and read-only"
 _SETTINGS: Final = text(
     "SELECT set_config('lock_timeout', :lock, true),"
     " set_config('statement_timeout', :query, true),"
     # A role or a database may have other settings, and psycopg reads times in ISO style alone.
-    " set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO, MDY', true)"
+    " set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO, MDY', true),"
+    " pg_is_in_recovery(), current_setting('transaction_read_only')"
 )
+
+
+def require_writable(connection: Connection) -> None:
+    """Raise `ReadOnlyError` where the transaction can change nothing."""
+    in_recovery, read_only = connection.info[_STATE]
+    if in_recovery:
+        raise ReadOnlyError(
+            Code.DATABASE_UNUSABLE,
+            "this server is a standby, which takes no changes",
+            "Name the primary, or every server (postgresql://A,B/DATABASE, without target_session_attrs): the one that"
+            " takes changes is found.",
+        )
+    if read_only == "on":
+        raise ReadOnlyError(
+            Code.DATABASE_UNUSABLE,
+            "the transactions of this role are read-only",
+            "Use another role, or set default_transaction_read_only to off for this one (ALTER ROLE, or options in the"
+            " URL).",
+        )
 
 
 def lift_limits(connection: Connection) -> None:
@@ -201,13 +314,15 @@ def lift_limits(connection: Connection) -> None:
 
 def become_only_writer(connection: Connection) -> None:
     """Wait, `lock_timeout` at most, until no other transaction of this program writes; until this one ends."""
+    require_writable(connection)
     connection.exec_driver_sql(_BE_ONLY_WRITER)
 
 
 def become_only_migration(connection: Connection) -> None:
     """Wait, `lock_timeout` at most, until nobody else migrates or writes. The table that writers lock may not be there
     yet."""
-    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _lock_number("writer")})
+    require_writable(connection)
+    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": lock_number("writer")})
     if connection.scalar(text("SELECT to_regclass('alphalens_keyctl_writer')")) is not None:
         become_only_writer(connection)
 
@@ -238,83 +353,7 @@ _HOLDERS: Final = text(
 )
 
 
-class SessionAttempts:
-    """Which deliveries are still running: a session advisory lock tells, or behind a pooler a lease."""
-
-    def __init__(self, engine: Engine, translated: Callable[[], Any]) -> None:
-        self._engine = engine
-        self._translated = translated
-
-    @contextmanager
-    def hold(self, key_id: str) -> Iterator[Attempt]:
-        """Mark the delivery of a key as running while the block lasts, by a lock, or with a lease behind a pooler,
-        where the lock would stay on a session that belongs to nobody."""
-        with self._translated():
-            connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        try:
-            with self._translated():
-                driver: Driver = connection.connection.driver_connection  # type: ignore[assignment]  # psycopg's
-                pooled = is_pooled(driver)
-                if not pooled:
-                    _keep_alive(driver)
-                    connection.execute(_HOLD, {"lock": _lock_number(key_id)})
-            if pooled:
-                yield Attempt(lease=LEASE)
-            else:
-                socket = driver.fileno()
-                yield Attempt(descriptors=(socket,), alarm=socket, prove=lambda: _prove_alive(driver))
-        finally:
-            # Not returned to the pool: the lock has to end with the session.
-            with suppress(Exception):
-                connection.invalidate()
-            with suppress(Exception):
-                connection.close()
-
-    def runs(self, connection: Connection, key_id: str) -> bool:
-        """Whether a session still holds the lock of the key. Leases are judged by their end, not here."""
-        number = _lock_number(key_id) % 2**64
-        return bool(connection.scalar(_RUNS, {"high": number >> 32, "low": number % 2**32}))
-
-
-# Anybody who may connect can take any advisory lock. Only a role that could make the key can be delivering it.
-_RUNS: Final = text(
-    "SELECT EXISTS (SELECT FROM pg_locks JOIN pg_stat_activity USING (pid)"
-    " WHERE locktype = 'advisory' AND granted AND mode = 'ExclusiveLock'"
-    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-    " AND classid = CAST(:high AS bigint) AND objid = CAST(:low AS bigint) AND objsubid = 1"
-    " AND has_table_privilege(usesysid, 'api_key', 'INSERT'))"
-)
-
-
-def _keep_alive(connection: "Driver") -> None:
-    """Let the session live as long as its client, however long it is idle."""
-    if connection.info.server_version >= _IDLE_SESSIONS_END:
-        connection.execute("SET idle_session_timeout = 0")
-    # A machine that lost its power says nothing: without these settings the server would keep the lock of such a
-    # machine for hours.
-    connection.execute("SET tcp_keepalives_idle = 20; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 4")
-
-
-def _prove_alive(connection: "Driver") -> None:
-    """Raise `KeyctlError` (database_unreachable) when the session has ended, and its lock with it: a session lock ends
-    no other way."""
-    import psycopg
-
-    try:
-        connection.execute("SELECT 1")
-    except psycopg.Error as error:
-        raise KeyctlError(
-            Code.DATABASE_UNREACHABLE,
-            "the database ended the session that marked this delivery as running, so another run may have taken over",
-            "Run the command again.",
-        ) from error
-
-
-_IDLE_SESSIONS_END: Final = 140000  # the first version that has idle_session_timeout
-_HOLD: Final = text("SELECT pg_advisory_lock(:lock)")
-
-
-def _lock_number(name: str) -> int:
+def lock_number(name: str) -> int:
     """The number of the advisory lock of that name, the same in every process."""
     digest = hashlib.sha256(f"alphalens-keyctl {name}".encode()).digest()
     return int.from_bytes(digest[:8], signed=True)

@@ -1,50 +1,84 @@
 """Keys in PostgreSQL: a record that was read holds until the listening connection is told of a change.
 
-Where no connection can listen (the server is down, a pooler stands between, a standby answers), a record holds for
-`max_staleness` seconds after it was read, and no longer.
+So it is for a record read from the very server that announces changes. Any other (from a standby, through a pooler,
+while nobody can listen) holds for `max_staleness` seconds after it was read, and no longer. A standby is asked only
+once it has replayed what its primary had written `max_staleness` ago.
 """
 
 import queue
 import threading
 import time
-from contextlib import suppress
+from collections import deque
+from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from alphalens_keyctl.database import Database, Limits, postgresql
 from alphalens_keyctl.database.address import PostgreSQLAddress
-from alphalens_keyctl.database.faults import explain
+from alphalens_keyctl.database.faults import explain, unreadable
 from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.verification import listener
+from alphalens_keyctl.verification.judgement import Record
 from alphalens_keyctl.verification.listener import Listener
 from alphalens_keyctl.verification.source import COLUMNS, Sighting, record_of
 
 if TYPE_CHECKING:
     from psycopg import Cursor
 
+    from alphalens_keyctl.database.postgresql import Server
+
 _SELECT: Final = f"SELECT {COLUMNS['postgresql']} FROM api_key WHERE id = %s".encode()  # noqa: S608  # our own constants
+_REPLAYED: Final = "SELECT CAST(pg_last_wal_replay_lsn() - '0/0' AS bigint)"
+_LOOK: Final = 0.02  # seconds between two looks at how far a standby is
 # Once the keys are known, few are read; more connections would only be a burden to the server.
 _MOST_CONNECTIONS: Final = 4
 # What a forked child inherits. A child that closed a connection would end the parent's session, so the child keeps it.
 _inherited: Final[list[object]] = []
 
 
+class _Session(NamedTuple):
+    """A connection, kept as its one cursor: the cursor remembers how to read each column. `server` is None behind a
+    pooler, where any server may answer the next statement; `hurried` says that statements are cut short there."""
+
+    cursor: "Cursor[Any]"
+    server: "Server | None"
+    hurried: bool = False
+
+
 class PostgreSQLSource:
-    """The `Source` of a PostgreSQL database: a few connections to read with, and a listener. Times are in seconds."""
+    """The `Source` of a PostgreSQL database: a few connections to read with, and a listener. Times are in seconds.
+
+    `written` is where the same database is written, if elsewhere: changes are announced there where `address` leads to
+    standbys alone.
+    """
 
     def __init__(
-        self, address: PostgreSQLAddress, *, connect_timeout: float, timeout: float, max_staleness: float
+        self,
+        address: PostgreSQLAddress,
+        written: PostgreSQLAddress | None = None,
+        *,
+        connect_timeout: float,
+        timeout: float,
+        max_staleness: float,
     ) -> None:
         self._address = address
         self._limits = Limits(connect_timeout, timeout, timeout)
         self._max_staleness = max_staleness
         self._dial = postgresql.dialer(address, connect_timeout=connect_timeout, answer_limit=timeout)
+        self._primaries = [
+            listener.Primary(
+                postgresql.dialer(each, connect_timeout=connect_timeout, answer_limit=timeout, primary=True),
+                of_lookups=each is address,
+            )
+            for each in (address, written)
+            if each is not None
+        ]
         self._count = count(1)
-        self._generation = 0
+        self._generation = next(self._count)
         self._begin()
 
     def _begin(self) -> None:
-        # Each connection is kept as its one cursor: the cursor remembers how to read each column.
-        self._idle: list[Cursor[Any]] = []
+        self._idle: list[_Session] = []
         # Holds as many Nones as connections are not in use. A semaphore would do; its acquire costs ten times as much.
         self._free: queue.SimpleQueue[None] = queue.SimpleQueue()
         for _ in range(_MOST_CONNECTIONS):
@@ -52,6 +86,10 @@ class PostgreSQLSource:
         self._starting = threading.Lock()
         self._listener: Listener | None = None
         self._told_until = 0.0
+        self._told_by: Server | None = None
+        self._only_here = False
+        # When the primary was asked, and its position then. The first is the latest that is `max_staleness` old.
+        self._positions: deque[tuple[float, int]] = deque()
         self._closed = False
 
     def refresh(self) -> bool:
@@ -59,7 +97,9 @@ class PostgreSQLSource:
 
     def vouches(self, generation: int, read_at: float) -> bool:
         now = time.monotonic()
-        return generation == self._generation and (now < self._told_until or now < read_at + self._max_staleness)
+        if generation == self._generation:
+            return now < self._told_until or now < read_at + self._max_staleness
+        return generation == _elsewhere(self._generation) and now < read_at + self._max_staleness
 
     def fetch(self, key_id: str) -> Sighting:
         if self._listener is None:
@@ -89,22 +129,33 @@ class PostgreSQLSource:
             self._listener.stop()
         while self._idle:
             with suppress(IndexError):
-                self._idle.pop().connection.close()
+                self._idle.pop().cursor.connection.close()
+
+    def listening(self, server: "Server", *, of_lookups: bool) -> None:
+        """From now on this server announces. `of_lookups`: no other primary may be asked."""
+        self._told_by, self._only_here = server, of_lookups
+        self._positions.clear()  # of another server, or another history of the same
 
     def changed(self) -> None:
         """A key may have changed: no record that was read before holds any longer."""
         # No number is given twice, so of two threads at once neither can bring an old generation back.
         self._generation = next(self._count)
 
-    def told_until(self, moment: float) -> None:
+    def told_until(self, moment: float, position: int) -> None:
         """Every change up to now was announced: records hold until `moment` (monotonic seconds)."""
+        asked_at = moment - self._max_staleness
+        self._positions.append((asked_at, position))
+        while len(self._positions) > 1 and self._positions[1][0] <= asked_at - self._max_staleness:
+            self._positions.popleft()
         self._told_until = moment
 
     def _start(self) -> None:
         with self._starting:
             if self._listener is None:
                 Database.open(self._address, self._limits).close()  # raises for a schema that this program cannot read
-                self._listener = Listener(self._dial, self, max_staleness=self._max_staleness)
+                self._listener = Listener(
+                    self._primaries, self, timeout=self._limits.query_timeout, max_staleness=self._max_staleness
+                )
                 self._listener.start()
 
     def _read(self, key_id: str) -> Sighting:
@@ -112,11 +163,13 @@ class PostgreSQLSource:
 
         deadline = time.monotonic() + self._limits.query_timeout
         while True:
-            cursor, fresh = self._take()
+            session, fresh = self._take()
+            cursor, server = session.cursor, session.server
             generation, read_at = self._generation, time.monotonic()
             try:
-                row = cursor.execute(_SELECT, (key_id,)).fetchone()
-                record = record_of(row) if row else None
+                doubt = self._doubt(session, deadline)
+                with self._unhurried(session):
+                    row = None if doubt else cursor.execute(_SELECT, (key_id,)).fetchone()
             except psycopg.OperationalError as error:
                 with suppress(psycopg.Error):
                     cursor.connection.close()
@@ -125,16 +178,53 @@ class PostgreSQLSource:
                 # The connection had died while nobody used it, so the others have, too.
                 self._forget_idle()
                 continue
-            except (psycopg.Error, TypeError, ValueError) as error:
+            except psycopg.Error as error:
                 cursor.connection.close()
                 raise explain(error, self._address) from error
+            if doubt:
+                cursor.connection.close()
+                if fresh:
+                    raise KeyctlError(Code.DATABASE_BUSY, doubt)
+                continue  # a standby may have become a primary, and another server may be found
             if self._closed:
                 cursor.connection.close()
             else:
-                self._idle.append(cursor)
-            return Sighting(record, generation, read_at)
+                self._idle.append(session)
+            if server is None or server != self._told_by:
+                generation = _elsewhere(generation)
+            return Sighting(self._record(row), generation, read_at)
 
-    def _take(self) -> "tuple[Cursor[Any], bool]":
+    def _record(self, row: "tuple[Any, ...] | None") -> Record | None:
+        try:
+            return record_of(row) if row else None
+        except (TypeError, ValueError) as error:
+            raise unreadable(self._address) from error
+
+    def _doubt(self, session: _Session, until: float) -> str:
+        """Why a server must not be asked; empty where it may. Waits for a standby that is behind."""
+        server = session.server
+        if server is None:
+            return ""
+        if server.standby:
+            return "" if self._has_caught_up(session.cursor, until) else "the standby is behind its primary"
+        if server != self._told_by and self._only_here and time.monotonic() < self._told_until:
+            return "two servers take changes at once, or one has just taken over from the other"
+        return ""
+
+    def _has_caught_up(self, cursor: "Cursor[Any]", until: float) -> bool:
+        """Whether a standby has replayed what its primary had written `max_staleness` ago. Where no primary can be
+        asked, nobody can tell, and the standby's word is taken."""
+        while time.monotonic() < until:
+            if self._listener is None or self._listener.tried:
+                if not self._positions:
+                    return True
+                (replayed,) = cursor.execute(_REPLAYED).fetchone() or (None,)
+                if replayed is not None and replayed >= self._positions[0][1]:
+                    return True
+            time.sleep(_LOOK)
+        return False
+
+    def _take(self) -> tuple[_Session, bool]:
         if self._closed:
             raise KeyctlError(Code.DATABASE_UNREACHABLE, "the verifier is closed")
         try:
@@ -142,20 +232,32 @@ class PostgreSQLSource:
         except IndexError:
             return self._connected(), True
 
-    def _connected(self) -> "Cursor[Any]":
+    def _connected(self) -> _Session:
         import psycopg
 
         try:
             connection = self._dial()
             connection.autocommit = True
+            server = postgresql.begin_session(connection, answer_limit=self._limits.query_timeout)
             # Behind a pooler the next statement may run on another connection, which knows no prepared statement.
-            connection.prepare_threshold = None if postgresql.is_pooled(connection) else 0
+            connection.prepare_threshold = None if server is None else 0
+            hurried = server is None and postgresql.cuts_short(connection, answer_limit=self._limits.query_timeout)
         except psycopg.Error as error:
             raise explain(error, self._address) from error
         # Values in binary form depend on neither the session's time zone nor its date style.
-        return connection.cursor(binary=True)
+        return _Session(connection.cursor(binary=True), server, hurried)
+
+    def _unhurried(self, session: _Session) -> AbstractContextManager[None]:
+        if not session.hurried:
+            return nullcontext()
+        return postgresql.unhurried(session.cursor.connection, answer_limit=self._limits.query_timeout)
 
     def _forget_idle(self) -> None:
         while self._idle:
             with suppress(IndexError):
-                self._idle.pop().connection.close()
+                self._idle.pop().cursor.connection.close()
+
+
+def _elsewhere(generation: int) -> int:
+    """The mark of a record that was read elsewhere than where changes are announced: silence does not vouch for it."""
+    return -generation

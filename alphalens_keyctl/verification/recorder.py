@@ -11,6 +11,7 @@ from queue import Empty
 from typing import Final, NamedTuple
 
 from alphalens_keyctl.database import Database
+from alphalens_keyctl.database.postgresql import ReadOnlyError
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.models import Reason
 from alphalens_keyctl.verification import process, real_threads, usage_log
@@ -48,10 +49,12 @@ class _Refusal(NamedTuple):
 
 
 class _Asked(NamedTuple):
-    """A thread that waits until everything is written. `answer` gets the error, or None; `last` ends the recorder."""
+    """A thread that waits until everything is written; for a `proof`, until it is known that anything can be. `answer`
+    gets the error, or None; `last` ends the recorder."""
 
     answer: "SimpleQueue[KeyctlError | None]"
-    last: bool
+    proof: bool = False
+    last: bool = False
 
 
 class _Doubtful(NamedTuple):
@@ -73,6 +76,8 @@ class Recorder:
         self._open_database = open_database
         self._policy = policy
         self._most = most
+        self.takes_uses = policy is not RecordingPolicy.REQUIRED
+        """Whether the database has shown that it takes uses, and is no standby since."""
         self._begin()
 
     def _begin(self) -> None:
@@ -81,6 +86,7 @@ class Recorder:
         self._refused: dict[Kind, Refusals] = {}
         self._minute, self._kinds = 0, 0
         self._in_flight = 0
+        self._room = self._most if self.takes_uses else 0
         self._doubtful: _Doubtful | None = None
         # A SimpleQueue's put may be called by a signal handler that interrupts a put.
         self._requests: SimpleQueue[_Asked | None] = SimpleQueue()
@@ -96,7 +102,7 @@ class Recorder:
     def accept(self, use: Accepted) -> bool:
         """Take a use. Returns False when the recorder cannot keep the use: the request must then be refused."""
         waiting = len(self._accepted)
-        if waiting + self._in_flight >= self._most:
+        if waiting + self._in_flight >= self._room:
             return self._overflow()
         self._accepted.append(use)
         if not self._awake:
@@ -125,7 +131,7 @@ class Recorder:
         if not self._start():
             return
         answer: SimpleQueue[KeyctlError | None] = SimpleQueue()
-        self._requests.put(_Asked(answer, last))
+        self._requests.put(_Asked(answer, last=last))
         try:
             trouble = answer.get(timeout=_FLUSH_LIMIT)
         except Empty:
@@ -139,6 +145,22 @@ class Recorder:
                     kinds,
                     trouble.message,
                 )
+            raise trouble
+
+    def prove(self) -> None:
+        """Find out, where no use may be lost, whether the database takes uses now. Waits for the answer, within 10 s.
+        Raises `KeyctlError` where it does not."""
+        if self._policy is not RecordingPolicy.REQUIRED or self._closing:
+            return
+        self._awake = True
+        self._start()
+        answer: SimpleQueue[KeyctlError | None] = SimpleQueue()
+        self._requests.put(_Asked(answer, proof=True))
+        try:
+            trouble = answer.get(timeout=_FLUSH_LIMIT)
+        except Empty:
+            trouble = KeyctlError(Code.DATABASE_BUSY, "the usage log could not be asked in time")
+        if trouble is not None and not self.takes_uses:
             raise trouble
 
     def before_fork(self) -> None:
@@ -158,7 +180,7 @@ class Recorder:
         if self._policy is RecordingPolicy.BEST_EFFORT:
             self._drop()
             return True
-        return False
+        return False  # and recorded as a refused attempt: with the first that is written, uses are taken again
 
     @property
     def _held(self) -> int:
@@ -196,7 +218,9 @@ class Recorder:
             # Before uses are taken off the queue: a use that comes from here on wakes the thread once more.
             self._awake = self._hurried = False
             waits = [request for request in asked if request is not None]
-            trouble = self._write_all(patient=bool(waits))
+            trouble = self._write_all(
+                prove=any(request.proof for request in waits), patient=not all(request.proof for request in waits)
+            )
             if (self._accepted or self._refused or self._doubtful) and not self._awake:
                 self._awake = True
                 self._requests.put(None)
@@ -208,27 +232,41 @@ class Recorder:
                 self._thread = None
                 return
 
+    def _judge(self, trouble: KeyctlError | None) -> None:
+        """Decide by what became of a batch whether uses may be taken. A database that is away will take them later."""
+        if self._policy is not RecordingPolicy.REQUIRED:
+            return
+        if trouble is None or trouble.code is Code.DATABASE_BUSY:
+            self.takes_uses = True
+        elif isinstance(trouble, ReadOnlyError):
+            self.takes_uses = False
+        self._room = self._most if self.takes_uses else 0
+
     def _gather(self) -> list[_Asked | None]:
         """Wait while uses come together, for the interval or until there are many."""
         with suppress(Empty):
             return [self._requests.get(timeout=_INTERVAL)]
         return []
 
-    def _write_all(self, *, patient: bool) -> KeyctlError | None:
+    def _write_all(self, *, prove: bool, patient: bool) -> KeyctlError | None:
         """Write the uses that wait now, not those that come meanwhile: under load there would be no end, and a commit
         for every few uses; on SQLite each commit has every key read anew. Returns the error, if any.
 
-        `patient`: a thread waits for the end, so keys that another transaction holds are waited for.
+        `patient`: a thread waits for the end, so keys that another transaction holds are waited for. `prove`: write a
+        batch even if nothing waits, which shows whether the database takes any.
         """
         deadline = time.monotonic() + _FLUSH_LIMIT / 2
         left = len(self._accepted) + self._in_flight
-        while self._accepted or self._attempted or self._refused or self._doubtful:
+        while prove or self._accepted or self._attempted or self._refused or self._doubtful:
+            prove = False
             began = time.monotonic()
             try:
                 with self._writing:
                     written, waiting = self._write_batch()
                     alone = self._database is not None and self._database.one_writer
+                self._judge(None)
             except KeyctlError as error:
+                self._judge(error)
                 _log.warning("uses are held, %d so far: %s", self._held, error.message)
                 return error
             except Exception as error:  # noqa: BLE001  # a thread that dies would take every use with it

@@ -20,7 +20,7 @@ COLUMNS: Final = {
 
 class Sighting(NamedTuple):
     """A record (None: there is no such key), the source's generation before the read, and the read's time (monotonic
-    seconds)."""
+    seconds). The generation tells the source, too, whether the record was read where changes are announced."""
 
     record: Record | None
     generation: int

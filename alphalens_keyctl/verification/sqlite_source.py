@@ -90,8 +90,10 @@ class SQLiteSource:
         self._give_back(reader)
         if not current:
             return self.fetch(key_id)
-        with faults.translated(self._address):
+        try:
             return Sighting(record_of(row) if row else None, generation, read_at)
+        except (TypeError, ValueError) as error:
+            raise faults.unreadable(self._address) from error
 
     def before_fork(self) -> None:
         # POSIX locks do not pass to a child, and SQLite in the child would count on its parent's: the child could

@@ -9,7 +9,8 @@ from typing import Final, Self
 
 from alphalens_keyctl import settings
 from alphalens_keyctl.database import Database, Limits, parse_address
-from alphalens_keyctl.database.address import Address, SQLiteAddress
+from alphalens_keyctl.database.address import Address, PostgreSQLAddress, SQLiteAddress
+from alphalens_keyctl.database.postgresql import ReadOnlyError
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import LONGEST, MalformedKeyError, parse, same_digest
 from alphalens_keyctl.models import Reason
@@ -48,7 +49,7 @@ class KeyVerifier:
     The verifier connects at the first use, and anew in a forked child. A record that was read holds until the database
     says otherwise: each call asks a SQLite file (and once a second whether its path still leads to the same file);
     PostgreSQL announces a change within 100 ms, and while it cannot (no listening connection, a pooler in transaction
-    mode), a record holds for `max_staleness`.
+    mode), or where a standby was read, a record holds for `max_staleness`.
 
     Uses that wait are written at `close`, at the normal end of the interpreter, and at the end of a child of
     multiprocessing; at SIGTERM only where `flush_on_sigterm` asks for it.
@@ -58,6 +59,7 @@ class KeyVerifier:
         self,
         database_url: str | None = None,
         *,
+        usage_database_url: str | None = None,
         usage: str = RecordingPolicy.REQUIRED,
         max_staleness: float = 1.0,
         timeout: float = 2.0,
@@ -67,10 +69,13 @@ class KeyVerifier:
     ) -> None:
         """Make a verifier; nothing connects yet. Times are in seconds.
 
-        `database_url`: None takes the URL from the settings that the command has. `max_staleness`: the age up to which
-        a record counts while PostgreSQL cannot announce changes. `timeout` bounds each wait for the database.
+        `database_url`: None takes the URL from the settings that the command has. `usage_database_url`: where uses are
+        written, and where changes are announced if `database_url` leads to standbys alone; None writes to the database
+        that is read, or takes the URL from the settings together with `database_url`. `max_staleness`: the age up to
+        which a record counts while PostgreSQL cannot announce changes. `timeout` bounds each wait for the database.
         `cache_size`: the number of keys that are remembered. `usage`, once `max_pending` uses wait to be written:
-        "required" refuses keys rather than lose a use; "best-effort" drops uses and counts them in `dropped`.
+        "required" refuses keys rather than lose a use, and does so from the start until the database has shown that it
+        takes uses, and while it is a standby; "best-effort" drops uses and counts them in `dropped`.
         "off" records nothing. `flush_on_sigterm`: install a handler of SIGTERM that writes the uses that wait, within
         12 s, before the process ends by the signal; a handler that the program has installed stays instead, and the
         program calls `close`.
@@ -80,9 +85,13 @@ class KeyVerifier:
         """
         if cache_size < 1 or max_pending < 1:
             raise ValueError("cache_size and max_pending are at least 1")
-        chosen = settings.of_this_process(settings.Given(database_url=database_url))
+        given = settings.Given(database_url=database_url, usage_database_url=usage_database_url)
+        chosen = settings.of_this_process(given)
+        # The settings' own belongs to the settings' database: uses of another one would get lost there.
+        written = chosen.usage_database_url if database_url is None else usage_database_url
         self._address = parse_address(chosen.database_url)
-        self._source = _source(self._address, chosen.connect_timeout, timeout, max_staleness)
+        self._usage_address = self._address if written is None else parse_address(written)
+        self._source = _source(self._address, self._usage_address, chosen.connect_timeout, timeout, max_staleness)
         self._cache: dict[bytes, _Entry] = {}
         self._cache_size = cache_size
         self._remembering = threading.Lock()
@@ -93,7 +102,7 @@ class KeyVerifier:
         self._recorder: Recorder | None = None
         if usage != _OFF:
             limits = Limits(chosen.connect_timeout, timeout, max(timeout, 5.0))
-            self._recorder = Recorder(_opener(self._address, limits), RecordingPolicy(usage), most=max_pending)
+            self._recorder = Recorder(_opener(self._usage_address, limits), RecordingPolicy(usage), most=max_pending)
         if flush_on_sigterm:
             process.close_on_sigterm()
         process.guard(self)
@@ -148,9 +157,11 @@ class KeyVerifier:
         return self._source.refresh()
 
     def ready(self) -> bool:
-        """Whether the database answers. Waits for the answer, within `timeout`."""
+        """Whether the database answers, and under "required" takes uses. Waits for the answers, `timeout` for each."""
         try:
             self._source.fetch("")
+            if self._recorder is not None:
+                self._recorder.prove()
         except KeyctlError as error:
             self._trouble = error
             return False
@@ -237,10 +248,12 @@ class KeyVerifier:
             self._locks = threading.Lock
             self._source.after_fork(child=True)
         try:
+            if self._recorder is not None and not self._recorder.takes_uses:
+                self._recorder.prove()
             record, generation, read_at = self._source.fetch(raw.id)
         except KeyctlError as error:
             self._trouble = error
-            if error.code in _UNREACHABLE:
+            if error.code in _UNREACHABLE or isinstance(error, ReadOnlyError):
                 self._resting_until = time.monotonic() + _REST
             return unavailable(), None
         if record is None:
@@ -294,7 +307,7 @@ class KeyVerifier:
         return answer
 
 
-def _source(address: Address, connect_timeout: float, timeout: float, max_staleness: float) -> Source:
+def _source(address: Address, written: Address, connect_timeout: float, timeout: float, max_staleness: float) -> Source:
     if isinstance(address, SQLiteAddress):
         from alphalens_keyctl.verification.sqlite_source import SQLiteSource
 
@@ -302,7 +315,11 @@ def _source(address: Address, connect_timeout: float, timeout: float, max_stalen
     from alphalens_keyctl.verification.postgresql_source import PostgreSQLSource
 
     return PostgreSQLSource(
-        address, connect_timeout=min(connect_timeout, timeout), timeout=timeout, max_staleness=max_staleness
+        address,
+        written if isinstance(written, PostgreSQLAddress) and written != address else None,
+        connect_timeout=min(connect_timeout, timeout),
+        timeout=timeout,
+        max_staleness=max_staleness,
     )
 
 

@@ -45,6 +45,7 @@ class Service:
 
     # Not in the repr: a URL may hold a password.
     database_url: str = field(repr=False)
+    usage_database_url: str | None = field(default=None, repr=False)
     host: str = "127.0.0.1"
     port: int = 8377
     unix_socket: Path | None = None
@@ -123,6 +124,7 @@ def _verifier(service: Service, *, flush_on_sigterm: bool = False) -> "KeyVerifi
 
     return KeyVerifier(
         service.database_url,
+        usage_database_url=service.usage_database_url,
         usage=service.usage,
         max_staleness=service.max_staleness,
         flush_on_sigterm=flush_on_sigterm,

@@ -110,6 +110,20 @@ def test_what_is_neither_a_file_nor_a_postgresql_url_is_refused_with_a_hint(url:
     assert (error.message + error.hint).isprintable()
 
 
+@pytest.mark.parametrize("character", ["\r", "\t", "\x01", "\x1b", "\x7f", "\x85", "\x9b", "\u2028", "\u2029"])
+def test_a_control_character_is_refused_wherever_it_stands(folder: Path, character: str) -> None:
+    """Promise 12, and a URL that a file with Windows' ends of lines gave would make another database."""
+    coded = quote(character, safe="")
+    for url in (
+        *[f"{folder}/e.db{{}}", "{}e.db", "sqlite:///e.db{}", "sqlite:///a{}/e.db", "postgresql://host/db{}"],
+        *["postgresql://h{}ost/db", "postgresql://u{}:pw@host/db", "postgresql://host/db?options={}"],
+    ):
+        assert "control character" in refusal(url.format(character)).message, url
+        if "://" in url:
+            assert "control character" in refusal(url.format(coded)).message, url
+    assert list(folder.iterdir()) == []
+
+
 def test_the_home_of_nobody_is_refused() -> None:
     refusal("~no-such-user-here/keys.db")
 

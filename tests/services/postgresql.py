@@ -31,10 +31,10 @@ class Server:
         self._folder = Path(tempfile.mkdtemp(prefix="keyctl-postgresql-"))
         self._folder.chmod(0o755)
         self._user = _unprivileged_user()
-        self._binaries = _copy_binaries(self._folder)
+        self._binaries = self._find_binaries()
         self._data = self._folder / "data"
         self.port = _free_port()
-        self._run("initdb", "-D", str(self._data), "-U", "keyctl", "--auth=trust", "-E", "UTF8", "--no-sync")
+        self._make_data()
         self.start()
 
     @property
@@ -75,6 +75,12 @@ class Server:
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
 
+    def _find_binaries(self) -> Path:
+        return _copy_binaries(self._folder)
+
+    def _make_data(self) -> None:
+        self._run("initdb", "-D", str(self._data), "-U", "keyctl", "--auth=trust", "-E", "UTF8", "--no-sync")
+
     def _run(self, program: str, *arguments: str) -> None:
         log = self._folder / "commands.log"
         with log.open("ab") as output:  # a pipe would be held open by the server it starts
@@ -85,6 +91,48 @@ class Server:
             )  # fmt: skip
         if done.returncode:
             raise RuntimeError(f"{program} failed: {log.read_text()[-2000:]}")
+
+
+class Standby(Server):
+    """A standby that streams from another server of our own. Its replay may be paused, and it may be promoted."""
+
+    def __init__(self, primary: Server) -> None:
+        self._primary = primary
+        super().__init__()
+
+    def pause(self) -> None:
+        """Replay nothing of what the primary writes from now on."""
+        self._tell("SELECT pg_wal_replay_pause()")
+        wait_for(lambda: self._tell("SELECT pg_get_wal_replay_pause_state()") == "paused", "replay goes on")
+
+    def resume(self) -> None:
+        self._tell("SELECT pg_wal_replay_resume()")
+
+    def catch_up(self) -> None:
+        """Wait until everything that the primary has written is replayed here."""
+        with psycopg.connect(self._primary.url, autocommit=True) as session:
+            row = session.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone()
+        assert row is not None
+        reached = f"SELECT pg_last_wal_replay_lsn() >= '{row[0]}'"
+        wait_for(lambda: self._tell(reached), "the standby does not catch up")
+
+    def promote(self) -> None:
+        self._run("pg_ctl", "-D", str(self._data), "-w", "-t", "60", "promote")
+
+    def _find_binaries(self) -> Path:
+        return self._primary._binaries
+
+    def _make_data(self) -> None:
+        if self._user is not None:
+            shutil.chown(self._folder, self._user)
+        source = ("-h", "127.0.0.1", "-p", str(self._primary.port), "-U", "keyctl")
+        self._run("pg_basebackup", *source, "-D", str(self._data), "-R", "-X", "stream", "-c", "fast", "--no-sync")
+
+    def _tell(self, statement: str) -> object:
+        with psycopg.connect(self.url, autocommit=True) as session:
+            row = session.execute(statement.encode()).fetchone()
+        assert row is not None
+        return row[0]
 
 
 class Databases:

@@ -54,6 +54,15 @@ def suspend_by_hand(url: str, ident: str) -> None:
     by_hand(url, "UPDATE api_key SET suspended_at = %s WHERE id = %s", stored(url, datetime.now(UTC)), ident)
 
 
+def end_sessions(url: str) -> None:
+    """End every session in this database, as a change of its settings needs."""
+    with psycopg.connect(url, autocommit=True) as session:
+        session.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        )
+
+
 def listeners(url: str) -> set[int]:
     """The server's processes of sessions that listen in this database."""
     query = """SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()

@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -20,7 +21,7 @@ from alphalens_keyctl.models import Reason
 from tests.services.postgresql import Server, wait_until_up
 from tests.support import unguarded
 from tests.support.commands import Keyctl
-from tests.support.databases import by_hand, on_postgresql
+from tests.support.databases import by_hand, end_sessions, on_postgresql
 from tests.support.freshness import BOUND, HANGING, NEVER
 from tests.support.uses import (
     Client,
@@ -267,6 +268,46 @@ def test_while_the_server_is_away_uses_are_held_up_to_the_bound_and_written_when
             del client.accepted[22:]
         wait_for(client.ask, "it does not come back", RECOVERY)
     assert_each_counted_once(own_url, client)
+
+
+@on_postgresql
+def test_while_the_database_is_read_only_keys_are_refused_and_nothing_more_is_held(
+    keyctl: Keyctl, database_url: str
+) -> None:
+    """Promise 8: what was taken before is written later; what could only be lost is not taken."""
+    raw, _ = keyctl.create("ci")
+    name = urlsplit(database_url).path[1:]
+    with KeyVerifier(database_url, max_staleness=NEVER) as verifier:
+        client = Client(verifier, raw)
+        client.warm_up(database_url)
+        by_hand(database_url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        end_sessions(database_url)
+        wait_for(lambda: not client.ask(), "uses are held that nobody can write", RECOVERY)
+        assert not verifier.ready()
+        assert not client.ask(20)
+        with psycopg.connect(database_url, autocommit=True) as session:
+            session.execute("SET default_transaction_read_only = off")
+            session.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only".encode())
+        end_sessions(database_url)
+        wait_for(verifier.ready, "it does not come back", RECOVERY)
+        wait_for(client.ask, "it does not come back", RECOVERY)
+    assert_each_counted_once(database_url, client)
+
+
+@pytest.mark.parametrize("usage", ["required", "best-effort"])
+@on_postgresql
+def test_a_database_that_never_took_a_use_makes_required_refuse_from_the_start(
+    keyctl: Keyctl, database_url: str, usage: str
+) -> None:
+    """Promise 8: without the right to record, uses would be held until the end and be lost then."""
+    raw, _ = keyctl.create("ci")
+    by_hand(database_url, "ALTER FUNCTION alphalens_keyctl_record_uses(jsonb, jsonb) RENAME TO gone")
+    verifier = KeyVerifier(database_url, usage=usage)
+    assert bool(verifier.verify(raw)) is (usage == "best-effort")
+    assert verifier.ready() is (usage == "best-effort")
+    by_hand(database_url, "ALTER FUNCTION gone(jsonb, jsonb) RENAME TO alphalens_keyctl_record_uses")
+    wait_for(lambda: verifier.verify(raw), "it does not come back", RECOVERY)
+    verifier.close()
 
 
 def test_a_corrupt_row_makes_its_own_key_unavailable_and_no_other(
