@@ -245,15 +245,6 @@ _BEGIN_SESSION: Final = (
 _NO_LIMIT: Final = {"idle_session_timeout": 140000, "transaction_timeout": 170000}
 
 
-def is_pooled(connection: "Driver") -> bool:
-    """Whether a pooler stands between client and server and lends a connection for one transaction at a time.
-
-    The number of the process that answers is then not the number that the client was told at connecting.
-    """
-    row = connection.execute("SELECT pg_backend_pid()").fetchone()
-    return row is None or bool(row[0] != connection.info.backend_pid)
-
-
 def _limit_transactions(engine: Engine, *, lock_timeout: float, query_timeout: float) -> None:
     @event.listens_for(engine, "connect")
     def know(connection: Any, record: Any) -> None:
