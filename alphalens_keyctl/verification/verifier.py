@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
 from types import TracebackType
 from typing import Final, Self
@@ -46,8 +47,8 @@ class KeyVerifier:
     """Checks raw keys and records their use. A process needs one; every method may be called from any thread.
 
     The verifier connects at the first use, and anew in a forked child. A record that was read holds until the database
-    says otherwise: each call asks a SQLite file (and once a second whether its path still leads to the same file);
-    PostgreSQL announces a change within 100 ms, and while it cannot (no listening connection, a pooler in transaction
+    says otherwise: each call asks a SQLite file (and a hundred times a second whether its path still leads to the same
+    file, unchanged by other means than SQLite's); PostgreSQL announces a change within 100 ms, and while it cannot (no listening connection, a pooler in transaction
     mode), a record holds for `max_staleness`.
 
     Uses that wait are written at `close`, at the normal end of the interpreter, and at the end of a child of
@@ -81,8 +82,8 @@ class KeyVerifier:
         if cache_size < 1 or max_pending < 1:
             raise ValueError("cache_size and max_pending are at least 1")
         chosen = settings.of_this_process(settings.Given(database_url=database_url))
-        self._address = parse_address(chosen.database_url)
-        self._source = _source(self._address, chosen.connect_timeout, timeout, max_staleness)
+        self.address = parse_address(chosen.database_url)
+        self._source = _source(self.address, chosen.connect_timeout, timeout, max_staleness)
         self._cache: dict[bytes, _Entry] = {}
         self._cache_size = cache_size
         self._remembering = threading.Lock()
@@ -93,7 +94,9 @@ class KeyVerifier:
         self._recorder: Recorder | None = None
         if usage != _OFF:
             limits = Limits(chosen.connect_timeout, timeout, max(timeout, 5.0))
-            self._recorder = Recorder(_opener(self._address, limits), RecordingPolicy(usage), most=max_pending)
+            self._recorder = Recorder(
+                _opener(self.address, limits), RecordingPolicy(usage), most=max_pending, replaced=self._source.replaced
+            )
         if flush_on_sigterm:
             process.close_on_sigterm()
         process.guard(self)
@@ -169,6 +172,7 @@ class KeyVerifier:
     def flush(self) -> None:
         """Write every use so far. Raises `KeyctlError` when they cannot be written within 10 s."""
         if self._recorder is not None:
+            self._open_what_is_there()
             self._recorder.flush()
 
     def close(self) -> None:
@@ -178,6 +182,7 @@ class KeyVerifier:
         self._closed = True
         try:
             if self._recorder is not None:
+                self._open_what_is_there()
                 self._recorder.flush(last=True)
         finally:
             self._cache = {}
@@ -194,17 +199,23 @@ class KeyVerifier:
 
     def before_fork(self) -> None:
         """Prepare for a fork of the process. `process` calls this."""
-        self._source.before_fork()
+        # In this order: the recorder's connection must not be the last one on files that were replaced.
         if self._recorder is not None:
             self._recorder.before_fork()
+        self._source.before_fork()
 
     def after_fork(self, *, child: bool) -> None:
         """Go on after a fork, in the parent and in the child. `process` calls this."""
         if child:
             self._cache, self._remembering = {}, threading.Lock()
+        self._source.after_fork(child=child)
         if self._recorder is not None:
             self._recorder.after_fork(child=child)
-        self._source.after_fork(child=child)
+
+    def _open_what_is_there(self) -> None:
+        if self._source.replaced():
+            with suppress(KeyctlError):  # the recorder then says what it could not write
+                self._source.reopen()
 
     def _remembered(self, raw_key: object, *, refreshed: bool = False) -> Verification | None:
         """The answer; None where the database must be waited for."""
