@@ -53,7 +53,8 @@ def keep(path: Path, *, lock_timeout: float) -> sqlite3.Connection:
     up itself, because it cannot write.
 
     The last connection writes its `-wal` into the main file and removes the file at the path of `-wal`. Once other
-    files were put there, that would damage the one and lose the other. `lock_timeout` is in seconds. Raises `sqlite3.Error`.
+    files were put there, that would damage the one and lose the other. `lock_timeout` is in seconds. Raises
+    `sqlite3.Error`.
     """
     connection = sqlite3.connect(
         f"file:{quote(str(path))}?mode=ro",

@@ -209,12 +209,14 @@ class Recorder:
             if (self._accepted or self._refused or self._doubtful) and not self._awake:
                 self._awake = True
                 self._requests.put(None)
-            for request in waits:
-                request.answer.put(trouble)
-            if any(request.last for request in waits):
+            last = any(request.last for request in waits)
+            if last:
                 with self._writing:
                     self._close_database()
                 self._thread = None
+            for request in waits:
+                request.answer.put(trouble)
+            if last:
                 return
 
     def _gather(self) -> list[_Asked | None]:

@@ -47,8 +47,8 @@ class KeyVerifier:
     """Checks raw keys and records their use. A process needs one; every method may be called from any thread.
 
     The verifier connects at the first use, and anew in a forked child. A record that was read holds until the database
-    says otherwise: each call asks a SQLite file (and a hundred times a second whether its path still leads to the same
-    file, unchanged by other means than SQLite's); PostgreSQL announces a change within 100 ms, and while it cannot (no listening connection, a pooler in transaction
+    says otherwise: each call asks a SQLite file (and every 10 ms whether the file was overwritten or replaced);
+    PostgreSQL announces a change within 100 ms, and while it cannot (no listening connection, a pooler in transaction
     mode), a record holds for `max_staleness`.
 
     Uses that wait are written at `close`, at the normal end of the interpreter, and at the end of a child of
