@@ -14,8 +14,9 @@ from json.encoder import encode_basestring_ascii
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, func, select
+from sqlalchemy.exc import DBAPIError
 
-from alphalens_keyctl.database import Writing
+from alphalens_keyctl.database import Writing, indexes
 from alphalens_keyctl.database.instants import microsecond_text
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.models import Action, Event, event_table
@@ -43,13 +44,17 @@ class BreakKind(StrEnum):
     UNLINKED = "unlinked"
     TRUNCATED = "truncated"
     REWRITTEN = "rewritten"
+    DAMAGED = "damaged"
+    INDEX = "index"
 
 
 class Break(NamedTuple):
-    """The first event at which the log is not what was written."""
+    """The first event at which the log is not what was written; or, with `seq` None, what is wrong `about` the tables
+    and the indexes by which their rows are found."""
 
-    seq: int
+    seq: int | None
     kind: BreakKind
+    about: str | None = None
 
 
 class _Link(NamedTuple):
@@ -208,10 +213,30 @@ def count(connection: Connection, wanted: LogFilter) -> int:
 
 
 def verify(connection: Connection, saved: Head | None = None) -> Verdict:
-    """Walk the whole chain in constant memory and stop at the first break.
+    """Have the database check its tables and indexes, then walk the whole chain in constant memory and stop at the
+    first break. A break of the chain is named before a fault of an index.
 
     With `saved`, a head that was kept elsewhere, the verdict also says whether this log extends the log of that head.
     """
+    fault = _fault(connection)
+    try:
+        verdict = _walked(connection, saved)
+    except DBAPIError:
+        if fault is None:
+            raise
+        verdict = _verdict(0, GENESIS, None, None)  # the tables are so damaged that the log cannot be read
+    return verdict if verdict.broken else verdict._replace(broken=fault)
+
+
+def _fault(connection: Connection) -> Break | None:
+    if (about := indexes.unsound(connection)) is not None:
+        return Break(None, BreakKind.DAMAGED, about)
+    if (about := indexes.altered(connection)) is not None:
+        return Break(None, BreakKind.INDEX, about)
+    return None
+
+
+def _walked(connection: Connection, saved: Head | None) -> Verdict:
     query = select(
         event_table.c.seq,
         microsecond_text(event_table.c.at),
