@@ -7,16 +7,17 @@ cut off or rewritten whole fails against a head that was saved elsewhere (promis
 
 import hashlib
 import json
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from enum import StrEnum
 from json.encoder import encode_basestring_ascii
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, func, select
-from sqlalchemy.exc import DBAPIError
 
-from alphalens_keyctl.database import Writing, indexes
+from alphalens_keyctl.database import Database, Writing, indexes
 from alphalens_keyctl.database.instants import microsecond_text
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.models import Action, Event, event_table
@@ -212,27 +213,36 @@ def count(connection: Connection, wanted: LogFilter) -> int:
     return connection.scalar(select(func.count()).select_from(event_table).where(_where(wanted))) or 0
 
 
-def verify(connection: Connection, saved: Head | None = None) -> Verdict:
-    """Have the database check its tables and indexes, then walk the whole chain in constant memory and stop at the
-    first break. A break of the chain is named before a fault of an index.
+def verify(database: Database, saved: Head | None = None) -> Verdict:
+    """Have the database check its tables and indexes, and walk the whole chain in constant memory, up to the first
+    break. A break of the chain is named before a fault of an index.
 
     With `saved`, a head that was kept elsewhere, the verdict also says whether this log extends the log of that head.
+    Raises `KeyctlError`.
     """
-    fault = _fault(connection)
-    try:
-        verdict = _walked(connection, saved)
-    except DBAPIError:
-        if fault is None:
+    stopped = threading.Event()
+    with ThreadPoolExecutor(max_workers=1) as aside:
+        # Beside the walk: the two take about as long, and SQLite's check needs no interpreter.
+        fault = aside.submit(_fault, database, stopped)
+        try:
+            with database.reading() as connection:
+                verdict = _walked(connection, saved)
+        except KeyctlError:
+            if fault.result() is None:
+                raise
+            verdict = _verdict(0, GENESIS, None, None)  # so damaged that the log cannot be read
+        except BaseException:
+            stopped.set()
             raise
-        verdict = _verdict(0, GENESIS, None, None)  # the tables are so damaged that the log cannot be read
-    return verdict if verdict.broken else verdict._replace(broken=fault)
+    return verdict if verdict.broken else verdict._replace(broken=fault.result())
 
 
-def _fault(connection: Connection) -> Break | None:
-    if (about := indexes.unsound(connection)) is not None:
-        return Break(None, BreakKind.DAMAGED, about)
-    if (about := indexes.altered(connection)) is not None:
-        return Break(None, BreakKind.INDEX, about)
+def _fault(database: Database, stopped: threading.Event) -> Break | None:
+    with database.reading() as connection:
+        if (about := indexes.unsound(connection, stop=stopped.is_set)) is not None:
+            return Break(None, BreakKind.DAMAGED, about)
+        if (about := indexes.altered(connection)) is not None:
+            return Break(None, BreakKind.INDEX, about)
     return None
 
 
