@@ -67,16 +67,18 @@ class Given:
     usage_database_url: str | None = None
 
 
-def load(given: Given, *, config_folder: Path, data_folder: Path) -> Settings:
+def load(given: Given, *, config_folder: Path | None, data_folder: Path | None) -> Settings:
     """Settle every setting.
 
     The configuration file is `given.config_file`, which must then exist, or `config.toml` in `config_folder`, which
-    need not exist. Raises `KeyctlError`: configuration_invalid, naming the file and the setting; invalid_input for a
-    given actor.
+    need not exist. A folder is None where there is no home that it could be in. Raises `KeyctlError`:
+    configuration_invalid, naming the file and the setting; invalid_input for a given actor.
     """
-    values: dict[str, Any] = _read_file(
-        given.config_file or config_folder / CONFIG_FILE, required=given.config_file is not None
-    )
+    values: dict[str, Any] = {}
+    if given.config_file is not None:
+        values = _read_file(given.config_file, required=True)
+    elif config_folder is not None:
+        values = _read_file(config_folder / CONFIG_FILE, required=False)
     if given.database_url is not None:
         values["database_url"] = _database_url(given.database_url, "the database URL")
     if given.usage_database_url is not None:
@@ -84,6 +86,11 @@ def load(given: Given, *, config_folder: Path, data_folder: Path) -> Settings:
     if given.actor is not None:
         values["actor"] = text.parse_line(given.actor, what="actor", longest=text.LONGEST_ACTOR)
     if "database_url" not in values:
+        if data_folder is None:
+            raise _invalid(
+                "there is no home folder for the default database: HOME is not set and the user has no entry in passwd",
+                f"Name a database with --database or {DATABASE_VARIABLE}, or set HOME.",
+            )
         values |= {"database_url": str(data_folder / DATABASE_FILE), "is_default_database": True}
     return Settings(**values)
 
@@ -100,9 +107,18 @@ def of_this_process(given: Given) -> Settings:
         usage = os.environ.get(USAGE_DATABASE_VARIABLE)
     return load(
         Given(url, actor, given.config_file, usage),
-        config_folder=user_config_path(PROGRAM, appauthor=False),
-        data_folder=user_data_path(PROGRAM, appauthor=False),
+        config_folder=_folder(user_config_path),
+        data_folder=_folder(user_data_path),
     )
+
+
+def _folder(find: Callable[..., Path]) -> Path | None:
+    """The folder of the platform; None where there is no home: a container's user may have none."""
+    try:
+        folder = find(PROGRAM, appauthor=False)
+    except RuntimeError:
+        return None
+    return folder if folder.is_absolute() else None  # a `~` that older releases leave as it is
 
 
 def _read_file(path: Path, *, required: bool) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import gc
 import io
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -40,6 +41,7 @@ def main() -> int:
     # A command lives for half a second, a good part of it spent on looking for garbage among the imports,
     # and once more at the end. What streams a million rows makes no cycles.
     gc.disable()
+    _end_by_signals_as_anywhere()
     _keep_standard_descriptors()
     _write_any_text()
     arguments = sys.argv[1:]
@@ -78,6 +80,16 @@ def _judge_nothing(command: Any) -> None:
     command.get_params = as_typed
     for each in getattr(command, "commands", {}).values():
         _judge_nothing(each)
+
+
+def _end_by_signals_as_anywhere() -> None:
+    """As the first process of a container: there the kernel drops a signal that has no handler, and a container that is
+    stopped would wait until it is killed."""
+    if os.getpid() != 1:
+        return
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, lambda number, _frame: os._exit(128 + number))
 
 
 def _keep_standard_descriptors() -> None:

@@ -1,13 +1,15 @@
 """What a driver raised, on either database → what the user is told."""
 
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from alphalens_keyctl.database.address import Address
+from alphalens_keyctl.database.address import Address, SQLiteAddress
 from alphalens_keyctl.database.postgresql import Holder
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.moments import rfc3339
@@ -27,6 +29,7 @@ _SQLITE_UNUSABLE: Final = {
     sqlite3.SQLITE_FULL: ("the disk is full", "Make room and run the command again."),
     sqlite3.SQLITE_IOERR: ("the database file cannot be read or written", "Check the disk and its limits."),
 }
+_REFUSED: Final = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM})
 _MOST_HOLDERS: Final = 5
 _BUSY_HINT: Final = "Another process is writing. Run the command again, or raise lock_timeout."
 
@@ -61,7 +64,24 @@ def _explain_sqlite(error: sqlite3.Error, address: Address) -> KeyctlError:
     if code == sqlite3.SQLITE_CONSTRAINT:
         return _constraint(str(error))
     problem, hint = _SQLITE_UNUSABLE.get(code, (f"the database failed: {error}", "Run with --debug for more."))
+    if code in _REFUSED and isinstance(address, SQLiteAddress):
+        hint = _what_is_missing(address.path) or hint
     return KeyctlError(Code.DATABASE_UNUSABLE, f"{problem}: {address.display}", hint)
+
+
+def _what_is_missing(path: Path) -> str | None:
+    """What the user lacks at a file that SQLite could not open or write. SQLite itself does not say."""
+    beside = f"SQLite keeps {path.name}-wal and {path.name}-shm beside the file, and writes them even to read it"
+    try:
+        if os.statvfs(path.parent).f_flag & os.ST_RDONLY:
+            return f"{path.parent} is mounted read-only. {beside}: mount the folder so that it can be written."
+    except OSError:
+        return None
+    if not os.access(path, os.R_OK | os.W_OK):
+        return f"User {os.geteuid()} may not read and write the file: change its owner or its mode."
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        return f"User {os.geteuid()} may not write in {path.parent}. {beside}."
+    return None
 
 
 def _explain_postgresql(error: Exception, state: str | None, address: Address) -> KeyctlError:

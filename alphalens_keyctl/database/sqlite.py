@@ -8,7 +8,7 @@ import stat
 import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -162,6 +162,7 @@ class FileLocks:
     """
 
     def __init__(self, database: Path) -> None:
+        self._database = database
         self._path = database.with_name(database.name + "-lock")
         self._descriptor: int | None = None
         self._mine: set[int] = set()
@@ -220,9 +221,24 @@ class FileLocks:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             try:
                 self._descriptor = os.open(self._path, flags, 0o600)
+                self._give_to_owner(self._descriptor)
             except OSError as error:
-                raise _unusable(self._path, f"cannot be opened ({error.strerror})") from error
+                problem = f"cannot be opened ({error.strerror})"
+                if not isinstance(error, PermissionError):
+                    raise _unusable(self._path, problem) from error
+                hint = f"Give it the owner of the database: chown --reference='{self._database}' '{self._path}'."
+                raise _unusable(self._path, problem, hint) from error
         return self._descriptor
+
+    def _give_to_owner(self, descriptor: int) -> None:
+        """What root made belongs to the database's owner, who could not lock anything otherwise."""
+        made = os.fstat(descriptor)
+        if os.geteuid() != 0 or not stat.S_ISREG(made.st_mode) or made.st_nlink != 1:
+            return  # a second name would give another file away
+        with suppress(FileNotFoundError):  # which is just being made
+            owner = self._database.stat()
+            if (made.st_uid, made.st_gid) != (owner.st_uid, owner.st_gid):
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 class FileAttempts:

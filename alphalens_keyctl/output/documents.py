@@ -161,7 +161,7 @@ def verdict_object(verdict: Verdict) -> dict[str, Any]:
         "sound": broken is None,
         "events": verdict.events,
         "head": head_object(verdict.head),
-        "break": None if broken is None else {"seq": broken.seq, "kind": broken.kind.value},
+        "break": None if broken is None else {"seq": broken.seq, "kind": broken.kind.value, "about": broken.about},
     }
 
 

@@ -115,14 +115,18 @@ _BREAKS: Final = {
     BreakKind.UNLINKED: "event {seq} does not follow the one before it",
     BreakKind.TRUNCATED: "the log ends before event {seq}, which the saved head had seen",
     BreakKind.REWRITTEN: "event {seq} is another than the saved head had seen",
+    BreakKind.DAMAGED: "the database's own check says: {about}",
+    BreakKind.INDEX: "{about}",
 }
 
 
 def log_verdict(verdict: Verdict, *, extends: bool) -> str:
     """Say what `audit verify` found. `extends` says that the log was compared with a saved head."""
     if verdict.broken is not None:
-        said = _BREAKS[verdict.broken.kind].format(seq=verdict.broken.seq)
-        return f"Broken ({verdict.broken.kind}): {said}. {counted(verdict.events, 'event')} before it hold together."
+        seq, kind, about = verdict.broken
+        said = _BREAKS[kind].format(seq=seq, about=for_terminal(about or ""))
+        place = "" if seq is None else " before it"
+        return f"Broken ({kind}): {said}. {counted(verdict.events, 'event')}{place} hold together."
     if not verdict.events:
         return "Sound: the log is empty."
     proof = ", and it extends the saved head" if extends else ""

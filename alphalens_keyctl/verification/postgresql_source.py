@@ -114,6 +114,12 @@ class PostgreSQLSource:
         finally:
             free.put(None)
 
+    def replaced(self) -> bool:
+        return False
+
+    def reopen(self) -> None:
+        pass
+
     def before_fork(self) -> None:
         pass
 

@@ -5,9 +5,10 @@ import os
 import signal
 import sys
 import threading
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import Any, Final, Protocol
 
+from alphalens_keyctl.database import Address
 from alphalens_keyctl.errors import KeyctlError
 
 _TERMINATION_LIMIT: Final = 12.0  # seconds that the end by SIGTERM waits for the last uses to be written
@@ -15,6 +16,8 @@ _TERMINATION_LIMIT: Final = 12.0  # seconds that the end by SIGTERM waits for th
 
 class Guarded(Protocol):
     """What is told of forks and of the end."""
+
+    address: Address
 
     def before_fork(self) -> None: ...
 
@@ -39,6 +42,25 @@ def guard(guarded: Guarded) -> None:
 def release(guarded: Guarded) -> None:
     """Stop looking after `guarded`, which is closed."""
     _live.discard(guarded)
+
+
+def no_fork() -> AbstractContextManager[object]:
+    """While the block lasts, the process does not fork, and no other thread calls `let_go`."""
+    return _one_fork
+
+
+def let_go(address: Address) -> None:
+    """Have everything that is guarded close its connections to a SQLite file, as before a fork. The caller holds
+    `no_fork`."""
+    let_gone: list[Guarded] = []
+    try:
+        for guarded in list(_live):
+            if guarded.address == address:
+                guarded.before_fork()
+                let_gone.append(guarded)
+    finally:
+        for guarded in let_gone:
+            guarded.after_fork(child=False)
 
 
 def close_on_sigterm() -> None:

@@ -69,11 +69,20 @@ class Recorder:
     """Takes uses from any thread, without a lock; a thread of the recorder writes them, in batches.
 
     The recorder's thread calls `open_database`. `most` is the number of uses that may wait, and of refused attempts;
-    `policy` says what happens to a use beyond it.
+    `policy` says what happens to a use beyond it. While `replaced` says that another database was put in the place of
+    the one that is open, uses wait.
     """
 
-    def __init__(self, open_database: Callable[[], Database], policy: RecordingPolicy, *, most: int) -> None:
+    def __init__(
+        self,
+        open_database: Callable[[], Database],
+        policy: RecordingPolicy,
+        *,
+        most: int,
+        replaced: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._open_database = open_database
+        self._replaced = replaced
         self._policy = policy
         self._most = most
         self.takes_uses = policy is not RecordingPolicy.REQUIRED
@@ -224,12 +233,14 @@ class Recorder:
             if (self._accepted or self._refused or self._doubtful) and not self._awake:
                 self._awake = True
                 self._requests.put(None)
-            for request in waits:
-                request.answer.put(trouble)
-            if any(request.last for request in waits):
+            last = any(request.last for request in waits)
+            if last:
                 with self._writing:
                     self._close_database()
                 self._thread = None
+            for request in waits:
+                request.answer.put(trouble)
+            if last:
                 return
 
     def _judge(self, trouble: KeyctlError | None) -> None:
@@ -367,6 +378,9 @@ class Recorder:
             self._refused[kind] = attempts._replace(count=attempts.count + (known.count if known else 0))
 
     def _open(self) -> Database:
+        if self._replaced():
+            # Not closed here: the next verification, or `flush`, has everything closed before anything is opened.
+            raise KeyctlError(Code.DATABASE_BUSY, "another database was put in the place of the one that is open")
         if self._database is None:
             self._database = self._open_database()
         if time.monotonic() >= self._partitions_until:

@@ -40,6 +40,14 @@ class Source(Protocol):
     def fetch(self, key_id: str) -> Sighting:
         """Read the record of a key, within the source's time limit. Raises `KeyctlError`."""
 
+    def replaced(self) -> bool:
+        """Whether other files than those that are open lie at the path, so that a write would be lost. Does not
+        wait."""
+
+    def reopen(self) -> None:
+        """Open what was put there. Waits until every verifier of the process has closed what is gone. Raises
+        `KeyctlError`."""
+
     def before_fork(self) -> None:
         """Close what a child process must not inherit."""
 

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
 from types import TracebackType
 from typing import Final, Self
@@ -47,7 +48,7 @@ class KeyVerifier:
     """Checks raw keys and records their use. A process needs one; every method may be called from any thread.
 
     The verifier connects at the first use, and anew in a forked child. A record that was read holds until the database
-    says otherwise: each call asks a SQLite file (and once a second whether its path still leads to the same file);
+    says otherwise: each call asks a SQLite file (and every 10 ms whether the file was overwritten or replaced);
     PostgreSQL announces a change within 100 ms, and while it cannot (no listening connection, a pooler in transaction
     mode), or where a standby was read, a record holds for `max_staleness`.
 
@@ -89,9 +90,9 @@ class KeyVerifier:
         chosen = settings.of_this_process(given)
         # The settings' own belongs to the settings' database: uses of another one would get lost there.
         written = chosen.usage_database_url if database_url is None else usage_database_url
-        self._address = parse_address(chosen.database_url)
-        self._usage_address = self._address if written is None else parse_address(written)
-        self._source = _source(self._address, self._usage_address, chosen.connect_timeout, timeout, max_staleness)
+        self.address = parse_address(chosen.database_url)
+        usage_address = self.address if written is None else parse_address(written)
+        self._source = _source(self.address, usage_address, chosen.connect_timeout, timeout, max_staleness)
         self._cache: dict[bytes, _Entry] = {}
         self._cache_size = cache_size
         self._remembering = threading.Lock()
@@ -102,7 +103,9 @@ class KeyVerifier:
         self._recorder: Recorder | None = None
         if usage != _OFF:
             limits = Limits(chosen.connect_timeout, timeout, max(timeout, 5.0))
-            self._recorder = Recorder(_opener(self._usage_address, limits), RecordingPolicy(usage), most=max_pending)
+            self._recorder = Recorder(
+                _opener(usage_address, limits), RecordingPolicy(usage), most=max_pending, replaced=self._source.replaced
+            )
         if flush_on_sigterm:
             process.close_on_sigterm()
         process.guard(self)
@@ -180,6 +183,7 @@ class KeyVerifier:
     def flush(self) -> None:
         """Write every use so far. Raises `KeyctlError` when they cannot be written within 10 s."""
         if self._recorder is not None:
+            self._open_what_is_there()
             self._recorder.flush()
 
     def close(self) -> None:
@@ -189,6 +193,7 @@ class KeyVerifier:
         self._closed = True
         try:
             if self._recorder is not None:
+                self._open_what_is_there()
                 self._recorder.flush(last=True)
         finally:
             self._cache = {}
@@ -205,17 +210,23 @@ class KeyVerifier:
 
     def before_fork(self) -> None:
         """Prepare for a fork of the process. `process` calls this."""
-        self._source.before_fork()
+        # In this order: the recorder's connection must not be the last one on files that were replaced.
         if self._recorder is not None:
             self._recorder.before_fork()
+        self._source.before_fork()
 
     def after_fork(self, *, child: bool) -> None:
         """Go on after a fork, in the parent and in the child. `process` calls this."""
         if child:
             self._cache, self._remembering = {}, threading.Lock()
+        self._source.after_fork(child=child)
         if self._recorder is not None:
             self._recorder.after_fork(child=child)
-        self._source.after_fork(child=child)
+
+    def _open_what_is_there(self) -> None:
+        if self._source.replaced():
+            with suppress(KeyctlError):  # the recorder then says what it could not write
+                self._source.reopen()
 
     def _remembered(self, raw_key: object, *, refreshed: bool = False) -> Verification | None:
         """The answer; None where the database must be waited for."""

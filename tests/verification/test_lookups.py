@@ -100,7 +100,7 @@ def test_wherever_in_a_look_up_a_change_comes_the_key_is_not_remembered_as_it_wa
 
 
 @on_sqlite
-def test_a_second_after_a_file_was_put_in_its_place_the_very_next_call_asks_that_one(
+def test_soon_after_a_file_was_put_in_its_place_the_very_next_call_asks_that_one(
     keyctl: Keyctl, fork_server: ForkServer, database_url: str
 ) -> None:
     """Promise 5."""
@@ -113,7 +113,7 @@ def test_a_second_after_a_file_was_put_in_its_place_the_very_next_call_asks_that
         other.replace(path)
         for ending in ("-wal", "-shm"):
             path.with_name(path.name + ending).unlink(missing_ok=True)
-        time.sleep(1.05)
+        time.sleep(0.05)
         assert verifier.verify(raw).reason is Reason.UNKNOWN
 
 
@@ -146,7 +146,7 @@ def test_a_look_that_began_in_the_file_that_was_replaced_vouches_for_nothing_in_
         other.replace(path)
         for ending in ("-wal", "-shm"):
             path.with_name(path.name + ending).unlink(missing_ok=True)
-        time.sleep(1.05)
+        time.sleep(0.05)
         assert verifier.verify(new)
         late[0].go_on()
         assert verifier.verify(old).reason is Reason.UNKNOWN

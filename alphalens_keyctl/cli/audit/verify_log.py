@@ -21,8 +21,8 @@ def verify_log(run: Run, *, head: str | None, json: bool) -> None:
     Exits 0 or 5. Raises `KeyctlError`; invalid_input for a file that holds no head.
     """
     saved = None if head is None else _read_head(head)
-    with run.database() as database, database.reading() as connection:
-        verdict = audit.verify(connection, saved)
+    with run.database() as database:
+        verdict = audit.verify(database, saved)
     if json:
         said = documents.json_document(documents.verdict_object(verdict))
     else:
