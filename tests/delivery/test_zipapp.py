@@ -63,7 +63,6 @@ def test_the_program_as_one_file_makes_a_database_and_a_key(archive: Path, fresh
     assert fresh_keyctl.opens(created.stdout.strip())
 
 
-@pytest.mark.xfail(strict=True, reason="the process that asks the keyring does not find the program's modules yet")
 def test_the_program_as_one_file_reaches_the_keyring(archive: Path, fresh_keyctl: Keyctl, tmp_path: Path) -> None:
     """Promise 2."""
     with secret_service(tmp_path / "service") as service:
