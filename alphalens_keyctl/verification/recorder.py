@@ -17,6 +17,7 @@ from alphalens_keyctl.models import Reason
 from alphalens_keyctl.verification import process, real_threads, usage_log
 from alphalens_keyctl.verification.real_threads import Lock, SimpleQueue
 from alphalens_keyctl.verification.recording_policy import RecordingPolicy
+from alphalens_keyctl.verification.refused_attempts import Refusal, RefusedAttempts
 from alphalens_keyctl.verification.usage_log import Accepted, Kind, Refusals, Transaction
 
 # Seconds and uses after which a batch is written: the README promises at most a second or a thousand uses behind, and
@@ -24,28 +25,12 @@ from alphalens_keyctl.verification.usage_log import Accepted, Kind, Refusals, Tr
 _INTERVAL: Final = 0.5
 _HURRY: Final = 1000
 _MOST_AT_ONCE: Final = 5000
-# Kinds of refused attempts in a minute, and kinds that wait, beyond which attempts of a new kind are counted by their
-# reason alone: an attacker may choose addresses, not how many rows are written.
-_MOST_KINDS_A_MINUTE: Final = 1000
-_MOST_KINDS: Final = 10_000
 _FLUSH_LIMIT: Final = 10.0
 _DAY: Final = 86400.0
 # Steps of niceness: by the kernel's weights (sched(7)) five of them are a third of the processor.
 _NICE: Final = 5
 
 _log = logging.getLogger("alphalens_keyctl")
-
-
-class _Refusal(NamedTuple):
-    """A refused attempt, as the client sent it. `at` is in seconds since the epoch."""
-
-    at: float
-    reason: Reason
-    key_id: str | None
-    client_ip: str | None
-    method: str | None
-    path: str | None
-    user_agent: str | None
 
 
 class _Asked(NamedTuple):
@@ -91,9 +76,7 @@ class Recorder:
 
     def _begin(self) -> None:
         self._accepted: deque[Accepted] = deque()
-        self._attempted: deque[_Refusal] = deque()
-        self._refused: dict[Kind, Refusals] = {}
-        self._minute, self._kinds = 0, 0
+        self._refused = RefusedAttempts()
         self._in_flight = 0
         self._room = self._most if self.takes_uses else 0
         self._doubtful: _Doubtful | None = None
@@ -123,14 +106,14 @@ class Recorder:
         return not self._closing
 
     def refuse(self, refusal: tuple[float, Reason, str | None, str | None, str | None, str | None, str | None]) -> None:
-        """Take a refused attempt: the fields of a `_Refusal`, in its order."""
-        if len(self._attempted) >= self._most:
+        """Take a refused attempt: the fields of a `Refusal`, in its order."""
+        if self._refused.waiting >= self._most:
             self._drop()
             return
-        self._attempted.append(_Refusal._make(refusal))
+        self._refused.take(Refusal._make(refusal))
         if not self._awake:
             self._wake()
-        elif len(self._attempted) >= _HURRY and not self._hurried:
+        elif self._refused.waiting >= _HURRY and not self._hurried:
             self._hurried = True
             self._requests.put(None)
 
@@ -147,7 +130,7 @@ class Recorder:
             trouble = KeyctlError(Code.DATABASE_BUSY, "the uses could not be written in time")
         if trouble is not None:
             if last:
-                kinds = len(self._refused) + (len(self._doubtful.refused) if self._doubtful else 0)
+                kinds = self._refused.kinds + (len(self._doubtful.refused) if self._doubtful else 0)
                 _log.error(
                     "%d uses and %d kinds of attempts are lost with this process: %s",
                     self._held,
@@ -268,7 +251,7 @@ class Recorder:
         """
         deadline = time.monotonic() + _FLUSH_LIMIT / 2
         left = len(self._accepted) + self._in_flight
-        while prove or self._accepted or self._attempted or self._refused or self._doubtful:
+        while prove or self._accepted or self._refused or self._doubtful:
             prove = False
             began = time.monotonic()
             try:
@@ -307,7 +290,7 @@ class Recorder:
         waiting: list[Accepted] = []
         transaction: Transaction | None = None
         try:
-            refused = self._coalesced()
+            refused = self._refused.coalesced()
             with database.recording() as tx:
                 waiting = usage_log.write(tx, accepted, refused)
                 transaction = usage_log.transaction(tx)
@@ -345,37 +328,10 @@ class Recorder:
             taken.append(self._accepted.popleft())
         return taken
 
-    def _coalesced(self) -> dict[Kind, Refusals]:
-        for _ in range(len(self._attempted)):
-            attempt = self._attempted.popleft()
-            kind = self._kind_of(attempt)
-            known = self._refused.get(kind)
-            count = 1 if known is None else known.count + 1
-            first = attempt if known is None else known
-            self._refused[kind] = Refusals(count, first.method, first.path, first.user_agent)
-        refused, self._refused = self._refused, {}
-        return refused
-
-    def _kind_of(self, attempt: _Refusal) -> Kind:
-        minute = int(attempt.at // 60)
-        if minute != self._minute:
-            self._minute, self._kinds = minute, 0
-        # As the row will have it: two attempts that share a row must be of one kind.
-        client_ip = usage_log.tamed(attempt.client_ip, usage_log.LONGEST_OTHER)
-        kind = Kind(minute, attempt.reason, attempt.key_id, client_ip)
-        if kind in self._refused:
-            return kind
-        self._kinds += 1
-        if self._kinds > _MOST_KINDS_A_MINUTE or len(self._refused) >= _MOST_KINDS:
-            return Kind(minute, attempt.reason, None, None)
-        return kind
-
     def _put_back(self, accepted: list[Accepted], refused: dict[Kind, Refusals]) -> None:
         self._accepted.extendleft(reversed(accepted))
         self._in_flight = 0
-        for kind, attempts in refused.items():
-            known = self._refused.get(kind)
-            self._refused[kind] = attempts._replace(count=attempts.count + (known.count if known else 0))
+        self._refused.put_back(refused)
 
     def _open(self) -> Database:
         if self._replaced():

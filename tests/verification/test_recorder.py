@@ -19,7 +19,7 @@ from alphalens_keyctl import KeyVerifier
 from alphalens_keyctl.database import Database, Limits, parse_address
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.models import Reason
-from alphalens_keyctl.verification import recorder as recording
+from alphalens_keyctl.verification import refused_attempts
 from alphalens_keyctl.verification.recorder import Recorder
 from alphalens_keyctl.verification.recording_policy import RecordingPolicy
 from tests.support.commands import Keyctl
@@ -161,7 +161,7 @@ def test_kinds_of_refused_attempts_that_wait_are_bounded_over_the_minutes_too(
     database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Promise 8: each minute brings kinds of its own; beyond the bound the attempts themselves still count."""
-    monkeypatch.setattr(recording, "_MOST_KINDS", 1000)
+    monkeypatch.setattr(refused_attempts, "_MOST_KINDS", 1000)
     limits = Limits(lock_timeout=0.2, query_timeout=0.5)
     now = int(time.time() // 60)
     recorder = Recorder(
