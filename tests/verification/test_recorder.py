@@ -19,6 +19,7 @@ from alphalens_keyctl import KeyVerifier
 from alphalens_keyctl.database import Database, Limits, parse_address
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.models import Reason
+from alphalens_keyctl.verification import recorder as recording
 from alphalens_keyctl.verification import refused_attempts
 from alphalens_keyctl.verification.recorder import Recorder
 from alphalens_keyctl.verification.recording_policy import RecordingPolicy
