@@ -28,6 +28,16 @@ def pytest_configure() -> None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(folder))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run a test that says `one_database` on SQLite alone."""
+    items[:] = [item for item in items if not (item.get_closest_marker("one_database") and _on_postgresql(item))]
+
+
+def _on_postgresql(item: pytest.Item) -> bool:
+    called_with = getattr(item, "callspec", None)  # a test without parameters has none
+    return called_with is not None and called_with.params.get("database_url") == "postgresql"
+
+
 @pytest.fixture(scope="session")
 def fork_server() -> Iterator[ForkServer]:
     fork_server = ForkServer()

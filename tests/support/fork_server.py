@@ -109,8 +109,8 @@ def _adapt(command: Any) -> None:
 
 
 def _run_each_once() -> None:
-    """Take what every command does at its first use, for a fifth of a command's time: SQLAlchemy configures its
-    mappers, Typer and Rich fill their tables. Raises RuntimeError where a command would leave a child more of itself."""
+    """At its first use SQLAlchemy configures its mappers, and Typer and Rich fill their tables: a fifth of a
+    command's time. Raises RuntimeError where such a command would leave more in this process than it found."""
     from alphalens_keyctl.cli.entry import main as command
 
     environment, arguments, streams = os.environ.copy(), sys.argv, (sys.stdin, sys.stdout, sys.stderr)
