@@ -155,7 +155,6 @@ def test_a_night_on_which_too_many_fit_changes_nothing_and_is_an_error(
     assert keyctl.ok("audit", "--jsonl").stdout == log
 
 
-@pytest.mark.one_database
 def test_a_month_later_the_second_line_revokes_what_nobody_resumed(
     keyctl: Keyctl, database: Database, cron: Cron
 ) -> None:

@@ -193,7 +193,6 @@ def test_filters_hold_for_the_summary_too(keyctl: Keyctl, database: Database) ->
         assert not any(word in said for word in absent), (options, said)
 
 
-@pytest.mark.one_database
 def test_the_summary_shows_the_busiest_and_says_how_many_more(keyctl: Keyctl, database: Database) -> None:
     now = datetime.now(UTC)
     ids = [f"key{number:09d}" for number in range(23)]

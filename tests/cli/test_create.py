@@ -39,7 +39,6 @@ def test_quiet_leaves_nothing_but_the_key(keyctl: Keyctl) -> None:
     assert created.stderr == ""
 
 
-@pytest.mark.one_database
 def test_json_is_one_document_with_exactly_the_documented_fields(keyctl: Keyctl) -> None:
     """Promise 10."""
     created = keyctl.ok(

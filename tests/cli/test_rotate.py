@@ -29,7 +29,6 @@ def test_a_pipe_gets_the_new_key_alone_and_is_told_about_the_old_one(keyctl: Key
     assert keyctl.opens(new)
 
 
-@pytest.mark.one_database
 def test_json_is_one_document_and_the_successor_keeps_what_the_key_was(keyctl: Keyctl) -> None:
     _, old_id = keyctl.create(
         "Été", "--owner", "ops", "--purpose", "deploys", "--label", "team=billing", "--label", "a=b"

@@ -292,7 +292,7 @@ def test_uses_that_are_recorded_meanwhile_neither_stop_the_change_nor_undo_it_no
 
 @on_sqlite
 def test_a_disk_that_is_full_half_way_changes_nothing(keyctl: Keyctl, database: Database) -> None:
-    selected = crowd(database, CROWD)
+    selected = crowd(database, 3 * CROWD)
     file = Path(str(keyctl.database_url).removeprefix("sqlite:///"))
     with database.reading() as connection:
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")

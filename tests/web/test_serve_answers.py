@@ -149,7 +149,6 @@ def test_a_revocation_holds_for_the_next_requests_of_an_open_connection(keyctl: 
         connection.close()
 
 
-@pytest.mark.one_database
 def test_many_clients_at_once_each_get_their_own_keys_name(keyctl: Keyctl) -> None:
     made = [keyctl.create(f"key-{number}") for number in range(4)]
     wrong: list[str] = []
