@@ -114,8 +114,8 @@ def _run_each_once() -> None:
     from alphalens_keyctl.cli.entry import main as command
 
     environment, arguments, streams = os.environ.copy(), sys.argv, (sys.stdin, sys.stdout, sys.stderr)
-    before, open_before = _inherited(), _descriptors()
     with tempfile.TemporaryDirectory() as home, open(os.devnull, "r+") as nowhere:
+        before, open_before = _inherited(), _descriptors()  # the folder has something done at exit, too
         os.environ.clear()
         os.environ.update(HOME=home, ALPHALENS_KEYCTL_DATABASE_URL=f"sqlite:///{home}/keys.db")
         sys.stdin = sys.stdout = sys.stderr = nowhere
@@ -123,14 +123,14 @@ def _run_each_once() -> None:
         for line in WARMING:
             sys.argv = ["alphalens-keyctl", *line.split()]
             ended.append(command())
-    os.environ.clear()
-    os.environ.update(environment)
-    sys.argv, (sys.stdin, sys.stdout, sys.stderr) = arguments, streams
-    gc.enable()
-    gc.unfreeze()
-    gc.collect()
-    for lock in _descriptors() - open_before:  # on the file beside the database, which a process keeps to its end
-        os.close(lock)
+        os.environ.clear()
+        os.environ.update(environment)
+        sys.argv, (sys.stdin, sys.stdout, sys.stderr) = arguments, streams
+        gc.enable()
+        gc.unfreeze()
+        gc.collect()
+        for lock in _descriptors() - open_before:  # on the file beside the database, which a process keeps to its end
+            os.close(lock)
     if any(ended) or _inherited() != before:
         raise RuntimeError(f"exit {ended}; before {before}, now {_inherited()}")
 
