@@ -15,10 +15,27 @@ from alphalens_keyctl.database import Database, Limits, parse_address
 from tests.services.postgresql import URL_VARIABLE, Databases, Server
 from tests.support import fleets
 from tests.support.commands import ForkServer, Keyctl
+from tests.support.memory_disk import memory_disk
 
 # On two busy cores a deadline would measure the neighbours.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 settings.load_profile("default")
+
+
+def pytest_configure() -> None:
+    """Let `tmp_path` be quick, unless somebody says where it has to be."""
+    if (folder := memory_disk()) is not None:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(folder))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run a test that says `one_database` on SQLite alone."""
+    items[:] = [item for item in items if not (item.get_closest_marker("one_database") and _on_postgresql(item))]
+
+
+def _on_postgresql(item: pytest.Item) -> bool:
+    called_with = getattr(item, "callspec", None)  # a test without parameters has none
+    return called_with is not None and called_with.params.get("database_url") == "postgresql"
 
 
 @pytest.fixture(scope="session")

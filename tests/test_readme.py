@@ -8,6 +8,8 @@ import tomllib
 from dataclasses import asdict
 from pathlib import Path
 
+import pytest
+
 from alphalens_keyctl import settings
 from alphalens_keyctl.errors import Code
 from alphalens_keyctl.keys import policy
@@ -49,6 +51,7 @@ def test_the_readme_lists_every_setting_and_every_status() -> None:
     assert set(marks.values()) == {status.value for status in Status}
 
 
+@pytest.mark.one_database
 def test_the_readme_script_proves_an_exported_log_and_finds_a_change(keyctl: Keyctl) -> None:
     """Promise 7."""
     keyctl.create("é <b>[red]", "--owner", '"quoted"', "--label", "a=ü", "--purpose", "😀")
@@ -82,6 +85,7 @@ def test_the_readme_lists_every_rule_of_the_policy_with_its_severity_and_thresho
     assert read == {name: value for name, value in asdict(settings.Thresholds()).items() if name != "ignore"}
 
 
+@pytest.mark.one_database
 def test_the_readme_names_the_document_of_a_check(keyctl: Keyctl) -> None:
     keyctl.create("test")
     row = re.search(r"^\| `audit check` \| `(.*)` \|$", README, re.M)
@@ -130,6 +134,7 @@ def test_the_commands_about_fleet_work_in_the_readme_run(keyctl: Keyctl) -> None
         keyctl.ok(*shlex.split(command, comments=True))
 
 
+@pytest.mark.one_database
 def test_every_filter_that_the_readme_lists_is_an_option_of_each_command_that_filters(keyctl: Keyctl) -> None:
     rows = re.findall(r"^\| (`--.*?) \|", section("Fleet work"), re.M)
     options = {option for row in rows for option in re.findall(r"`(--[a-z-]+)", row)}

@@ -124,6 +124,7 @@ def test_the_nightly_line_suspends_what_nobody_used_and_nothing_else_once(
     assert len(events(keyctl, "key.suspend")) == 2
 
 
+@pytest.mark.one_database
 def test_the_nightly_line_does_nothing_where_nothing_fits_and_sends_no_mail(
     keyctl: Keyctl, database: Database, cron: Cron
 ) -> None:
@@ -178,6 +179,7 @@ def test_a_month_later_the_second_line_revokes_what_nobody_resumed(
     assert keyctl("audit", "verify").status == 0
 
 
+@pytest.mark.one_database
 def test_the_weekly_line_lists_what_ends_within_two_weeks_and_nothing_else(
     keyctl: Keyctl, database: Database, cron: Cron
 ) -> None:
@@ -229,6 +231,7 @@ def test_the_units_of_systemd_are_a_oneshot_service_and_its_timer() -> None:
     assert len({name for name, _ in paths}) == 1
 
 
+@pytest.mark.one_database
 def test_the_service_of_systemd_fails_while_a_key_is_about_to_end_without_a_successor(
     keyctl: Keyctl, database: Database, cron: Cron
 ) -> None:

@@ -116,6 +116,7 @@ def test_every_filter_finds_what_it_says(keyctl: Keyctl, database: Database) -> 
     assert keyctl("audit", "--key", "nothing").status == 3
 
 
+@pytest.mark.one_database
 def test_json_json_lines_and_csv_say_the_same(keyctl: Keyctl) -> None:
     """Promise 10."""
     history(keyctl)
@@ -161,6 +162,7 @@ def test_who_called_sudo_is_told_as_a_claim_beside_the_user_whom_the_kernel_name
     assert keyctl("audit", "verify").status == 0
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_the_table_fits_the_terminal(keyctl: Keyctl, database: Database, width: int) -> None:
     history(keyctl)

@@ -100,6 +100,7 @@ def test_bad_usage_removes_nothing(fresh_keyctl: Keyctl, options: tuple[str, ...
     assert list(fresh_keyctl.home.iterdir()) == []
 
 
+@pytest.mark.one_database
 def test_without_a_terminal_nothing_is_asked(keyctl: Keyctl, database: Database) -> None:
     """Promise 11."""
     aged(database)
@@ -108,6 +109,7 @@ def test_without_a_terminal_nothing_is_asked(keyctl: Keyctl, database: Database)
     assert len(ages(database)) == 3
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("options", [("--yes", "90d"), ("--dry-run", "90d"), ("--json", "500d")])
 def test_on_a_terminal_nothing_is_asked_either_where_the_answer_is_clear(
     keyctl: Keyctl, database: Database, options: tuple[str, str]
@@ -132,7 +134,14 @@ def test_on_a_terminal_yes_prunes_and_the_question_keeps_off_stdout(keyctl: Keyc
 
 
 @pytest.mark.parametrize(
-    ("typed", "status"), [(b"n\n", 1), (b"\n", 1), (CTRL_D, 1), (CTRL_C, 130)], ids=["no", "return", "end", "Ctrl-C"]
+    ("typed", "status"),
+    [
+        (b"n\n", 1),
+        pytest.param(b"\n", 1, marks=pytest.mark.one_database),
+        pytest.param(CTRL_D, 1, marks=pytest.mark.one_database),
+        (CTRL_C, 130),
+    ],
+    ids=["no", "return", "end", "Ctrl-C"],
 )
 def test_on_a_terminal_all_but_yes_removes_nothing(
     keyctl: Keyctl, database: Database, typed: bytes, status: int

@@ -70,6 +70,7 @@ def test_every_filter_finds_what_it_says(keyctl: Keyctl, database: Database) -> 
         assert listed(keyctl, *options) == expected, options
 
 
+@pytest.mark.one_database
 def test_json_json_lines_and_csv_say_the_same(keyctl: Keyctl, database: Database) -> None:
     """Promise 10."""
     now, ci, _ = traffic(database)
@@ -92,6 +93,7 @@ def test_json_json_lines_and_csv_say_the_same(keyctl: Keyctl, database: Database
     }  # fmt: skip
 
 
+@pytest.mark.one_database
 def test_a_log_without_rows_is_a_success_in_every_format(keyctl: Keyctl) -> None:
     assert keyctl.ok("audit", "usage", "--json").json == []
     assert keyctl.ok("audit", "usage", "--jsonl").stdout == ""
@@ -125,6 +127,7 @@ def test_an_option_before_the_subcommand_is_refused_rather_than_unheard(fresh_ke
         assert (refused.status, refused.stdout, refused.error["code"]) == (2, "", "usage")
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("width", [40, 72, 80, 200])
 def test_the_summary_fits_the_terminal_and_loses_nothing(keyctl: Keyctl, database: Database, width: int) -> None:
     _, ci, billing = traffic(database)
@@ -155,6 +158,7 @@ def test_the_summary_fits_the_terminal_and_loses_nothing(keyctl: Keyctl, databas
         assert sorted(line.split()[4]) == sorted("·" * 20 + "█")
 
 
+@pytest.mark.one_database
 def test_into_a_pipe_a_row_stays_on_its_line(keyctl: Keyctl, database: Database) -> None:
     _, ci, _ = traffic(database)
     put(database, "n" * 100)
@@ -165,6 +169,7 @@ def test_into_a_pipe_a_row_stays_on_its_line(keyctl: Keyctl, database: Database)
     assert "the last" not in said  # they said themselves since when
 
 
+@pytest.mark.one_database
 def test_a_screen_without_unicode_is_shown_ascii(keyctl: Keyctl, database: Database) -> None:
     traffic(database)
     shown = keyctl.spawn("audit", "usage", environment={"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"})
@@ -208,6 +213,7 @@ def test_the_summary_shows_the_busiest_and_says_how_many_more(keyctl: Keyctl, da
     assert "and 23 more: --limit 23 shows all" in keyctl.ok("audit", "usage", "--limit", "0").stdout
 
 
+@pytest.mark.one_database
 def test_what_a_client_sent_cannot_act_on_what_shows_it(keyctl: Keyctl, database: Database) -> None:
     """Promise 12."""
     now = datetime.now(UTC)

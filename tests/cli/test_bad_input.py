@@ -75,6 +75,7 @@ def test_no_field_takes_a_character_that_could_act_or_hide(fresh_keyctl: Keyctl,
     assert list(fresh_keyctl.home.iterdir()) == []
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("field", [field for field in FIELDS if FIELDS[field][0][0] in ("create", "revoke", "rotate")])
 def test_a_refused_change_leaves_no_key_and_no_event(keyctl: Keyctl, field: str) -> None:
     """Promise 6 from its other side."""
@@ -211,6 +212,7 @@ COMMANDS = st.sampled_from(
 )  # fmt: skip
 
 
+@pytest.mark.one_database
 @settings(max_examples=20)
 @given(command=COMMANDS, arguments=ARGUMENTS, stdin=st.binary(max_size=100))
 def test_no_arguments_make_a_traceback_or_an_unknown_exit_code(

@@ -54,6 +54,7 @@ def test_tab_completes_ids_of_keys_and_never_names_in_bash(keyctl: Keyctl, progr
     assert run("bash", script, keyctl, program_on_path) == f"<{key_id}>"
 
 
+@pytest.mark.one_database
 def test_tab_completes_commands_and_options_in_fish(keyctl: Keyctl, program_on_path: str) -> None:
     lines = ("alphalens-keyctl ro", "alphalens-keyctl rotate --gr")
     script = f"source {FOLDER / FILES['fish']}; " + "; ".join(f'complete -C "{line}"' for line in lines)
@@ -62,6 +63,7 @@ def test_tab_completes_commands_and_options_in_fish(keyctl: Keyctl, program_on_p
     assert "--grace" in said
 
 
+@pytest.mark.one_database
 def test_the_first_tab_already_completes_in_zsh_and_runs_nothing(
     keyctl: Keyctl, program_on_path: str, tmp_path: Path
 ) -> None:

@@ -22,6 +22,7 @@ ACTIONS: Final = {
 }  # fmt: skip
 
 
+@pytest.mark.one_database
 def test_a_pipe_gets_the_bare_key_and_a_newline(keyctl: Keyctl) -> None:
     """Promise 10."""
     created = keyctl.ok("create", "ci")
@@ -31,6 +32,7 @@ def test_a_pipe_gets_the_bare_key_and_a_newline(keyctl: Keyctl) -> None:
     assert created.stderr == f"Created key 'ci' with id {key_id}.\n"
 
 
+@pytest.mark.one_database
 def test_quiet_leaves_nothing_but_the_key(keyctl: Keyctl) -> None:
     created = keyctl.ok("--quiet", "create", "ci")
     assert RAW_KEY.fullmatch(created.stdout.strip())
@@ -105,6 +107,7 @@ def test_the_name_of_a_revoked_key_is_free_and_the_id_of_a_key_is_not(keyctl: Ke
         assert (refused.status, refused.error["code"]) == (6, "name_taken")
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     ("when", "span"), [("30m", timedelta(minutes=30)), ("24h", timedelta(hours=24)), ("7d", timedelta(days=7)),
                        ("4w", timedelta(weeks=4)), ("36525d", timedelta(days=36525))],
@@ -129,6 +132,7 @@ def test_a_date_and_an_instant_are_kept_in_utc(keyctl: Keyctl) -> None:
         assert key["expires_at"] == expected, when
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
 def test_on_a_terminal_the_raw_key_stands_whole_on_a_line_of_its_own(keyctl: Keyctl, width: int) -> None:
     """Promise 1. No border, no colour and no break inside the line: a double click or a
@@ -162,6 +166,7 @@ def test_nothing_the_database_holds_gives_the_secret_away(keyctl: Keyctl, databa
         assert secret not in keyctl.ok(*command).stdout
 
 
+@pytest.mark.one_database
 def test_github_actions_is_told_to_mask_the_key_before_it_is_shown(keyctl: Keyctl) -> None:
     """Promise 1: the log of the CI run is no destination."""
     created = keyctl.ok("create", "ci", environment=ACTIONS)
@@ -176,6 +181,7 @@ def test_github_actions_is_told_to_mask_the_key_before_it_is_shown(keyctl: Keyct
     assert lines.index(f"::add-mask::{raw}") < lines.index(raw)
 
 
+@pytest.mark.one_database
 def test_a_key_that_cannot_be_masked_is_not_shown(keyctl: Keyctl) -> None:
     """Promises 1 and 2."""
     with open("/dev/full", "wb") as full:
@@ -193,6 +199,7 @@ SURROUNDINGS: Final = {
 }
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("surroundings", SURROUNDINGS.values(), ids=SURROUNDINGS.keys())
 def test_the_surroundings_cannot_colour_or_break_what_a_program_reads(
     keyctl: Keyctl, surroundings: dict[str, str]

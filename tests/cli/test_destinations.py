@@ -89,6 +89,7 @@ def test_no_print_keeps_the_raw_key_from_stdout_and_from_json(keyctl: Keyctl, de
     assert (other["raw_key"], other["delivered_to"]) == (None, [destinations.names[0]])
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("command", ["create", "rotate"])
 def test_options_that_leave_no_destination_or_name_one_twice_are_refused_before_anything_happens(
     keyctl: Keyctl, destinations: Destinations, command: str
@@ -115,6 +116,7 @@ def test_options_that_leave_no_destination_or_name_one_twice_are_refused_before_
     assert destinations.held() == {}
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_the_panel_says_at_any_width_where_the_key_is_kept(
     keyctl: Keyctl, destinations: Destinations, width: int
@@ -135,7 +137,15 @@ def test_the_panel_says_at_any_width_where_the_key_is_kept(
 
 
 @pytest.mark.parametrize("command", ["create", "rotate"])
-@pytest.mark.parametrize("stdout", ["closed", "full", "broken pipe", "too small a file"])
+@pytest.mark.parametrize(
+    "stdout",
+    [
+        pytest.param("closed", marks=pytest.mark.one_database),
+        "full",
+        pytest.param("broken pipe", marks=pytest.mark.one_database),
+        pytest.param("too small a file", marks=pytest.mark.one_database),
+    ],
+)
 def test_a_stdout_that_fails_puts_every_destination_back(
     keyctl: Keyctl, destinations: Destinations, tmp_path: Path, command: str, stdout: str
 ) -> None:

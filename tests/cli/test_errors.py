@@ -88,6 +88,7 @@ def test_each_conflict_and_each_missing_key_has_its_code(keyctl: Keyctl) -> None
         assert told.stderr == f"error: {error['message']}\nhint: {error['hint']}\n"
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     "arguments",
     [("list",), ("show", "ci"), ("audit",), ("audit", "head"), ("audit", "verify"), ("revoke", "ci", "--dry-run"),

@@ -93,6 +93,7 @@ def test_a_new_database_does_not_wake_what_a_removed_one_left_in_its_log(fresh_k
     assert not fresh_keyctl.opens(old)
 
 
+@pytest.mark.one_database
 def test_a_verdict_keeps_its_exit_status_when_nobody_reads_it(keyctl: Keyctl, by_hand: By) -> None:
     """Promises 7 and 9: `audit verify | head` must not pass for sound."""
     raw, _ = keyctl.create("one")
@@ -106,6 +107,7 @@ def test_a_verdict_keeps_its_exit_status_when_nobody_reads_it(keyctl: Keyctl, by
     assert into_closed_pipe(keyctl, "audit", "verify").status == 5
 
 
+@pytest.mark.one_database
 def test_tab_offers_no_id_that_a_shell_could_run(keyctl: Keyctl, database: Database) -> None:
     """Promise 12."""
     with unguarded.off(database):
@@ -117,6 +119,7 @@ def test_tab_offers_no_id_that_a_shell_could_run(keyctl: Keyctl, database: Datab
     assert "touch" not in offered
 
 
+@pytest.mark.one_database
 def test_text_written_into_the_database_by_hand_cannot_act_on_a_terminal(keyctl: Keyctl, database: Database) -> None:
     """Promise 12."""
     name = "evil\x1b]0;owned\x07\x1b[2J\u202e"
@@ -230,12 +233,14 @@ def test_a_name_means_the_key_that_was_used_rather_than_an_attempt_that_failed(k
     assert keyctl.ok("show", "ci", "--json").json["id"] == key_id
 
 
+@pytest.mark.one_database
 def test_an_option_that_a_subcommand_would_not_hear_is_refused(keyctl: Keyctl) -> None:
     """Promise 10."""
     for before in (["--json"], ["--limit", "3"], ["--key", "x"]):
         assert keyctl("audit", *before, "verify").status == 2
 
 
+@pytest.mark.one_database
 def test_a_variable_that_says_false_is_no_ci(keyctl: Keyctl) -> None:
     """Promise 1: the mask would put the key on stderr."""
     for variable in ("GITHUB_ACTIONS", "GITLAB_CI", "TF_BUILD"):
@@ -260,6 +265,7 @@ def test_a_url_that_is_not_quite_one_is_neither_taken_for_a_path_nor_repeated(te
     assert "hunter2" not in caught.value.message + caught.value.hint
 
 
+@pytest.mark.one_database
 def test_a_raw_key_in_the_place_of_the_database_is_refused_unseen(keyctl: Keyctl) -> None:
     """Promise 1."""
     raw, _ = keyctl.create("ci")

@@ -90,6 +90,7 @@ def test_every_order_is_the_one_a_reader_expects(keyctl: Keyctl, database: Datab
     assert names(keyctl, "--limit", "0") == []
 
 
+@pytest.mark.one_database
 def test_json_json_lines_and_csv_say_the_same(keyctl: Keyctl, database: Database) -> None:
     """Promise 10."""
     fleet(database)
@@ -112,6 +113,7 @@ def test_json_json_lines_and_csv_say_the_same(keyctl: Keyctl, database: Database
         assert cells == {name: "" if value is None else str(value) for name, value in key.items()}
 
 
+@pytest.mark.one_database
 def test_an_empty_list_is_a_success_in_every_format(keyctl: Keyctl) -> None:
     assert keyctl.ok("list").stdout == "0 keys\n"
     assert keyctl.ok("list", "--json").json == []
@@ -120,6 +122,7 @@ def test_an_empty_list_is_a_success_in_every_format(keyctl: Keyctl) -> None:
     assert "0 keys" in on_terminal(keyctl, "list", width=40).text
 
 
+@pytest.mark.one_database
 def test_two_formats_at_once_are_a_usage_error(keyctl: Keyctl) -> None:
     refused = keyctl("list", "--json", "--csv")
     assert (refused.status, refused.stdout, refused.error["code"]) == (2, "", "usage")
@@ -159,6 +162,7 @@ def test_a_limit_that_no_database_can_count_to_is_no_fault_of_the_program(keyctl
         assert result.status in (0, 2), result
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
 def test_a_table_keeps_within_the_terminal_and_loses_nothing(keyctl: Keyctl, database: Database, width: int) -> None:
     """At any width a name, an owner and a time stand whole."""
@@ -198,6 +202,7 @@ def test_a_table_keeps_within_the_terminal_and_loses_nothing(keyctl: Keyctl, dat
         assert {"Uses", "Labels", "Purpose"} <= set(shown.lines[0].split())
 
 
+@pytest.mark.one_database
 def test_colour_is_for_terminals_and_can_be_turned_off(keyctl: Keyctl) -> None:
     keyctl.create("ci")
     assert b"\x1b[32m" in on_terminal(keyctl, "list").raw
@@ -209,6 +214,7 @@ def test_colour_is_for_terminals_and_can_be_turned_off(keyctl: Keyctl) -> None:
         assert "● " in plain.text
 
 
+@pytest.mark.one_database
 def test_into_a_pipe_a_row_stays_on_its_line_with_every_value_whole(keyctl: Keyctl, database: Database) -> None:
     key_id = put(database, "n" * 100, owner="o" * 100, purpose="p" * 200)
     (row,) = [line for line in keyctl.ok("list").stdout.splitlines() if key_id in line]

@@ -104,6 +104,7 @@ def test_every_live_status_can_be_revoked(keyctl: Keyctl, database: Database) ->
     assert [key["status"] for key in document["changed"]] == ["revoked"] * 5
 
 
+@pytest.mark.one_database
 def test_without_a_terminal_nothing_is_asked(keyctl: Keyctl) -> None:
     """Promise 11."""
     keyctl.create("ci")
@@ -112,6 +113,7 @@ def test_without_a_terminal_nothing_is_asked(keyctl: Keyctl) -> None:
     assert keyctl.keys()[0]["status"] == "revoked"
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("option", ["--yes", "--dry-run"])
 def test_on_a_terminal_nothing_is_asked_either_where_the_answer_is_clear(keyctl: Keyctl, option: str) -> None:
     keyctl.create("ci")
@@ -137,8 +139,8 @@ def test_on_a_terminal_yes_revokes_and_the_question_keeps_off_stdout(keyctl: Key
     ("keys", "status", "said"),
     [
         (b"n\n", 1, "error: not confirmed"),
-        (b"\n", 1, "error: not confirmed"),
-        (CTRL_D, 1, "error: not confirmed"),
+        pytest.param(b"\n", 1, "error: not confirmed", marks=pytest.mark.one_database),
+        pytest.param(CTRL_D, 1, "error: not confirmed", marks=pytest.mark.one_database),
         (CTRL_C, 130, "error: interrupted"),
     ],
     ids=["no", "return alone", "end of input", "Ctrl-C"],

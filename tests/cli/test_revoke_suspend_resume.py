@@ -193,7 +193,13 @@ def test_yes_does_it_to_all_and_the_question_keeps_off_stdout(keyctl: Keyctl, da
 
 @pytest.mark.parametrize(
     ("keys", "status"),
-    [(b"n\n", 1), (b"\n", 1), (b"yeah\n", 1), (CTRL_D, 1), (CTRL_C, 130)],
+    [
+        (b"n\n", 1),
+        pytest.param(b"\n", 1, marks=pytest.mark.one_database),
+        pytest.param(b"yeah\n", 1, marks=pytest.mark.one_database),
+        pytest.param(CTRL_D, 1, marks=pytest.mark.one_database),
+        (CTRL_C, 130),
+    ],
     ids=["no", "return alone", "another word", "end of input", "Ctrl-C"],
 )
 def test_all_but_yes_changes_nothing(keyctl: Keyctl, database: Database, keys: bytes, status: int) -> None:
@@ -354,6 +360,7 @@ def test_a_key_in_use_that_is_off_already_holds_nobody_up_and_resuming_needs_no_
     assert ids(keyctl.ok("resume", "--owner", "ops", "--yes", "--json").json["changed"]) == selected
 
 
+@pytest.mark.one_database
 def test_what_cannot_be_meant_is_refused(keyctl: Keyctl, database: Database) -> None:
     selected = fleet(database)
     # One option, which the three share: of the numbers each gets some.

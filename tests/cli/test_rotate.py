@@ -13,6 +13,7 @@ from tests.support.raw_keys import RAW_KEY
 from tests.support.terminal import on_terminal
 
 
+@pytest.mark.one_database
 def test_a_pipe_gets_the_new_key_alone_and_is_told_about_the_old_one(keyctl: Keyctl) -> None:
     """Promises 1 and 10."""
     old, old_id = keyctl.create("ci")
@@ -167,6 +168,7 @@ def test_it_says_who_used_the_old_key_last_and_when_its_own_expiry_comes_first(
     assert "It was last used 3 days ago, 5 times in all." in said
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
 def test_on_a_terminal_the_raw_key_stands_whole_on_a_line_of_its_own(keyctl: Keyctl, width: int) -> None:
     """Promise 1."""

@@ -33,7 +33,7 @@ def shell(script: str, *arguments: object) -> str:
 
 
 @pytest.mark.parametrize("grace", ["24h", "0"])
-@pytest.mark.parametrize("named_by", ["name", "old id", "new id"])
+@pytest.mark.parametrize("named_by", ["name", pytest.param("old id", marks=pytest.mark.one_database), "new id"])
 def test_abort_makes_the_old_key_current_again(keyctl: Keyctl, grace: str, named_by: str) -> None:
     """Promise 3."""
     old, old_id = keyctl.create("ci")

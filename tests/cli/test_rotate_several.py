@@ -61,6 +61,7 @@ def test_a_command_is_run_for_each_key_and_told_which(keyctl: Keyctl, folder: Pa
     assert (quiet.stdout, quiet.stderr) == ("", "")
 
 
+@pytest.mark.one_database
 def test_json_lines_can_be_used_line_by_line(keyctl: Keyctl, folder: Path) -> None:
     """Promise 10."""
     old = {name: keyctl.create(name)[1] for name in ("a", "b")}
@@ -84,6 +85,7 @@ def test_json_lines_can_be_used_line_by_line(keyctl: Keyctl, folder: Path) -> No
     assert [document["rotated"] for document in one] == [True]
 
 
+@pytest.mark.one_database
 def test_each_line_is_there_before_the_next_key_is_rotated(keyctl: Keyctl, tmp_path: Path) -> None:
     """A reader that acts on a line as it comes finds that key current."""
     for name in ("a", "b"):
@@ -146,6 +148,7 @@ def test_a_key_named_more_than_once_is_rotated_once(keyctl: Keyctl, folder: Path
     assert keyctl.opens(raw)
 
 
+@pytest.mark.one_database
 def test_what_does_not_fit_several_keys_is_refused_before_anything_happens(keyctl: Keyctl, folder: Path) -> None:
     for name in ("a", "b"):
         keyctl.create(name)

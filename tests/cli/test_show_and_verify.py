@@ -49,6 +49,7 @@ def test_show_gives_the_lineage_oldest_first(keyctl: Keyctl) -> None:
     assert f"{first} (retiring) -> {second} (retiring) -> {third} (active)" in text
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_show_fits_the_terminal_and_loses_nothing(keyctl: Keyctl, database: Database, width: int) -> None:
     key_id = put(database, "n" * 100, owner="o" * 100, purpose="p" * 200, labels={"l" * 60: "v" * 100},
@@ -111,6 +112,7 @@ def test_show_of_a_key_that_was_never_used_says_so(keyctl: Keyctl) -> None:
     assert "30 days    no use" in keyctl.ok("show", "ci").stdout
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_the_use_of_a_key_fits_the_terminal(keyctl: Keyctl, database: Database, width: int) -> None:
     key_id, _ = used(database)
@@ -127,6 +129,7 @@ def test_the_use_of_a_key_fits_the_terminal(keyctl: Keyctl, database: Database, 
     assert len(line.split()[-1]) == (30 if width > 40 else 15)
 
 
+@pytest.mark.one_database
 def test_what_a_client_sent_cannot_act_on_the_panel(keyctl: Keyctl, database: Database) -> None:
     """Promise 12."""
     key_id = put(database, "ci")
@@ -183,6 +186,7 @@ def test_a_name_that_fits_the_id_of_another_key_is_ambiguous_rather_than_guessed
     assert keyctl("revoke", victim).status == 2
 
 
+@pytest.mark.one_database
 def test_a_raw_key_typed_at_the_terminal_is_not_echoed(keyctl: Keyctl) -> None:
     """Promise 1."""
     raw, key_id = keyctl.create("ci")
@@ -240,6 +244,7 @@ def test_a_wrong_secret_behind_a_real_id_is_as_unknown_as_a_made_up_key(keyctl: 
     assert texts[0] == texts[1]
 
 
+@pytest.mark.one_database
 def test_what_is_no_raw_key_is_malformed(keyctl: Keyctl) -> None:
     raw, _ = keyctl.create("ci")
     changed = raw[:30] + ("a" if raw[30] != "a" else "b") + raw[31:]
@@ -272,6 +277,7 @@ def test_input_that_never_comes_or_never_ends_is_given_up(keyctl: Keyctl, comman
     os.close(writer)
 
 
+@pytest.mark.one_database
 def test_a_closed_or_unreadable_stdin_is_no_answer(keyctl: Keyctl, tmp_path: Path) -> None:
     """Promise 9: what could not be asked is not answered."""
     closed = keyctl("verify", "--json", stdin=CLOSED)

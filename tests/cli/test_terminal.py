@@ -7,6 +7,8 @@ from tests.support.commands import Keyctl
 from tests.support.raw_keys import RAW_KEY
 from tests.support.terminal import CTRL_C, Session, on_terminal, plain
 
+pytestmark = pytest.mark.one_database
+
 
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
 def test_no_command_writes_a_line_wider_than_the_terminal(keyctl: Keyctl, width: int) -> None:

@@ -15,6 +15,7 @@ def connection(postgresql_url: str) -> "psycopg.Connection[object]":
     assert isinstance(address, PostgreSQLAddress)
     connection = dialer(address, connect_timeout=5, answer_limit=LIMIT)()
     connection.autocommit = True
+    connection.execute("SELECT 1")  # the first answer is part of connecting
     return connection
 
 

@@ -55,6 +55,7 @@ def is_over(pid: int) -> bool:
         return True
 
 
+@pytest.mark.one_database
 def test_no_shell_reads_the_line(keyctl: Keyctl) -> None:
     command = script(keyctl, TAKE, 'for word; do echo "$word"; done >words')
     line = "'$(touch a)' $(touch b) `touch c` ; | > d * ~ $HOME && || & \"e  f\" g\\ h # i"
@@ -66,6 +67,7 @@ def test_no_shell_reads_the_line(keyctl: Keyctl) -> None:
     assert not {"a", "b", "c", "d"} & {entry.name for entry in keyctl.home.iterdir()}
 
 
+@pytest.mark.one_database
 def test_the_key_is_on_stdin_alone_and_the_rest_in_the_environment(keyctl: Keyctl) -> None:
     """Promise 1: seen from inside the command, of itself and of what started it."""
     command = script(
@@ -89,6 +91,7 @@ def test_the_key_is_on_stdin_alone_and_the_rest_in_the_environment(keyctl: Keyct
     assert_nothing_shows(raw, *everything)
 
 
+@pytest.mark.one_database
 def test_a_name_that_the_locale_cannot_spell_reaches_the_command(keyctl: Keyctl) -> None:
     _, key_id = keyctl.create("日本", "--owner", "é")
     command = script(keyctl, TAKE, 'printf "%s %s" "$ALPHALENS_KEY_NAME" "$ALPHALENS_KEY_OWNER" >told')
@@ -98,6 +101,7 @@ def test_a_name_that_the_locale_cannot_spell_reaches_the_command(keyctl: Keyctl)
     assert (keyctl.home / "told").read_bytes().decode() == "日本 é"
 
 
+@pytest.mark.one_database
 def test_the_command_inherits_three_streams_and_no_more(keyctl: Keyctl) -> None:
     """Neither the database nor its lock: a daemon that it leaves behind would hold them."""
     said = keyctl.ok("create", "ci", "--pipe-to", "ls -l /proc/self/fd", "--no-print").stderr
@@ -107,6 +111,7 @@ def test_the_command_inherits_three_streams_and_no_more(keyctl: Keyctl) -> None:
     assert next(link for link in links if not link.startswith("pipe:")).startswith("/proc/")
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("status", [0, 1])
 def test_a_command_that_echoes_the_key_does_not_show_it(keyctl: Keyctl, status: int) -> None:
     """Promise 1: whole, in pieces, on both streams, beside other text, with no newline at its end."""
@@ -158,6 +163,7 @@ def test_a_command_that_prints_the_key_encoded_does_not_show_it(keyctl: Keyctl, 
         assert_nothing_shows(taken(keyctl), result.stderr)
 
 
+@pytest.mark.one_database
 def test_a_key_that_the_limit_cuts_in_two_does_not_show(keyctl: Keyctl) -> None:
     """Promise 1: only the end of a long output is kept, and may begin in the middle of a key."""
     command = script(
@@ -175,6 +181,7 @@ def test_a_key_that_the_limit_cuts_in_two_does_not_show(keyctl: Keyctl) -> None:
         assert_nothing_shows(taken(keyctl), result.stderr)
 
 
+@pytest.mark.one_database
 def test_a_hundred_megabytes_of_output_need_no_memory_and_the_last_line_is_the_reason(keyctl: Keyctl) -> None:
     command = script(
         keyctl,
@@ -194,6 +201,7 @@ def test_a_hundred_megabytes_of_output_need_no_memory_and_the_last_line_is_the_r
     assert after - before < 20_000  # kilobytes
 
 
+@pytest.mark.one_database
 def test_what_a_command_says_is_inert(keyctl: Keyctl) -> None:
     """Promise 12."""
     command = script(keyctl, TAKE, r"printf 'ok\n\033[2J\033]0;title\007\302\233\r\b\342\200\256evil'", "exit 1")
@@ -215,6 +223,7 @@ ENDINGS: dict[str, tuple[str, str]] = {
 }
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("how", ENDINGS)
 def test_a_command_that_does_not_end_well_has_failed(keyctl: Keyctl, how: str) -> None:
     """Promises 2 and 11."""
@@ -225,6 +234,7 @@ def test_a_command_that_does_not_end_well_has_failed(keyctl: Keyctl, how: str) -
     assert_nothing_shows(taken(keyctl), result.stderr)
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     ("name", "content", "mode", "why"),
     [
@@ -253,6 +263,7 @@ def test_a_command_that_cannot_be_started_has_failed(
     assert sorted(key["status"] for key in found) == ["active", "revoked"]
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("does", ["exit 0", "exec <&-; sleep 0.2", "head -c 1 >/dev/null", "exec <&- >&- 2>&-"])
 def test_whether_a_command_reads_is_its_own_affair(keyctl: Keyctl, does: str) -> None:
     """It said that all is well. Nothing waits for a reader."""
@@ -261,6 +272,7 @@ def test_whether_a_command_reads_is_its_own_affair(keyctl: Keyctl, does: str) ->
     assert [key["status"] for key in found] == ["active"]
 
 
+@pytest.mark.one_database
 def test_what_a_command_leaves_running_keeps_nobody_waiting(keyctl: Keyctl) -> None:
     """Promise 11: it has the output open, and may go on, as an agent does."""
     command = script(keyctl, TAKE, "sleep 300 &", "echo $! >left", "echo started")
@@ -274,6 +286,7 @@ def test_what_a_command_leaves_running_keeps_nobody_waiting(keyctl: Keyctl) -> N
             os.kill(int((keyctl.home / "left").read_text()), signal.SIGKILL)
 
 
+@pytest.mark.one_database
 def test_out_of_time_what_it_started_is_ended_too(keyctl: Keyctl) -> None:
     """Promise 11."""
     command = script(keyctl, TAKE, "sleep 300 &", "echo $! >left", "wait")
@@ -306,6 +319,7 @@ def test_ctrl_c_ends_the_command_and_what_it_started(keyctl: Keyctl, command: st
         assert keyctl.opens(taken(keyctl))
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -326,6 +340,7 @@ def test_quiet_and_json_keep_stderr_clean(keyctl: Keyctl, arguments: tuple[str, 
         assert result.stdout == ""
 
 
+@pytest.mark.one_database
 def test_what_a_command_says_is_passed_on_beside_the_result(keyctl: Keyctl) -> None:
     """Promise 10: to stderr, also what it wrote to its stdout."""
     command = script(keyctl, TAKE, "echo stored; echo really >&2")
@@ -334,6 +349,7 @@ def test_what_a_command_says_is_passed_on_beside_the_result(keyctl: Keyctl) -> N
     assert result.stderr.splitlines()[:2] == ["stored", "really"]
 
 
+@pytest.mark.one_database
 def test_the_rest_of_the_line_is_in_no_log(keyctl: Keyctl) -> None:
     """It may hold a password."""
     command = script(keyctl, TAKE, "exit 0")
@@ -362,6 +378,7 @@ def test_a_limit_that_is_none_is_bad_input(fresh_keyctl: Keyctl, limit: str) -> 
     assert (result.status, result.stdout) == (2, "")
 
 
+@pytest.mark.one_database
 def test_a_command_outside_of_the_path_is_not_taken_from_the_current_folder(keyctl: Keyctl) -> None:
     script(keyctl, TAKE, name="planted")
     assert shutil.which("planted") is None

@@ -177,6 +177,7 @@ def test_what_comes_of_a_file(before: bytes, after: bytes, sourced: Path) -> Non
     assert by_sh(sourced, "NAME") == raw.reveal().encode()
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     "before",
     [

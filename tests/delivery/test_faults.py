@@ -1,9 +1,8 @@
 """Promises 2 and 3 for every destination, alone and in pairs, when a step of the delivery is killed, fails, finds
 no space or gets no answer. What must hold is said once, by `tests.support.deliveries.DeliveryJudge`.
 
-`python -m tests.support.strikes` runs every combination. Here a stride of them runs, each set of destinations
-beginning at another one, so that every kind of fault and every step comes up on some set; left out is the rest of
-the product.
+`python -m tests.support.strikes` runs every combination. Here a stride of them runs, across the sets of
+destinations, so that every kind of fault and every step comes up on some set; left out is the rest of the product.
 """
 
 import os
@@ -29,9 +28,11 @@ SETS: dict[str, list[tuple[str, ...]]] = {
 }
 # A keyring costs four processes of Python a delivery, and PostgreSQL a connection a judgement.
 STRIDES = {
-    "sqlite": {"alone": 5, "in pairs": 11, "with a keyring": 17},
-    "postgresql": {"alone": 11, "in pairs": 29, "with a keyring": 41},
+    "sqlite": {"alone": 7, "in pairs": 19, "with a keyring": 31},
+    "postgresql": {"alone": 13, "in pairs": 43, "with a keyring": 67},
 }
+# A file beside a command on both databases; what two files do does not depend on the database.
+TWO = [pytest.param(("key-file", "env-file"), marks=pytest.mark.one_database), ("pipe-to", "key-file")]
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def test_a_delivery_that_is_struck_anywhere_leaves_every_destination_with_a_key_
     rows = matrix(tmp_path, judge.kind, command=command, stride=stride, kinds=SETS[kinds])
     expected = sum(len(list(faults_of(one, judge.kind))) for one in SETS[kinds]) // stride
     came = run_matrix(ring, judge, rows)
-    assert abs(came.total() - expected) <= len(rows), came
+    assert came.total() - expected in (0, 1), came
 
 
 def deliver(ring: Keyctl, judge: DeliveryJudge, row: Row) -> None:
@@ -77,7 +78,7 @@ SIGNALS = [
 
 
 @pytest.mark.parametrize("command", ["create", "rotate"])
-@pytest.mark.parametrize("kinds", [("key-file", "env-file"), ("pipe-to", "key-file")], ids=" + ".join)
+@pytest.mark.parametrize("kinds", TWO, ids=" + ".join)
 def test_ctrl_c_puts_both_destinations_back_unless_all_was_done(
     ring: Keyctl, judge: DeliveryJudge, tmp_path: Path, command: str, kinds: tuple[str, ...]
 ) -> None:
@@ -155,7 +156,7 @@ def test_a_command_ends_with_the_rotation_that_started_it_and_cannot_undo_the_ne
     judge.assert_sound()
 
 
-@pytest.mark.parametrize("kinds", [("key-file", "env-file"), ("pipe-to", "key-file")], ids=" + ".join)
+@pytest.mark.parametrize("kinds", TWO, ids=" + ".join)
 @pytest.mark.parametrize("command", ["create", "rotate"])
 def test_a_kill_while_destinations_are_put_back_leaves_each_with_a_key_that_works(
     ring: Keyctl, judge: DeliveryJudge, tmp_path: Path, command: str, kinds: tuple[str, ...]
@@ -193,7 +194,7 @@ def test_a_create_that_takes_over_from_a_killed_one_and_fails_leaves_its_command
     judge.assert_finished(row.name, row.destinations, again, printed=False)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.one_database)])
 @pytest.mark.parametrize("command", ["create", "rotate"])
 def test_faults_one_after_another_leave_every_destination_with_a_key_that_works(
     ring: Keyctl, judge: DeliveryJudge, tmp_path: Path, command: str, seed: int

@@ -118,6 +118,7 @@ def watch(log: str) -> None:
         setattr(os, name, function)
 
 
+@pytest.mark.one_database
 def test_the_file_is_written_aside_for_its_owner_alone_and_synced(keyctl: Keyctl, tmp_path: Path) -> None:
     """Promise 1, with a umask that keeps nobody out."""
     folder = keyctl.home / "der Schlüssel"
@@ -140,6 +141,7 @@ def test_the_file_is_written_aside_for_its_owner_alone_and_synced(keyctl: Keyctl
     ]
 
 
+@pytest.mark.one_database
 def test_a_reader_never_sees_half_a_file_or_none(keyctl: Keyctl) -> None:
     """Promise 3."""
     path = keyctl.home / "key"
@@ -368,7 +370,9 @@ def test_what_is_no_destination_for_a_key_is_refused_untouched(tmp_path: Path, w
     assert sorted(os.listdir("/")) == at_the_root
 
 
-@pytest.mark.parametrize("what", ["a link", "stdout", "in no folder"])
+@pytest.mark.parametrize(
+    "what", ["a link", *(pytest.param(each, marks=pytest.mark.one_database) for each in ("stdout", "in no folder"))]
+)
 def test_a_refused_file_is_exit_7_and_nothing_is_live(keyctl: Keyctl, what: str) -> None:
     """Promises 2 and 3, with a good file before the bad one."""
     bad = REFUSED[what][0](keyctl.home)
@@ -516,6 +520,7 @@ def test_the_longest_path_there_is_will_do(tmp_path: Path) -> None:
     assert path.read_text() == raw + "\n"
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("name", ["-", "--help", "a\nb", "\x1b[31mred", "‮key", "'; ls", "%s", os.fsdecode(b"\xff\xe9")])
 def test_an_odd_name_is_a_name(keyctl: Keyctl, name: str) -> None:
     """Promise 12: it is written there, and neutralised where it is shown."""

@@ -135,6 +135,7 @@ def shown(ring: Keyctl) -> tuple[object, str]:
     return document.json["keyring"], " ".join(line.strip("│ ").split()).removeprefix("keyring ")
 
 
+@pytest.mark.one_database
 def test_show_says_which_key_is_there_and_never_the_key(ring: Keyctl) -> None:
     """Promise 1."""
     ring.create("ci")
@@ -152,6 +153,7 @@ def test_show_says_which_key_is_there_and_never_the_key(ring: Keyctl) -> None:
     assert "keyring" not in ring.ok("show", "ci", "--json").json
 
 
+@pytest.mark.one_database
 def test_show_takes_no_stranger_for_a_key(ring: Keyctl, service: SecretService) -> None:
     """Neither any text, nor the right id with another secret and a right checksum."""
     _, key_id = ring.create("ci")
@@ -191,6 +193,7 @@ def test_where_a_later_destination_fails_the_entry_is_as_it_was(
     assert old is None or ring.opens(old)
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("how", ["locked by hand", "never unlocked"])
 def test_a_locked_keyring_is_refused_and_nothing_changes(keyctl: Keyctl, tmp_path: Path, how: str) -> None:
     """Promises 2, 3 and 11."""
@@ -234,12 +237,14 @@ def test_revoke_says_when_the_entry_could_not_be_removed(keyctl: Keyctl, tmp_pat
         assert not keyctl.opens(raw)
 
 
+@pytest.mark.one_database
 def test_a_bus_that_never_answers_is_given_up(keyctl: Keyctl, tmp_path: Path) -> None:
     """Promise 11. Python's keyring gives such a bus up itself, and takes what is left: nothing that is good enough."""
     with silent_bus(keyctl, tmp_path):
         assert_refused(keyctl, keyctl("create", "ci", "--keyring"))
 
 
+@pytest.mark.one_database
 def test_a_bus_that_greets_and_falls_silent_is_given_up(keyctl: Keyctl, tmp_path: Path) -> None:
     """Promise 11: a request has 5 s. And what asks it inherits nothing but its three streams."""
     with silent_bus(keyctl, tmp_path) as bus:
@@ -283,6 +288,7 @@ def silent_bus(keyctl: Keyctl, folder: Path) -> Iterator[socket.socket]:
         yield bus
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("address", [None, "unix:path=/nonexistent/bus", "nonsense"])
 def test_without_a_bus_it_is_refused(keyctl: Keyctl, address: str | None) -> None:
     """Promises 2 and 11."""
@@ -291,6 +297,7 @@ def test_without_a_bus_it_is_refused(keyctl: Keyctl, address: str | None) -> Non
     assert_refused(keyctl, keyctl("create", "ci", "--keyring"))
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     "name",
     [
@@ -310,6 +317,7 @@ def test_a_backend_that_keeps_nothing_or_in_the_open_is_refused_by_name(keyctl: 
     assert not list(keyctl.home.rglob("*.cfg"))
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     ("name", "why"),
     [
@@ -339,6 +347,7 @@ def test_a_backend_that_does_not_store_is_noticed(backend: Callable[[str], Keyct
     assert document["status"] == "active"
 
 
+@pytest.mark.one_database
 def test_what_a_backend_prints_is_no_answer(backend: Callable[[str], Keyctl]) -> None:
     keyctl = backend("Talks")
     keyctl.create("ci", "--keyring")
@@ -347,6 +356,7 @@ def test_what_a_backend_prints_is_no_answer(backend: Callable[[str], Keyctl]) ->
     assert keyctl.ok("show", "ci", "--keyring", "--json").json["keyring"]["status"] == "active"
 
 
+@pytest.mark.one_database
 def test_a_backend_s_own_words_are_shown_without_the_key(backend: Callable[[str], Keyctl]) -> None:
     """Promise 1."""
     result = backend("EchoesIt")("create", "ci", "--keyring", "--json")
@@ -375,6 +385,7 @@ def test_a_child_that_hangs_while_storing_shows_the_key_to_nobody_and_is_ended(
     assert not Path(f"/proc/{child}").exists()
 
 
+@pytest.mark.one_database
 def test_an_entry_that_cannot_be_removed_is_said(backend: Callable[[str], Keyctl]) -> None:
     keyctl = backend("NeverForgets")
     keyctl.create("ci", "--keyring")
@@ -384,6 +395,7 @@ def test_an_entry_that_cannot_be_removed_is_said(backend: Callable[[str], Keyctl
     assert [key["status"] for key in keyctl.keys()] == ["revoked"]
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("module", ["keyring", "json", "encodings", "alphalens_keyctl", "sitecustomize"])
 def test_a_module_planted_in_the_current_folder_is_not_imported(
     backend: Callable[[str], Keyctl], tmp_path: Path, module: str

@@ -27,7 +27,7 @@ from tests.support.terminal import Session
 # The raw keys on stdout.
 
 
-@pytest.mark.parametrize("gone", ["closed", "full", "reader gone"])
+@pytest.mark.parametrize("gone", ["closed", "full", pytest.param("reader gone", marks=pytest.mark.one_database)])
 def test_a_stdout_that_does_not_take_the_keys_leaves_none_that_opens(keyctl: Keyctl, fleet: str, gone: str) -> None:
     """Promise 2."""
     if gone == "closed":
@@ -63,6 +63,7 @@ def test_a_disk_that_is_full_in_the_middle_leaves_none_that_opens(keyctl: Keyctl
         assert all(key.status == "revoked" for key in judging.every_key())
 
 
+@pytest.mark.one_database
 def test_in_github_actions_every_key_is_masked_before_it_is_shown(keyctl: Keyctl, fleet: str) -> None:
     environment = {"GITHUB_ACTIONS": "true", "GITHUB_REPOSITORY": "a/b", "GITHUB_RUN_ID": "7"}
     done = keyctl.ok("create", "--from", fleet, environment=environment)
@@ -308,6 +309,7 @@ def test_the_lease_is_renewed_while_commands_run(database: Database, monkeypatch
     assert first < second < third
 
 
+@pytest.mark.one_database
 def test_progress_shows_on_a_terminal_after_a_second_and_leaves_no_trace(
     keyctl: Keyctl, fleet: str, store: Store
 ) -> None:
@@ -324,6 +326,7 @@ def test_progress_shows_on_a_terminal_after_a_second_and_leaves_no_trace(
     assert quiet.stderr == "Created 3 keys.\n", "not where nobody looks"
 
 
+@pytest.mark.one_database
 def test_raw_keys_that_go_to_a_file_are_in_nothing_else(keyctl: Keyctl, fleet: str, tmp_path: Path) -> None:
     """Promise 1."""
     with (tmp_path / "raw-keys.jsonl").open("wb") as file:

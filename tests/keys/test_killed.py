@@ -2,29 +2,28 @@
 
 After each fault: exit 0 if and only if the key was shown, is active and is in the log; the old key opens; a
 name whose `create` failed is free; the very next command cleans up; the database is sound (`judge` ends with it).
+`python -m tests.support.line_kills` kills at every line; here a stride of them.
 """
 
-import json
 import os
 import signal
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.support.commands import Before, Keyctl
-from tests.support.faults import at, at_once, fault, go_on, kill_at_line, paused
+from tests.support.commands import Keyctl
+from tests.support.faults import at, at_once, fault, go_on, paused
 from tests.support.fork_server import CLOSED
-from tests.support.judge import Judge, judge
+from tests.support.judge import judge
+from tests.support.line_kills import TAIL, Choice, kill_create, kill_rotate, survive_rotate
 from tests.support.raw_keys import key_id, raw_key_in
 
-# Every so many lines before the first one that can write anything, and from there on. On PostgreSQL the code in
-# between is the same and a command costs more.
-STRIDES = {"sqlite": (61, 15), "postgresql": (199, 31)}
-TAIL = 12  # of the last lines, where the key is active already, every one
-SHARDS = 6
+# Every so many lines before the first one that can write anything, from there on, and at the end, where the key is
+# active already. On PostgreSQL the code in between is the same and a command costs more.
+STRIDES = {"sqlite": (181, 47, 1), "postgresql": (599, 89, 3)}
+SHARDS = 2
 
 POINTS = [  # where, the how many-eth, whether the raw key was shown whole, whether it opens
     ("before_commit", 1, False, False),
@@ -37,87 +36,33 @@ POINTS = [  # where, the how many-eth, whether the raw key was shown whole, whet
 ]
 
 
-def survive_create(keyctl: Keyctl, judge: Judge, name: str, before: Before) -> str:
-    """`create` with a fault that kills it; returns what came of it."""
-    killed = keyctl("create", name, before=before)
-    assert killed.status in (0, -signal.SIGKILL), killed
-    judge.wait_until_alone()
-    raw, key = raw_key_in(killed), judge.current(name)
-    if key is not None and key.status == "active":
-        # A live key is one that was shown, and it counts.
-        assert raw is not None, killed
-        assert judge.opens(raw)
-        assert keyctl("create", name).status == 6
-        return "done"
-    assert killed.status != 0
-    assert raw is None or not judge.opens(raw)
-    again = keyctl("create", name)
-    assert again.status == 0, again
-    assert judge.opens(again.stdout.strip())
-    assert [key.revoke_reason for key in judge.every_key(name)[:-1]] in ([], ["abandoned"])
-    return "nothing" if raw is None else "shown, opens nothing"
+def share(kind: str, shard: int, *, start: int) -> Choice:
+    """Which lines a shard kills at. Each command and database begins at another line, so that together they come to
+    more of them."""
+    coarse, fine, late = STRIDES[kind]
+    start += 11 if kind == "postgresql" else 0
 
+    def choose(end: int, first: int) -> Sequence[int]:
+        points = [*range(start, first, coarse), *range(first + start % fine, end - TAIL, fine)]
+        return points[shard::SHARDS] + [*range(end - TAIL, end + 1, late)][shard::SHARDS]
 
-def survive_rotate(keyctl: Keyctl, judge: Judge, held: str, before: Before) -> tuple[str, str]:
-    """`rotate` with a fault that kills it; returns what came of it and the raw key that is now the current one."""
-    killed = keyctl("rotate", "ci", before=before)
-    assert killed.status in (0, -signal.SIGKILL), killed
-    judge.wait_until_alone()
-    raw, current = raw_key_in(killed), judge.current("ci")
-    assert current is not None
-    assert current.status == "active"
-    assert judge.opens(held)
-    if current.id != key_id(held):
-        assert raw is not None
-        assert key_id(raw) == current.id
-        assert judge.opens(raw)
-        return "done", raw
-    assert killed.status != 0
-    assert raw is None or not judge.opens(raw)
-    again = keyctl("rotate", "ci")
-    assert again.status == 0, again
-    assert judge.opens(held)
-    return "nothing" if raw is None else "shown, opens nothing", again.stdout.strip()
-
-
-def lines_to_kill_at(keyctl: Keyctl, trace: Path, shard: int, kind: str, *command: str) -> list[int]:
-    """Run the command once unharmed, and choose this shard's share of the lines it executed."""
-    assert keyctl(*command, before=fault(kill_at_line, 0, str(trace))).status == 0
-    lines = json.loads(trace.read_text())
-    first = next(n for n, line in enumerate(lines, 1) if line.startswith("keys/issuance.py"))
-    coarse, fine = STRIDES[kind]
-    points = [*range(1, first, coarse), *range(first, len(lines) - TAIL, fine)]
-    tail = range(len(lines) - TAIL, len(lines) + 1)
-    return points[shard::SHARDS] + [*tail][shard::SHARDS]
+    return choose
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_create_killed_at_any_line_is_done_or_leaves_nothing(keyctl: Keyctl, tmp_path: Path, shard: int) -> None:
     with judge(keyctl.database_url) as judging:
-        points = lines_to_kill_at(keyctl, tmp_path / "trace", shard, judging.kind, "create", "k0000")
-        came = Counter(
-            survive_create(keyctl, judging, f"k{point:04}", fault(kill_at_line, point, "")) for point in points
-        )
+        came = kill_create(keyctl, judging, tmp_path / "trace", share(judging.kind, shard, start=5))
     assert came["done"] > 0, came
     assert came["nothing"] > 0, came
-    assert came.total() == len(points)
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_rotate_killed_at_any_line_is_done_or_leaves_the_old_key(keyctl: Keyctl, tmp_path: Path, shard: int) -> None:
     with judge(keyctl.database_url) as judging:
-        held = keyctl("create", "ci").stdout.strip()
-        points = lines_to_kill_at(keyctl, tmp_path / "trace", shard, judging.kind, "rotate", "ci")
-        current = judging.current("ci")
-        assert current is not None
-        held = held if key_id(held) == current.id else keyctl("rotate", "ci").stdout.strip()
-        came: Counter[str] = Counter()
-        for point in points:
-            outcome, held = survive_rotate(keyctl, judging, held, fault(kill_at_line, point, ""))
-            came[outcome] += 1
+        came = kill_rotate(keyctl, judging, tmp_path / "trace", share(judging.kind, shard, start=23))
     assert came["done"] > 0, came
     assert came["nothing"] > 0, came
-    assert came.total() == len(points)
 
 
 @pytest.mark.parametrize("next_command", [("list",), ("audit",), ("create", "other-{}")])
@@ -249,9 +194,9 @@ def test_rotators_killed_while_others_rotate_harm_none_of_them(keyctl: Keyctl) -
             judging.assert_sound()
 
 
-@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize("as_json", [False, pytest.param(True, marks=pytest.mark.one_database)])
 @pytest.mark.parametrize("command", ["create", "rotate"])
-@pytest.mark.parametrize("stdout", ["closed", "full", "reader gone"])
+@pytest.mark.parametrize("stdout", ["closed", "full", pytest.param("reader gone", marks=pytest.mark.one_database)])
 def test_a_key_that_cannot_be_shown_is_discarded(keyctl: Keyctl, command: str, stdout: str, as_json: bool) -> None:
     old = keyctl.create("ci")[0] if command == "rotate" else None
     options = ["--json"] if as_json else []
@@ -268,6 +213,7 @@ def test_a_key_that_cannot_be_shown_is_discarded(keyctl: Keyctl, command: str, s
         assert judging.opens(keyctl.ok(command, "ci").stdout.strip())
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("command", [("list",), ("list", "--json"), ("audit",), ("audit", "--jsonl"), ("show", "ci")])
 def test_a_list_that_cannot_be_written_is_an_error_and_one_that_nobody_reads_is_none(
     keyctl: Keyctl, command: tuple[str, ...]

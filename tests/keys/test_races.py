@@ -15,8 +15,8 @@ from tests.support.judge import Judge, judge
 from tests.support.raw_keys import key_id, raw_key_in
 
 ROTATORS = 8
-ROUNDS = 10  # times SHARDS: 50 rounds on each database
-SHARDS = 5
+ROUNDS = 10  # times SHARDS: 20 rounds on each database
+SHARDS = 2
 CREATORS = 16
 EVENTS_OF_A_ROTATION = 3  # successor created, activated, predecessor rotated
 CAFE = unicodedata.normalize("NFC", "Café")

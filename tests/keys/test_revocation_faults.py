@@ -33,7 +33,7 @@ from tests.support.key_rows import key_row, put
 from tests.support.streams import into_closed_pipe
 from tests.support.waiting import wait_for
 
-CROWD: Final = 3000
+CROWD: Final = 1100  # more than are read at once
 MORE_THAN_A_CHUNK: Final = 5200
 REVOKE: Final = ("revoke", "--owner", "ops", "--max", "9999", "--yes")
 
@@ -130,7 +130,7 @@ def test_a_revocation_that_is_killed_at_any_moment_is_whole_or_nothing(
     for number in range(4):
         running = keyctl.start(*REVOKE)
         # As long as it takes to come to the next of its milestones: a part of a second, and no more is asked of it.
-        time.sleep(0.15 * (number + 1))
+        time.sleep(0.08 * (number + 1))
         with suppress(ProcessLookupError):  # it was faster
             running.kill()
         assert running.wait().status in (0, -signal.SIGKILL)
@@ -292,7 +292,7 @@ def test_uses_that_are_recorded_meanwhile_neither_stop_the_change_nor_undo_it_no
 
 @on_sqlite
 def test_a_disk_that_is_full_half_way_changes_nothing(keyctl: Keyctl, database: Database) -> None:
-    selected = crowd(database, CROWD)
+    selected = crowd(database, 3 * CROWD)
     file = Path(str(keyctl.database_url).removeprefix("sqlite:///"))
     with database.reading() as connection:
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -321,6 +321,7 @@ BAD: Final = {
 }
 
 
+@pytest.mark.one_database
 def test_filters_that_cannot_be_meant_are_refused_by_every_command_with_a_hint(keyctl: Keyctl) -> None:
     keyctl.create("ci")
     commands = (

@@ -278,7 +278,7 @@ def test_the_files_beside_an_open_database_are_private(fresh_keyctl: Keyctl, tmp
 @pytest.mark.parametrize("shard", range(3))
 def test_a_first_use_killed_anywhere_hinders_no_second(keyctl: Keyctl, tmp_path: Path, shard: int) -> None:
     died = 0
-    for number in (*range(100 + 17 * shard, 700, 51), *range(3)):
+    for number in (*range(100 + 17 * shard, 700, 77), *range(3)):
         folder = tmp_path / f"first-{number}"
         database = str(folder / "keys.db")
         points = [("before_commit", 1), ("after_commit", 1), ("before_begin", 2)]

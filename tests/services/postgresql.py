@@ -19,6 +19,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from tests.support.memory_disk import memory_disk
 from tests.support.waiting import wait_for
 
 URL_VARIABLE = "KEYCTL_TEST_POSTGRESQL_URL"
@@ -28,7 +29,7 @@ class Server:
     """One server of our own, on a port of 127.0.0.1. May be stopped, frozen and started again."""
 
     def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="keyctl-postgresql-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="keyctl-postgresql-", dir=memory_disk()))
         self._folder.chmod(0o755)
         self._user = _unprivileged_user()
         self._binaries = self._find_binaries()
@@ -145,7 +146,9 @@ class Databases:
     def create(self, template: str = "template0") -> str:
         """Make a database and return its URL."""
         name = f"keyctl_{uuid.uuid4().hex[:16]}"
-        self._execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
+        # Copying the files takes half the time of writing each page to the log.
+        copy = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
+        self._execute(copy.format(sql.Identifier(name), sql.Identifier(template)))
         self._made.append(name)
         return f"{self._admin_url.rpartition('/')[0]}/{name}"
 

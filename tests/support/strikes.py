@@ -274,14 +274,17 @@ def matrix(
     stride: int = 1,
     kinds: Sequence[tuple[str, ...]] = tuple(COMBINATIONS),
 ) -> list[Row]:
-    """The matrix, or every `stride`-th combination of it, starting elsewhere for each set of destinations."""
+    """The matrix, or every `stride`-th combination of it."""
     made = []
-    for number, one in enumerate(kinds):
+    before = 0
+    for one in kinds:
         faults = list(faults_of(one, database))
         # A stride that shares a factor with the order above would always leave out the same kind of fault.
-        chosen = [fault for at, fault in enumerate(faults) if (at + number) % stride == 0]
+        chosen = [fault for at, fault in enumerate(faults, before) if at % stride == 0]
+        before += len(faults)
         cases = [Case(command, one, fault, printed=at % 3 == 0) for at, fault in enumerate(chosen)]
-        made.append(Row(command, one, cases, folder))
+        if cases:
+            made.append(Row(command, one, cases, folder))
     return made
 
 

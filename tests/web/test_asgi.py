@@ -149,6 +149,7 @@ async def live(receive: Any, send: Any) -> None:
             return
 
 
+@pytest.mark.one_database
 def test_every_refusal_is_the_same_to_the_byte(keyctl: Keyctl, verifier: KeyVerifier) -> None:
     """Nobody can tell a revoked key from one that never was."""
     good, key_id = keyctl.create("good")
@@ -180,6 +181,7 @@ def test_every_refusal_is_the_same_to_the_byte(keyctl: Keyctl, verifier: KeyVeri
     assert {row["outcome"] for row in uses(keyctl)} == {"ok", "malformed", "unknown", "revoked", "retired"}
 
 
+@pytest.mark.one_database
 def test_two_keys_in_one_request_are_refused_even_when_both_are_the_good_one(
     keyctl: Keyctl, verifier: KeyVerifier
 ) -> None:
@@ -328,6 +330,7 @@ async def unreachable(_scope: Any, _receive: Any, _send: Any) -> None:
     raise AssertionError("the application must not be reached")
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("value", HOSTILE_KEYS, ids=range(len(HOSTILE_KEYS)))
 def test_whatever_stands_in_the_header_it_is_refused_and_nothing_breaks(value: bytes, verifier: KeyVerifier) -> None:
     """Promise 9."""
@@ -336,6 +339,7 @@ def test_whatever_stands_in_the_header_it_is_refused_and_nothing_breaks(value: b
     assert sent[1]["body"] == challenge.BODY
 
 
+@pytest.mark.one_database
 def test_a_connection_without_addresses_states_or_raw_path_is_served_too(keyctl: Keyctl, verifier: KeyVerifier) -> None:
     raw_key, key_id = keyctl.create("billing")
     seen: list[Any] = []
@@ -352,6 +356,7 @@ def test_a_connection_without_addresses_states_or_raw_path_is_served_too(keyctl:
     assert [(row["client_ip"], row["path"]) for row in uses(keyctl)] == [(None, "/caf%C3%A9%20x")]
 
 
+@pytest.mark.one_database
 def test_a_tcp_client_that_has_already_gone_is_not_taken_for_a_peer_over_a_unix_socket(
     keyctl: Keyctl, verifier: KeyVerifier
 ) -> None:
@@ -393,6 +398,7 @@ def test_requests_at_once_never_see_each_others_key_even_where_a_server_shares_t
     assert shared == {"pool": "of the lifespan"}
 
 
+@pytest.mark.one_database
 def test_a_websocket_is_refused_before_it_is_accepted_with_the_document_where_the_server_can(
     verifier: KeyVerifier,
 ) -> None:
@@ -410,12 +416,14 @@ def test_a_websocket_is_refused_before_it_is_accepted_with_the_document_where_th
     assert asyncio.run(drive(middleware, dict(plain), {"type": "websocket.disconnect", "code": 1006})) == []
 
 
+@pytest.mark.one_database
 def test_a_kind_of_connection_that_is_not_known_does_not_get_past(verifier: KeyVerifier) -> None:
     """Promise 9."""
     with pytest.raises(ValueError, match="webtransport"):
         asyncio.run(drive(ApiKeyMiddleware(unreachable, verifier), {"type": "webtransport", "path": "/"}))
 
 
+@pytest.mark.one_database
 def test_a_trusted_proxy_that_makes_no_sense_is_refused_when_the_application_starts(verifier: KeyVerifier) -> None:
     from alphalens_keyctl.errors import KeyctlError
 
@@ -423,6 +431,7 @@ def test_a_trusted_proxy_that_makes_no_sense_is_refused_when_the_application_sta
         ApiKeyMiddleware(unreachable, verifier, trusted_proxies=["everyone"])
 
 
+@pytest.mark.one_database
 def test_one_text_where_several_may_stand_is_taken_for_one_and_not_for_its_letters(verifier: KeyVerifier) -> None:
     async def fine(_scope: Any, _receive: Any, send: Any) -> None:
         await send({"type": "reached"})

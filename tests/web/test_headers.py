@@ -16,7 +16,7 @@ from alphalens_keyctl.web import ApiKeyMiddleware, ApiKeyWsgiMiddleware, challen
 from tests.support.commands import Keyctl
 from tests.support.web import LIMIT, Address, asgi_server, wsgi_server
 
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+pytestmark = pytest.mark.one_database
 
 
 @pytest.fixture

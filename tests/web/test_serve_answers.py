@@ -38,6 +38,7 @@ def test_a_good_key_is_204_with_who_it_is_and_no_name_can_break_a_header(keyctl:
             assert served.ask("/", with_key(plain), method=method).status == 204
 
 
+@pytest.mark.one_database
 def test_every_refusal_is_the_same_to_the_byte_and_no_raw_key_is_ever_logged(keyctl: Keyctl) -> None:
     """Promises 1 and 9."""
     from alphalens_keyctl.keyformat import generate
@@ -72,6 +73,7 @@ def test_every_refusal_is_the_same_to_the_byte_and_no_raw_key_is_ever_logged(key
     assert {row["outcome"] for row in rows} == {"ok", "malformed", "revoked", "unknown"}
 
 
+@pytest.mark.one_database
 def test_nothing_is_logged_of_a_request_unless_asked_and_nothing_ever_goes_to_stdout(keyctl: Keyctl) -> None:
     """Promise 10."""
     raw_key, _ = keyctl.create("good")
@@ -84,6 +86,7 @@ def test_nothing_is_logged_of_a_request_unless_asked_and_nothing_ever_goes_to_st
     assert (result.status, result.stdout) == (0, "")
 
 
+@pytest.mark.one_database
 def test_with_quiet_it_says_nothing_at_all(keyctl: Keyctl, tmp_path: Path) -> None:
     place = tmp_path / "s"
     process = keyctl.start("--quiet", "serve", "--unix-socket", str(place))
@@ -99,6 +102,7 @@ def test_with_quiet_it_says_nothing_at_all(keyctl: Keyctl, tmp_path: Path) -> No
     assert process.wait() == (0, "", "")
 
 
+@pytest.mark.one_database
 def test_health_is_never_200_and_never_an_answer_about_another_request(keyctl: Keyctl) -> None:
     """An Envoy without its prefix takes 200 alone; the others say what they ask about."""
     raw_key, _ = keyctl.create("good")
@@ -114,6 +118,7 @@ def test_health_is_never_200_and_never_an_answer_about_another_request(keyctl: K
     assert not uses(keyctl, "unknown")
 
 
+@pytest.mark.one_database
 def test_what_a_proxy_says_is_believed_only_of_one_that_is_trusted(keyctl: Keyctl) -> None:
     """Promise 8."""
     raw_key, _ = keyctl.create("good")
@@ -166,6 +171,7 @@ def test_many_clients_at_once_each_get_their_own_keys_name(keyctl: Keyctl) -> No
     assert len(uses(keyctl, "ok")) == 200
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("shape", ["traefik", "caddy", "envoy"])
 def test_the_question_of_each_proxy_in_its_own_shape_is_answered_as_that_proxy_expects(
     shape: str, keyctl: Keyctl
@@ -194,6 +200,7 @@ def test_the_question_of_each_proxy_in_its_own_shape_is_answered_as_that_proxy_e
     assert (row["client_ip"], row["method"], row["path"]) == ("203.0.113.9", "POST", "/orders")
 
 
+@pytest.mark.one_database
 def test_a_websockets_handshake_and_a_body_are_questions_like_any_other(keyctl: Keyctl) -> None:
     """Proxies pass on what the client sent, Upgrade too."""
     raw_key, _ = keyctl.create("good")

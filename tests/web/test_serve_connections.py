@@ -19,7 +19,7 @@ from tests.support.commands import Keyctl
 from tests.support.waiting import wait_for
 from tests.support.web import LIMIT, Address, Served, serving, uses
 
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+pytestmark = pytest.mark.one_database
 
 
 class Raw(NamedTuple):

@@ -43,6 +43,7 @@ def test_stopped_under_load_it_exits_0_and_no_accepted_use_is_missing(
     assert key["use_count"] == len(rows)
 
 
+@pytest.mark.one_database
 def test_on_a_unix_socket_it_has_the_right_mode_and_peers_are_trusted_by_the_word_unix(
     keyctl: Keyctl, tmp_path: Path
 ) -> None:
@@ -65,6 +66,7 @@ def test_on_a_unix_socket_it_has_the_right_mode_and_peers_are_trusted_by_the_wor
     assert [row["client_ip"] for row in uses(keyctl, "ok")] == ["203.0.113.9", None, "203.0.113.9"]
 
 
+@pytest.mark.one_database
 def test_a_socket_left_behind_is_replaced_and_anything_else_is_left_alone(keyctl: Keyctl, tmp_path: Path) -> None:
     left = tmp_path / "left"
     with socket.socket(socket.AF_UNIX) as dead:
@@ -86,6 +88,7 @@ def test_a_socket_left_behind_is_replaced_and_anything_else_is_left_alone(keyctl
     assert keyctl("serve", "--unix-socket", "x" * 200).status == 7
 
 
+@pytest.mark.one_database
 def test_a_port_that_is_taken_and_a_host_that_is_not_ours_are_errors_with_a_hint(keyctl: Keyctl) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -128,6 +131,7 @@ def test_without_a_database_it_does_not_start_and_makes_none(fresh_keyctl: Keyct
     assert "s3cret" not in unreachable.stderr
 
 
+@pytest.mark.one_database
 def test_without_the_extra_it_says_what_to_install(keyctl: Keyctl, tmp_path: Path) -> None:
     (tmp_path / "uvicorn.py").write_text("raise ModuleNotFoundError(\"No module named 'uvicorn'\", name='uvicorn')\n")
     variables = {"PYTHONPATH": f"{tmp_path}:{keyctl.environment['PYTHONPATH']}"}
@@ -136,6 +140,7 @@ def test_without_the_extra_it_says_what_to_install(keyctl: Keyctl, tmp_path: Pat
     assert "alphalens-keyctl[server]" in result.stderr
 
 
+@pytest.mark.one_database
 def test_on_an_address_of_ipv6_clients_of_ipv6_are_served(keyctl: Keyctl) -> None:
     raw_key, _ = keyctl.create("good")
     with serving(keyctl, "--host", "::1") as served:
@@ -145,6 +150,7 @@ def test_on_an_address_of_ipv6_clients_of_ipv6_are_served(keyctl: Keyctl) -> Non
     assert [row["client_ip"] for row in uses(keyctl)] == ["::1"]
 
 
+@pytest.mark.one_database
 def test_a_worker_that_dies_is_replaced_and_none_outlives_a_supervisor_that_was_killed(keyctl: Keyctl) -> None:
     raw_key, _ = keyctl.create("good")
     with serving(keyctl, "--workers", "2") as served:
@@ -228,6 +234,7 @@ def test_uses_that_cannot_be_written_at_the_end_are_said_to_be_lost(
     own_server.start()  # for the next test, and to be stopped
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_server_that_cannot_start_says_so_and_ends(workers: str, keyctl: Keyctl, tmp_path: Path) -> None:
     """Promise 11: workers that cannot start are not started for ever."""

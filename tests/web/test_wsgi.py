@@ -107,6 +107,7 @@ def who(environ: Any, start_response: Any) -> Any:
     return [environ["alphalens_keyctl.api_key"].id.encode() if "alphalens_keyctl.api_key" in environ else b"nobody"]
 
 
+@pytest.mark.one_database
 def test_whatever_stands_in_the_header_every_refusal_is_the_same(verifier: KeyVerifier) -> None:
     """Promise 9."""
     app = ApiKeyWsgiMiddleware(unreachable, verifier)
@@ -140,6 +141,7 @@ def test_paths_and_peers_as_servers_spell_them_arrive_in_the_log(keyctl: Keyctl,
     assert {row["path"] for row in rows} == {"/caf%C3%A9/%FF%20x"}
 
 
+@pytest.mark.one_database
 def test_an_exempt_path_carries_no_record_that_somebody_else_put_there(verifier: KeyVerifier) -> None:
     app = ApiKeyWsgiMiddleware(who, verifier, exempt="/health")
     assert call(app, PATH_INFO="/health", **{"alphalens_keyctl.api_key": "made up"})[2] == b"nobody"
