@@ -88,8 +88,9 @@ class PostgreSQLSource:
         self._told_until = 0.0
         self._told_by: Server | None = None
         self._only_here = False
-        # When the primary was asked, and its position then. The first is the latest that is `max_staleness` old.
+        # When the primary was asked, and its position then: the latest that is `max_staleness` old, and those since.
         self._positions: deque[tuple[float, int]] = deque()
+        self._floor: tuple[float, int] | None = None
         self._closed = False
 
     def refresh(self) -> bool:
@@ -141,6 +142,7 @@ class PostgreSQLSource:
         """From now on this server announces. `of_lookups`: no other primary may be asked."""
         self._told_by, self._only_here = server, of_lookups
         self._positions.clear()  # of another server, or another history of the same
+        self._floor = None
 
     def changed(self) -> None:
         """A key may have changed: no record that was read before holds any longer."""
@@ -153,6 +155,7 @@ class PostgreSQLSource:
         self._positions.append((asked_at, position))
         while len(self._positions) > 1 and self._positions[1][0] <= asked_at - self._max_staleness:
             self._positions.popleft()
+        self._floor = self._positions[0]
         self._told_until = moment
 
     def _start(self) -> None:
@@ -218,15 +221,19 @@ class PostgreSQLSource:
         return ""
 
     def _has_caught_up(self, cursor: "Cursor[Any]", until: float) -> bool:
-        """Whether a standby has replayed what its primary had written `max_staleness` ago. Where no primary can be
-        asked, nobody can tell, and the standby's word is taken."""
+        """Whether a standby has replayed what its primary had written `max_staleness` ago. Waits while that was not so
+        long ago. Where no primary can be asked, nobody can tell, and the standby's word is taken."""
         while time.monotonic() < until:
             if self._listener is None or self._listener.tried:
-                if not self._positions:
+                floor = self._floor
+                if floor is None:
                     return True
+                asked_at, position = floor
                 (replayed,) = cursor.execute(_REPLAYED).fetchone() or (None,)
-                if replayed is not None and replayed >= self._positions[0][1]:
+                if replayed is not None and replayed >= position:
                     return True
+                if time.monotonic() >= asked_at + self._max_staleness:
+                    return False
             time.sleep(_LOOK)
         return False
 
