@@ -18,6 +18,7 @@ from alphalens_keyctl.models import Reason
 from tests.support.commands import Keyctl
 from tests.support.databases import on_sqlite, path_of
 from tests.support.freshness import SLACK, until
+from tests.support.waiting import wait_for
 
 pytestmark = on_sqlite
 
@@ -117,8 +118,10 @@ def test_uses_after_the_file_was_put_back_are_written_into_it(
     assert keyctl("audit", "verify").status == 0
 
 
-def test_a_file_put_back_while_nobody_asks_gets_the_uses_that_wait(keyctl: Keyctl, database_url: str) -> None:
-    """Promise 8."""
+def test_a_file_put_back_while_nobody_asks_gets_the_uses_that_wait(
+    keyctl: Keyctl, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Promise 8: also when the recorder comes by before anybody else."""
     path = path_of(database_url)
     raw, ident = keyctl.create("ci")
     with KeyVerifier(database_url) as verifier:
@@ -127,6 +130,7 @@ def test_a_file_put_back_while_nobody_asks_gets_the_uses_that_wait(keyctl: Keyct
         backup = backed_up(path)
         assert verifier.verify(raw)
         in_place(path, backup)
+        wait_for(lambda: "uses are held" in caplog.text, "they are written into the removed file")
     assert keyctl.ok("show", ident, "--json").json["use_count"] == 2
 
 
