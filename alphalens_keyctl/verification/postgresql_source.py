@@ -118,7 +118,7 @@ class PostgreSQLSource:
     def replaced(self) -> bool:
         return False
 
-    def reopen(self) -> None:
+    def prepare(self) -> None:
         pass
 
     def before_fork(self) -> None:

@@ -19,6 +19,8 @@ class Guarded(Protocol):
 
     address: Address
 
+    def replaced(self) -> bool: ...
+
     def before_fork(self) -> None: ...
 
     def after_fork(self, *, child: bool) -> None: ...
@@ -50,12 +52,12 @@ def no_fork() -> AbstractContextManager[object]:
 
 
 def let_go(address: Address) -> None:
-    """Have everything that is guarded close its connections to a SQLite file, as before a fork. The caller holds
-    `no_fork`."""
+    """Have everything that is guarded close its connections to a SQLite file, as before a fork, where other files were
+    put in the place of those that it has open. The caller holds `no_fork`."""
     let_gone: list[Guarded] = []
     try:
         for guarded in list(_live):
-            if guarded.address == address:
+            if guarded.address == address and guarded.replaced():
                 guarded.before_fork()
                 let_gone.append(guarded)
     finally:

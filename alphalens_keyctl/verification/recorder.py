@@ -54,8 +54,8 @@ class Recorder:
     """Takes uses from any thread, without a lock; a thread of the recorder writes them, in batches.
 
     The recorder's thread calls `open_database`. `most` is the number of uses that may wait, and of refused attempts;
-    `policy` says what happens to a use beyond it. While `replaced` says that another database was put in the place of
-    the one that is open, uses wait.
+    `policy` says what happens to a use beyond it. `prepare` is called before each batch, outside every lock of the
+    recorder, and may have the recorder close its connection.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class Recorder:
         policy: RecordingPolicy,
         *,
         most: int,
-        replaced: Callable[[], bool] = lambda: False,
+        prepare: Callable[[], None] = lambda: None,
     ) -> None:
         self._open_database = open_database
-        self._replaced = replaced
+        self._prepare = prepare
         self._policy = policy
         self._most = most
         self.takes_uses = policy is not RecordingPolicy.REQUIRED
@@ -255,6 +255,7 @@ class Recorder:
             prove = False
             began = time.monotonic()
             try:
+                self._prepare()
                 with self._writing:
                     written, waiting = self._write_batch()
                     alone = self._database is not None and self._database.one_writer
@@ -334,9 +335,6 @@ class Recorder:
         self._refused.put_back(refused)
 
     def _open(self) -> Database:
-        if self._replaced():
-            # Not closed here: the next verification, or `flush`, has everything closed before anything is opened.
-            raise KeyctlError(Code.DATABASE_BUSY, "another database was put in the place of the one that is open")
         if self._database is None:
             self._database = self._open_database()
         if time.monotonic() >= self._partitions_until:

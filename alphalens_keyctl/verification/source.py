@@ -44,9 +44,9 @@ class Source(Protocol):
         """Whether other files than those that are open lie at the path, so that a write would be lost. Does not
         wait."""
 
-    def reopen(self) -> None:
-        """Open what was put there. Waits until every verifier of the process has closed what is gone. Raises
-        `KeyctlError`."""
+    def prepare(self) -> None:
+        """Have what lies at the path open before a write: waits until every verifier of the process has closed what
+        is gone. Raises `KeyctlError`."""
 
     def before_fork(self) -> None:
         """Close what a child process must not inherit."""

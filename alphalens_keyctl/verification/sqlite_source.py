@@ -105,7 +105,12 @@ class SQLiteSource:
         self._look()
         return self._files is None and self._keeper is not None
 
-    def reopen(self) -> None:
+    def prepare(self) -> None:
+        self._look()
+        if self._files is None:
+            self._reopen()
+
+    def _reopen(self) -> None:
         with process.no_fork():
             if self._files is None and not self._closed:
                 process.let_go(self._address)
@@ -173,7 +178,7 @@ class SQLiteSource:
 
     def _open(self) -> _Reader:
         if self._files is None:
-            self.reopen()
+            self._reopen()
         with self._gate:
             if self._closed:
                 raise KeyctlError(Code.DATABASE_UNREACHABLE, "the verifier is closed")

@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from hashlib import sha256
 from types import TracebackType
 from typing import Final, Self
@@ -104,7 +103,7 @@ class KeyVerifier:
         if usage != _OFF:
             limits = Limits(chosen.connect_timeout, timeout, max(timeout, 5.0))
             self._recorder = Recorder(
-                _opener(usage_address, limits), RecordingPolicy(usage), most=max_pending, replaced=self._source.replaced
+                _opener(usage_address, limits), RecordingPolicy(usage), most=max_pending, prepare=self._source.prepare
             )
         if flush_on_sigterm:
             process.close_on_sigterm()
@@ -183,7 +182,6 @@ class KeyVerifier:
     def flush(self) -> None:
         """Write every use so far. Raises `KeyctlError` when they cannot be written within 10 s."""
         if self._recorder is not None:
-            self._open_what_is_there()
             self._recorder.flush()
 
     def close(self) -> None:
@@ -193,7 +191,6 @@ class KeyVerifier:
         self._closed = True
         try:
             if self._recorder is not None:
-                self._open_what_is_there()
                 self._recorder.flush(last=True)
         finally:
             self._cache = {}
@@ -207,6 +204,10 @@ class KeyVerifier:
         self, _kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def replaced(self) -> bool:
+        """Whether other files than those that are open lie at the path. `process` calls this."""
+        return self._source.replaced()
 
     def before_fork(self) -> None:
         """Prepare for a fork of the process. `process` calls this."""
@@ -222,11 +223,6 @@ class KeyVerifier:
         self._source.after_fork(child=child)
         if self._recorder is not None:
             self._recorder.after_fork(child=child)
-
-    def _open_what_is_there(self) -> None:
-        if self._source.replaced():
-            with suppress(KeyctlError):  # the recorder then says what it could not write
-                self._source.reopen()
 
     def _remembered(self, raw_key: object, *, refreshed: bool = False) -> Verification | None:
         """The answer; None where the database must be waited for."""
