@@ -76,7 +76,7 @@ def held() -> Iterator[None]:
 def let_in() -> Iterator[None]:
     """Let Ctrl-C in while the block lasts, inside `held`: for a wait. Raises KeyboardInterrupt also for an earlier
     Ctrl-C. Outside `held`, and in other threads, nothing changes."""
-    if _state.depth == 0 or threading.current_thread() is not threading.main_thread():
+    if _state.depth == 0 or threading.get_ident() != threading.main_thread().ident:
         yield
         return
     waited = _state.open
@@ -89,6 +89,6 @@ def let_in() -> Iterator[None]:
 
 
 def _can_hold() -> bool:
-    if threading.current_thread() is not threading.main_thread():
+    if threading.get_ident() != threading.main_thread().ident:
         return False
     return _state.depth > 0 or signal.getsignal(signal.SIGINT) is signal.default_int_handler
