@@ -18,6 +18,7 @@ from tests.support.commands import Keyctl
 from tests.support.deliveries import Command, DeliveryJudge, run_together
 from tests.support.destinations import File, use_keyring
 from tests.support.disks import small_disk
+from tests.support.held_delivery import HeldDelivery
 from tests.support.strikes import COMBINATIONS, KINDS, Case, Fault, Row, faults_of, matrix, run_matrix, strike_and_judge
 from tests.support.waiting import wait_for
 
@@ -154,6 +155,25 @@ def test_a_command_ends_with_the_rotation_that_started_it_and_cannot_undo_the_ne
     judge.wait_until_alone()
     assert row.destinations[0].held() == held
     judge.assert_sound()
+
+
+def test_an_attempt_that_was_killed_counts_as_running_until_its_command_has_ended(
+    keyctl: Keyctl, tmp_path: Path
+) -> None:
+    """Promises 3 and 4: the command may still store its key, and nobody else hands a newer one over before."""
+    raw, _ = keyctl.create("ci")
+    held = HeldDelivery(keyctl, tmp_path / "held", "rotate", "ci")
+    (warden,) = map(int, Path(f"/proc/{held.process.pid}/task/{held.process.pid}/children").read_text().split())
+    os.kill(warden, signal.SIGSTOP)  # as if it got no processor time
+    try:
+        held.process.kill()
+        held.process.wait()
+        refused = keyctl("rotate", "ci", "--json")
+        assert (refused.status, refused.error["code"]) == (6, "lost_race")
+    finally:
+        os.kill(warden, signal.SIGCONT)
+    wait_for(lambda: keyctl("rotate", "ci").status == 0)
+    assert keyctl.opens(raw)
 
 
 @pytest.mark.parametrize("kinds", TWO, ids=" + ".join)
