@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from tests.support.fork_server import CLOSED
+from tests.support.fork_server import CLOSED, STAND
+from tests.support.standing import is_plain
 
 LIMIT = 60.0  # seconds after which a command counts as hanging
 
@@ -65,8 +66,10 @@ class Process:
         if not ready:
             self.kill()
             raise AssertionError(f"the command did not end within {LIMIT} s; stderr: {self._read(self._stderr)}")
-        status = int(self._report.readline())
+        ended = self._report.read()  # to the end: a standing child that ends with its command closes last
         self._report.close()
+        assert ended, f"the process of the command went without a word; stderr: {self._read(self._stderr)}"
+        status = int(ended)
         result = Result(status, self._read(self._stdout), self._read(self._stderr))
         self._stdout.close()
         self._stderr.close()
@@ -89,6 +92,7 @@ class ForkServer:
             cwd=ROOT,
         )
         other.close()
+        self._idle: list[socket.socket] = []
 
     def start(
         self,
@@ -102,11 +106,13 @@ class ForkServer:
         before: Before = (),
         user: int | None = None,
         to_the_last: bool = False,
+        standing: socket.socket | None = None,
     ) -> Process:
         """Start a command. A stream is a descriptor, CLOSED, or by default a file that the result is read from.
 
         `before` names what the forked child does before it becomes the command: module, function, arguments. A
-        command that is waited for `to_the_last` ends when the processes that it left behind have ended too.
+        command that is waited for `to_the_last` ends when the processes that it left behind have ended too. A
+        `standing` child runs the command instead of a fork of its own.
         """
         files = [tempfile.TemporaryFile() for _ in range(3)]  # noqa: SIM115  # two of them are read by the Process
         if isinstance(stdin, bytes):
@@ -127,12 +133,38 @@ class ForkServer:
         }  # fmt: skip
         report, report_end = os.pipe()
         passed = [stream for stream in streams if isinstance(stream, int)]
-        socket.send_fds(self._socket, [json.dumps(request).encode()], [*passed, report_end])
+        socket.send_fds(standing or self._socket, [json.dumps(request).encode()], [*passed, report_end])
         os.close(report_end)
         files[0].close()
         return Process(report, files[1], files[2])
 
+    def run(
+        self, arguments: Sequence[str], environment: Mapping[str, str], folder: Path, usual: Mapping[str, str],
+        **options: Any,
+    ) -> Result:  # fmt: skip
+        """Run a command to its end: a plain one in a standing child. Options as in `start`."""
+        if not is_plain(arguments, environment, usual) or options.keys() - {"stdin"}:
+            return self.start(arguments, environment, folder, **options).wait()
+        try:
+            standing = self._idle.pop()
+        except IndexError:
+            standing = self._stand()
+        result = self.start(arguments, environment, folder, standing=standing, **options).wait()
+        if select.select([standing], [], [], 0)[0]:  # the child ended with the command
+            standing.close()
+        else:
+            self._idle.append(standing)
+        return result
+
+    def _stand(self) -> socket.socket:
+        here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        socket.send_fds(self._socket, [STAND.encode()], [there.fileno()])
+        there.close()
+        return here
+
     def close(self) -> None:
+        for standing in self._idle:
+            standing.close()
         self._socket.close()
         self._process.wait(10)
 
@@ -156,8 +188,9 @@ class Keyctl:
         return self._fork_server.start(arguments, self.environment | dict(environment or {}), self.home, **options)
 
     def __call__(self, *arguments: str, **options: Any) -> Result:
-        """Run a command to its end."""
-        return self.start(*arguments, **options).wait()
+        """Run a command to its end. Options as in `ForkServer.start`."""
+        environment = self.environment | dict(options.pop("environment", None) or {})
+        return self._fork_server.run(arguments, environment, self.home, usual=self.environment, **options)
 
     def spawn(self, *arguments: str, environment: Mapping[str, str] | None = None, stdin: bytes = b"") -> Result:
         """The same in an interpreter of its own, for what happens at its start: imports, locale, streams."""

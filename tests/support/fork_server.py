@@ -22,9 +22,12 @@ import sys
 import tempfile
 import threading
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
+
+from tests.support.standing import stand
 
 CLOSED = "closed"
 # One after another on a database of their own.
@@ -41,6 +44,9 @@ PRELOADED = """
 """
 # What Alembic alone may import, and what starts the program.
 NOT_PRELOADED = ("alphalens_keyctl.migrations.env", "alphalens_keyctl.__main__")
+
+
+STAND = "stand"  # asks for a standing child: see `tests.support.standing`
 
 
 class Command(NamedTuple):
@@ -70,7 +76,10 @@ def main(descriptor: int) -> None:
             message, descriptors, _, _ = socket.recv_fds(server, 1 << 20, 8)
             if not message:
                 return
-            _start(json.loads(message), descriptors, running)
+            if message == STAND.encode():
+                _stand(descriptors)
+            else:
+                _start(json.loads(message), descriptors, running)
         if ended in readable:
             os.read(ended, 1 << 16)
             over = _report(over + _reap(running), running)
@@ -193,12 +202,26 @@ def _orphans(running: dict[int, Command]) -> frozenset[int]:
     return frozenset(map(int, children)) - running.keys()
 
 
-def _become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
-    """Turn the forked child into the command."""
+def _stand(descriptors: list[int]) -> None:
+    """Fork a standing child at the other end of a connection."""
+    if os.fork() == 0:
+        _forget_the_server()
+        channel = socket.socket(fileno=os.dup2(descriptors[0], 255))
+        os.closerange(3, 255)
+        stand(channel, _command(), _open_streams, _finish)
+    os.close(descriptors[0])
+
+
+def _forget_the_server() -> None:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.setpgid(0, 0)
+
+
+def _become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
+    """Turn the forked child into the command."""
+    _forget_the_server()
     passed = iter([os.dup(descriptor) for descriptor in descriptors])
     for number, kind in enumerate(request["streams"]):
         if kind == CLOSED:
@@ -219,14 +242,19 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
     sys.argv = ["alphalens-keyctl", *request["arguments"]]
     for module, function, arguments in request["before"]:
         getattr(importlib.import_module(module), function)(*arguments)
-    from alphalens_keyctl.cli.entry import main as command
+    # The heap is not freed, page by page: that costs more than most commands.
+    os._exit(_finish(_command()()))
 
-    _end(command())
+
+def _command() -> Callable[[], int]:
+    from alphalens_keyctl.cli.entry import main
+
+    return main
 
 
-def _end(status: int) -> NoReturn:
-    """End as the interpreter ends (`Py_FinalizeEx`): wait for threads, run what waits for the exit, write what is
-    left in the streams. But the heap is not freed, page by page: that costs more than most commands."""
+def _finish(status: int) -> int:
+    """Do what the interpreter does at its end (`Py_FinalizeEx`): wait for threads, run what waits for the exit, write
+    what is left in the streams. Returns the exit status."""
     threading._shutdown()  # type: ignore[attr-defined]  # what the interpreter calls
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
@@ -237,7 +265,7 @@ def _end(status: int) -> NoReturn:
             if stream is sys.stdout:
                 sys.__excepthook__(type(error), error, error.__traceback__)
             status = 120
-    os._exit(status)
+    return status
 
 
 def _open_streams() -> None:
