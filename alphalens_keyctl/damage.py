@@ -42,15 +42,17 @@ def damaged_key(row: Sequence[Any]) -> Key:
 
 def is_sound(key: Key) -> bool:
     """Whether every value of a key is one that a program of ours may have written."""
-    return (
-        all(map(_is_text, (key.id, key.name, key.status, key.created_by)))
-        and all(each is None or _is_text(each) for each in _texts(key))
-        and isinstance(key.created_at, datetime)
-        and all(each is None or isinstance(each, datetime) for each in _times(key))
-        and UNREADABLE not in (key.created_at, *_times(key))
-        and type(key.use_count) is int
-        and are_labels(key.labels)
-    )
+    # Loops and no generators: each first sight of a key asks this.
+    needed = (key.id, key.name, key.status, key.created_by, key.created_at)
+    if None in needed or type(key.use_count) is not int:
+        return False
+    for text in (*needed[:4], *_texts(key)):
+        if text is not None and not _is_text(text):
+            return False
+    for time in (key.created_at, *_times(key)):
+        if time is not None and (not isinstance(time, datetime) or time == UNREADABLE):
+            return False
+    return are_labels(key.labels)
 
 
 def are_labels(labels: object) -> bool:

@@ -88,6 +88,11 @@ def let_in() -> Iterator[None]:
         _state.open = waited
 
 
+def are_held() -> bool:
+    """Whether anything is held back now: where nothing is, `let_in` changes nothing."""
+    return _state.depth > 0
+
+
 def _can_hold() -> bool:
     if threading.get_ident() != threading.main_thread().ident:
         return False

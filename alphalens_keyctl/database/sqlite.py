@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
 
 from alphalens_keyctl.database.attempt import Attempt
 from alphalens_keyctl.errors import Code, KeyctlError
@@ -40,7 +40,14 @@ def connect(path: Path, *, lock_timeout: float) -> sqlite3.Connection:
 
 def make_engine(path: Path, *, lock_timeout: float) -> Engine:
     """An engine on an existing file, which is never created here. `lock_timeout` is in seconds."""
-    engine = create_engine("sqlite://", creator=partial(connect, path, lock_timeout=lock_timeout), hide_parameters=True)
+    engine = create_engine(
+        "sqlite://",
+        creator=partial(connect, path, lock_timeout=lock_timeout),
+        hide_parameters=True,
+        # To the URL of a file in memory belongs a pool that closes connections which other threads are using.
+        poolclass=QueuePool,
+        pool_timeout=lock_timeout,
+    )
 
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _record: object) -> None:

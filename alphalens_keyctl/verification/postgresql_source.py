@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections import deque
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -177,8 +177,7 @@ class PostgreSQLSource:
             generation, read_at = self._generation, time.monotonic()
             try:
                 doubt = self._doubt(session, deadline)
-                with self._unhurried(session):
-                    row = None if doubt else cursor.execute(_SELECT, (key_id,)).fetchone()
+                row = None if doubt else self._row(session, key_id)
             except psycopg.OperationalError as error:
                 with suppress(psycopg.Error):
                     cursor.connection.close()
@@ -260,10 +259,11 @@ class PostgreSQLSource:
         # Values in binary form depend on neither the session's time zone nor its date style.
         return _Session(connection.cursor(binary=True), server, hurried)
 
-    def _unhurried(self, session: _Session) -> AbstractContextManager[None]:
+    def _row(self, session: _Session, key_id: str) -> "tuple[Any, ...] | None":
         if not session.hurried:
-            return nullcontext()
-        return postgresql.unhurried(session.cursor.connection, answer_limit=self._limits.query_timeout)
+            return session.cursor.execute(_SELECT, (key_id,)).fetchone()
+        with postgresql.unhurried(session.cursor.connection, answer_limit=self._limits.query_timeout):
+            return session.cursor.execute(_SELECT, (key_id,)).fetchone()
 
     def _forget_idle(self) -> None:
         while self._idle:
