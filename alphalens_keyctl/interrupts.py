@@ -19,8 +19,9 @@ the caller's own or is ignored.
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
+from typing import Final
 
 
 class _Held:
@@ -72,13 +73,19 @@ def held() -> Iterator[None]:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@contextmanager
-def let_in() -> Iterator[None]:
+def let_in() -> AbstractContextManager[None]:
     """Let Ctrl-C in while the block lasts, inside `held`: for a wait. Raises KeyboardInterrupt also for an earlier
     Ctrl-C. Outside `held`, and in other threads, nothing changes."""
     if _state.depth == 0 or threading.get_ident() != threading.main_thread().ident:
-        yield
-        return
+        return _NOTHING_HELD  # made once: every statement of a verification comes by here
+    return _letting_in()
+
+
+_NOTHING_HELD: Final = nullcontext()
+
+
+@contextmanager
+def _letting_in() -> Iterator[None]:
     waited = _state.open
     try:
         _state.open = True  # inside `try`: from here on Ctrl-C raises
@@ -86,11 +93,6 @@ def let_in() -> Iterator[None]:
         yield
     finally:
         _state.open = waited
-
-
-def are_held() -> bool:
-    """Whether anything is held back now: where nothing is, `let_in` changes nothing."""
-    return _state.depth > 0
 
 
 def _can_hold() -> bool:

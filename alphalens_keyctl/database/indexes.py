@@ -4,6 +4,8 @@ A log that is sound row by row still hides an event whose entry is missing from 
 """
 
 import re
+import sqlite3
+from collections.abc import Callable
 from typing import Final
 
 from sqlalchemy import Connection, text
@@ -87,6 +89,8 @@ _AMCHECK: Final = """SELECT p.oid::regproc::text FROM pg_proc AS p
     JOIN pg_depend ON classid = 'pg_proc'::regclass AND objid = p.oid AND deptype = 'e'
     JOIN pg_extension AS e ON refclassid = 'pg_extension'::regclass AND refobjid = e.oid AND extname = 'amcheck'
     WHERE proname = 'bt_index_check' AND pronargs = 2 AND has_function_privilege(p.oid, 'EXECUTE')"""
+# Steps of SQLite between two questions whether to stop: a second of work at most.
+_STEPS: Final = 5_000_000
 _CORRUPTED: Final = ("XX001", "XX002")  # data_corrupted, index_corrupted (PostgreSQL, "Error Codes")
 
 
@@ -101,12 +105,13 @@ def altered(connection: Connection) -> str | None:
     return None
 
 
-def unsound(connection: Connection) -> str | None:
+def unsound(connection: Connection, *, stop: Callable[[], bool]) -> str | None:
     """Say what the database's own check of our tables and their indexes finds first; None when it finds nothing.
 
-    On PostgreSQL the check is the extension `amcheck`, where that is installed and the user may run it.
+    On PostgreSQL the check is the extension `amcheck`, where that is installed and the user may run it. `stop` is
+    asked now and then, and ends the check on SQLite with an error.
     """
-    return _unsound_btree(connection) if connection.dialect.name == "postgresql" else _unsound(connection)
+    return _unsound_btree(connection, stop) if connection.dialect.name == "postgresql" else _unsound(connection, stop)
 
 
 def _found(connection: Connection) -> dict[str, str]:
@@ -126,8 +131,10 @@ def _found(connection: Connection) -> dict[str, str]:
     }
 
 
-def _unsound(connection: Connection) -> str | None:
+def _unsound(connection: Connection, stop: Callable[[], bool]) -> str | None:
     sqlite.make_room(connection)  # each entry of an index is looked up
+    driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]  # our own
+    driver.set_progress_handler(stop, _STEPS)
     # A row that holds what was never written is shown as damaged by itself; a hundred of them would end the check.
     connection.exec_driver_sql("PRAGMA ignore_check_constraints = ON")
     try:
@@ -136,15 +143,18 @@ def _unsound(connection: Connection) -> str | None:
             if said != ["ok"]:
                 return str(said[0])
     finally:
+        driver.set_progress_handler(None, 0)
         connection.exec_driver_sql("PRAGMA ignore_check_constraints = OFF")
     return None
 
 
-def _unsound_btree(connection: Connection) -> str | None:
+def _unsound_btree(connection: Connection, stop: Callable[[], bool]) -> str | None:
     check = connection.scalar(text(_AMCHECK))
     if check is None:
         return None
     for index in connection.scalars(text(_BTREES)).all():
+        if stop():
+            return None
         try:
             with connection.begin_nested():
                 # `check` is PostgreSQL's own spelling of the function's name.

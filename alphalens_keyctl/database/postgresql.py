@@ -68,8 +68,6 @@ def dialer(
             # A wait for notifications has a limit of its own, whose end is no fault of the server.
             bounded = self._bounded(gen) if more.get("timeout") is None else gen
             try:
-                if not interrupts.are_held():  # the block costs a verification's first sight of a key two percent
-                    return super().wait(bounded, *how, **more)
                 with interrupts.let_in():
                     return super().wait(bounded, *how, **more)
             except psycopg.Error as error:

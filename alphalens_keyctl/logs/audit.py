@@ -7,7 +7,9 @@ cut off or rewritten whole fails against a head that was saved elsewhere (promis
 
 import hashlib
 import json
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from enum import StrEnum
 from json.encoder import encode_basestring_ascii
@@ -212,29 +214,35 @@ def count(connection: Connection, wanted: LogFilter) -> int:
 
 
 def verify(database: Database, saved: Head | None = None) -> Verdict:
-    """Have the database check its tables and indexes, then walk the whole chain in constant memory, up to the first
+    """Have the database check its tables and indexes, and walk the whole chain in constant memory, up to the first
     break. A break of the chain is named before a fault of an index.
 
     With `saved`, a head that was kept elsewhere, the verdict also says whether this log extends the log of that head.
     Raises `KeyctlError`.
     """
-    with database.reading() as connection:
-        fault = _fault(connection)
-    try:
-        with database.reading() as connection:
-            verdict = _walked(connection, saved)
-    except KeyctlError:
-        if fault is None:
+    stopped = threading.Event()
+    with ThreadPoolExecutor(max_workers=1) as aside:
+        # Beside the walk: the two take about as long, and SQLite's check needs no interpreter.
+        fault = aside.submit(_fault, database, stopped)
+        try:
+            with database.reading() as connection:
+                verdict = _walked(connection, saved)
+        except KeyctlError:
+            if fault.result() is None:
+                raise
+            verdict = _verdict(0, GENESIS, None, None)  # so damaged that the log cannot be read
+        except BaseException:
+            stopped.set()
             raise
-        verdict = _verdict(0, GENESIS, None, None)  # so damaged that the log cannot be read
-    return verdict if verdict.broken else verdict._replace(broken=fault)
+    return verdict if verdict.broken else verdict._replace(broken=fault.result())
 
 
-def _fault(connection: Connection) -> Break | None:
-    if (about := indexes.unsound(connection)) is not None:
-        return Break(None, BreakKind.DAMAGED, about)
-    if (about := indexes.altered(connection)) is not None:
-        return Break(None, BreakKind.INDEX, about)
+def _fault(database: Database, stopped: threading.Event) -> Break | None:
+    with database.reading() as connection:
+        if (about := indexes.unsound(connection, stop=stopped.is_set)) is not None:
+            return Break(None, BreakKind.DAMAGED, about)
+        if (about := indexes.altered(connection)) is not None:
+            return Break(None, BreakKind.INDEX, about)
     return None
 
 

@@ -39,7 +39,7 @@ def test_the_list_of_indexes_is_what_the_migrations_make(database: Database) -> 
     with database.reading() as connection:
         made = indexes._found(connection)
         assert indexes.altered(connection) is None
-        assert indexes.unsound(connection) is None
+        assert indexes.unsound(connection, stop=lambda: False) is None
     of_partitions = {name for name in made if name.startswith(("usage_event_2", "usage_event_default_"))}
     assert {name: made[name] for name in made.keys() - of_partitions} == indexes.EXPECTED[dialect(database)]
 
