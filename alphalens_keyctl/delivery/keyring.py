@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from alphalens_keyctl import interrupts
 from alphalens_keyctl.delivery import child
 from alphalens_keyctl.delivery.destination import Parcel, failed, raw_key_in
+from alphalens_keyctl.delivery.redaction import without
 from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.keyformat import RawKey, redact, same_digest
 
@@ -98,10 +99,10 @@ def _ask(do: str, user: str, secret: str | None = None, inherited: Sequence[int]
                 said, _ = process.communicate(json.dumps(request).encode("ascii"), timeout=LIMIT)
         except subprocess.TimeoutExpired:
             raise failed(NAME, f"it did not answer within {LIMIT:g} seconds; it may be locked", _HINT) from None
-    return _answered(said)
+    return _answered(said, raw_key_in(secret))
 
 
-def _answered(said: bytes) -> str | None:
+def _answered(said: bytes, sent: RawKey | None) -> str | None:
     try:
         answer: dict[str, Any] = json.loads(said)
     except ValueError:
@@ -109,6 +110,7 @@ def _answered(said: bytes) -> str | None:
     if "refused" in answer:
         raise failed(NAME, f"no key is given to this backend: {answer['refused']}", _HINT)
     if "failed" in answer:
-        raise failed(NAME, redact(str(answer["failed"])), _HINT)
+        why = str(answer["failed"])  # a backend's own words, which may repeat what it was sent
+        raise failed(NAME, redact(why) if sent is None else without(why, sent), _HINT)
     held: str | None = answer["secret"]
     return held

@@ -16,7 +16,7 @@ from tests.support.waiting import wait_for
 
 # Backends that fail in the ways that matter; one class is chosen by PYTHON_KEYRING_BACKEND.
 BACKENDS = '''
-import json, os, time
+import base64, json, os, time
 from pathlib import Path
 from keyring.backend import KeyringBackend
 
@@ -52,7 +52,7 @@ class EndsItsProcess(Honest):
 
 class EchoesIt(Honest):
     def set_password(self, service, user, secret):
-        raise RuntimeError(f"cannot take {secret}")
+        raise RuntimeError(f"cannot take {secret} or {base64.b64encode(secret.encode())}")
 
 class Talks(Honest):
     def get_password(self, service, user):
@@ -324,7 +324,7 @@ def test_a_backend_that_keeps_nothing_or_in_the_open_is_refused_by_name(keyctl: 
         ("StoresNothing", "what was stored is not what it holds now"),
         ("StoresSomethingElse", "what was stored is not what it holds now"),
         ("EndsItsProcess", "it ended without an answer"),
-        ("EchoesIt", "RuntimeError: cannot take alk_"),
+        ("EchoesIt", "RuntimeError: cannot take [redacted "),
     ],
 )
 def test_a_backend_that_does_not_store_is_noticed(backend: Callable[[str], Keyctl], name: str, why: str) -> None:
@@ -361,7 +361,11 @@ def test_a_backend_s_own_words_are_shown_without_the_key(backend: Callable[[str]
     """Promise 1."""
     result = backend("EchoesIt")("create", "ci", "--keyring", "--json")
     assert result.status == 7
-    assert "[redacted]" in result.error["message"]
+    cannot, plain, encoded = re.split(r"take | or ", result.error["message"])
+    assert cannot.endswith("RuntimeError: cannot ")
+    assert "[redacted" in plain
+    assert "[redacted]" in encoded
+    assert not re.search("[A-Za-z0-9+/]{24}", encoded)
 
 
 def test_a_child_that_hangs_while_storing_shows_the_key_to_nobody_and_is_ended(
