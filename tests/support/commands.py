@@ -143,7 +143,8 @@ class ForkServer:
         **options: Any,
     ) -> Result:  # fmt: skip
         """Run a command to its end: a plain one in a standing child. Options as in `start`."""
-        if not is_plain(arguments, environment, usual) or options.keys() - {"stdin"}:
+        is_usual = not options.keys() - {"stdin"} and isinstance(options.get("stdin", b""), bytes)
+        if not (is_usual and is_plain(arguments, environment, usual)):
             return self.start(arguments, environment, folder, **options).wait()
         try:
             standing = self._idle.pop()

@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 from sqlalchemy import event
@@ -36,17 +36,29 @@ def kill_at_line(number: int, trace: str) -> None:
     With number 0 it lives, and writes to the file `trace` which lines it executed, in order.
     """
     executed: list[str] = []
+    left = number
+    ours: dict[CodeType, bool] = {}
 
-    def local(frame: FrameType, what: str, _argument: object) -> Any:
+    def note(frame: FrameType, what: str, _argument: object) -> Any:
         if what == "line":
             executed.append(f"{frame.f_code.co_filename.rpartition(PROGRAM_FILES)[2]}:{frame.f_lineno}")
-            if len(executed) == number:
+        return note
+
+    def count(_frame: FrameType, what: str, _argument: object) -> Any:
+        nonlocal left
+        if what == "line":
+            left -= 1
+            if left == 0:
                 die()
-        return local
+        return count
 
     def begin(frame: FrameType, _what: str, _argument: object) -> Any:
-        return local if PROGRAM_FILES in frame.f_code.co_filename else None
+        code = frame.f_code
+        if code not in ours:
+            ours[code] = PROGRAM_FILES in code.co_filename
+        return local if ours[code] else None
 
+    local = count if number else note
     atexit.register(lambda: Path(trace).write_text(json.dumps(executed)) if number == 0 else None)
     sys.settrace(begin)
 
