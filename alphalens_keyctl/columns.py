@@ -69,5 +69,7 @@ class JsonObject(TypeDecorator[Mapping[str, str]]):
         return _forgiving(super().result_processor(dialect, coltype), UNREADABLE_LABELS)
 
     def coerce_compared_value(self, op: Any, value: Any) -> TypeEngine[Any]:
+        if isinstance(value, Mapping):
+            return self
         # A type decorator would bind the name in labels[name] as JSON, but the name is a plain text.
         return self.impl_instance.coerce_compared_value(op, value)

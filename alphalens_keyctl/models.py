@@ -42,6 +42,7 @@ class Action(StrEnum):
     REVOKE = "key.revoke"
     SUSPEND = "key.suspend"
     RESUME = "key.resume"
+    UPDATE = "key.update"
     PRUNE_USAGE = "usage.prune"
 
 

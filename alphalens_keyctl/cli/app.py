@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from alphalens_keyctl import __version__, settings
-from alphalens_keyctl.cli import create, db, resume, revoke, rotate, run, serve, show, suspend, verify
+from alphalens_keyctl.cli import create, db, resume, revoke, rotate, run, serve, show, suspend, update, verify
 from alphalens_keyctl.cli import list as list_
 from alphalens_keyctl.cli.audit.app import app as audit
 from alphalens_keyctl.errors import Code, ExitStatus, KeyctlError
@@ -113,6 +113,7 @@ def options(
 app.command(name="create", short_help="Create a key and show it once.")(create.create)
 app.command(name="list", short_help="List keys.")(list_.list_)
 app.command(name="show", short_help="Show everything about one key.")(show.show)
+app.command(name="update", short_help="Change name, owner, purpose, expiry or labels of keys.")(update.update)
 app.command(name="revoke", short_help="Switch keys off for good.")(revoke.revoke)
 app.command(name="suspend", short_help="Switch keys off for now.")(suspend.suspend)
 app.command(name="resume", short_help="Switch suspended keys on again.")(resume.resume)

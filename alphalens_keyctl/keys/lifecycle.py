@@ -42,6 +42,13 @@ class Pending(NamedTuple):
     replaces: str | None = None
 
 
+class Changed(NamedTuple):
+    """The ids of the keys that were changed, and of those to which the change did not apply."""
+
+    changed: list[str]
+    unchanged: list[str]
+
+
 # Why a key that never became current was discarded: the revoke_reason of its row.
 DELIVERY_FAILED: Final = "delivery_failed"
 ABANDONED: Final = "abandoned"
@@ -214,6 +221,18 @@ def change_each(tx: Writing, key_ids: Sequence[str], **values: object) -> None:
     for start in range(0, len(key_ids), _AT_ONCE):
         some = key_ids[start : start + _AT_ONCE]
         change_where(tx, key_table.c.id.in_(some), len(some), **values)
+
+
+def rename_each(tx: Writing, key_ids: Sequence[str], name: str) -> None:
+    """Give keys another name. The caller has made sure that they may have it. Raises as `change_where` does."""
+    folded = fold(name)
+    if not name.isascii():
+        # No database folds letters beyond ASCII, so it takes a new spelling only with a new folded form. Another
+        # spelling of the same name goes by way of a name that no other key can have: the key's own id.
+        respelled = key_table.c.name_folded == folded
+        same = tx.scalars(select(key_table.c.id).where(key_table.c.id.in_(key_ids), respelled)).all()
+        change_each(tx, same, name=key_table.c.id, name_folded=func.lower(key_table.c.id))
+    change_each(tx, key_ids, name=name, name_folded=folded)
 
 
 def change_where(tx: Writing, these: ColumnElement[bool], number: int, **values: object) -> None:

@@ -39,16 +39,21 @@ def all_meant_by(connection: Connection, reference: str | RawKey, *, now: dateti
     if isinstance(reference, RawKey) or fold(reference) != fold(key.name):
         return [key]
     # A leaked key is revoked by its name: its predecessor would go on opening for its grace (promise 5).
+    return [key, *namesakes(connection, key, now=now)]
+
+
+def namesakes(connection: Connection, key: Key, *, now: datetime) -> list[Key]:
+    """The other keys of the name of `key` that open or could come to open, oldest first."""
     others = (
         select_keys(now)
         .where(
-            key_table.c.name_folded == fold(reference),
+            key_table.c.name_folded == fold(key.name),
             key_table.c.id != key.id,
             status_at(now).not_in(sorted(FINAL)),
         )
         .order_by(key_table.c.created_at, key_table.c.id)
     )
-    return [key, *(key_of(row) for row in connection.execute(others))]
+    return [key_of(row) for row in connection.execute(others)]
 
 
 def still_opening(connection: Connection, key_ids: Sequence[str], *, now: datetime) -> Iterator[Key]:

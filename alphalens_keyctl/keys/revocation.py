@@ -14,6 +14,7 @@ from alphalens_keyctl.damage import legible
 from alphalens_keyctl.database import Writing
 from alphalens_keyctl.keys import lifecycle
 from alphalens_keyctl.keys.conditions import status_at
+from alphalens_keyctl.keys.lifecycle import Changed
 from alphalens_keyctl.logs import audit
 from alphalens_keyctl.models import Action, Status, key_table
 from alphalens_keyctl.provenance import Act
@@ -28,13 +29,6 @@ class Revocation(StrEnum):
     REVOKE = "revoke"
     SUSPEND = "suspend"
     RESUME = "resume"
-
-
-class Changed(NamedTuple):
-    """The ids of the keys that were changed, and of those to which the revocation did not apply."""
-
-    changed: list[str]
-    unchanged: list[str]
 
 
 class _Rule(NamedTuple):

@@ -246,12 +246,16 @@ def take_back(tx: Writing, new: Key, act: Act, *, destinations: str | None, reas
             "Only a rotation whose new key is current can be taken back.",
         )
     lifecycle.change(tx, new.id, act.at, activated_at=None, delivering_to=destinations)
+    # It is handed back under the name that it has by now: a key that had retired was not renamed with the others.
+    renamed = [old for old in retired if old.name != new.name and old.revoked_at is None]
+    lifecycle.rename_each(tx, [old.id for old in renamed], new.name)
     nothing = {"retires_at": None, "replaced_by": None, "awaits_use_of": None, "grace_after_use": None}
     for old in retired[:-1]:
         if old.revoked_at is None:
             lifecycle.change(tx, old.id, act.at, activated_at=None, **nothing)
     current = lifecycle.change(tx, retired[-1].id, act.at, **nothing)
-    lifecycle.record(tx, act, Action.ABORT, current, successor=new.id, reason=reason)
+    called = retired[-1].name if retired[-1].name != new.name else None
+    lifecycle.record(tx, act, Action.ABORT, current, successor=new.id, reason=reason, name_before=called)
     return current
 
 

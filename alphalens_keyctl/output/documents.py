@@ -75,11 +75,17 @@ def aborted_object(aborted: Aborted) -> dict[str, Any]:
 
 
 def changed_texts(
-    changed: Iterable[KeyDocument], unchanged: Iterable[KeyDocument], still_open: Iterable[Key], *, dry_run: bool
+    changed: Iterable[KeyDocument],
+    unchanged: Iterable[KeyDocument],
+    still_open: Iterable[Key] | None = None,
+    *,
+    dry_run: bool,
 ) -> Iterator[str]:
-    """What `revoke`, `suspend` and `resume` answer, streamed."""
-    opening = (json.dumps(key_object(key)) for key in still_open)
-    parts = (("changed", key_texts(changed)), ("unchanged", key_texts(unchanged)), ("still_open", opening))
+    """What `revoke`, `suspend`, `resume` and `update` answer, streamed. The document has `still_open` unless that is
+    None."""
+    parts = [("changed", key_texts(changed)), ("unchanged", key_texts(unchanged))]
+    if still_open is not None:
+        parts.append(("still_open", (json.dumps(key_object(key)) for key in still_open)))
     for name, texts in parts:
         yield f'{"{" if name == "changed" else ", "}"{name}": ['
         for number, text in enumerate(texts):

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from alphalens_keyctl.keys.selection import Selection
+from alphalens_keyctl.keys.update import Update
 from alphalens_keyctl.logs.audit import BreakKind, Verdict
 from alphalens_keyctl.models import Key, Reason, Status
 from alphalens_keyctl.moments import rfc3339
@@ -46,6 +47,19 @@ def selected(wanted: Selection) -> str:
         (wanted.suspended_for, "suspended for {}"),
     ):
         said += [words.format(exactly(length))] if length is not None else []
+    return ", ".join(said)
+
+
+def new_values(new: Update) -> str:
+    """Say what an update sets, to follow the word "set"."""
+    said = [] if new.name is None else [f"name '{new.name}'"]
+    for field, value in new.fields.items():
+        if field == "expires_at":
+            said.append(f"expiry {rfc3339(value) if isinstance(value, datetime) else 'never'}")
+        else:
+            said.append(f"no {field}" if value is None else f"{field} '{value}'")
+    said += [f"label {name}={value}" for name, value in new.labels.items()]
+    said += [f"no label {name}" for name in sorted(new.unset_labels)]
     return ", ".join(said)
 
 

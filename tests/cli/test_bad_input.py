@@ -30,6 +30,12 @@ FIELDS: Final[dict[str, tuple[tuple[str, ...], int | None]]] = {
     "label value": (("create", "ci", "--label", "a={}"), 100),
     "label key": (("create", "ci", "--label", "{}=a"), 63),
     "reason": (("revoke", "kept", "--reason", "{}"), LONGEST_REASON),
+    "new name": (("update", "kept", "--set-name", "{}"), LONGEST_NAME),
+    "new owner": (("update", "kept", "--set-owner", "{}"), LONGEST_OWNER),
+    "new purpose": (("update", "kept", "--set-purpose", "{}"), LONGEST_PURPOSE),
+    "new label value": (("update", "kept", "--set-label", "a={}"), 100),
+    "new WHEN": (("update", "kept", "--set-expires", "{}"), None),
+    "label to unset": (("update", "kept", "--unset", "label:{}"), 63),
     "KEY of show": (("show", "{}"), LONGEST_NAME),
     "KEY of revoke": (("revoke", "kept", "{}"), LONGEST_NAME),
     "KEY of rotate": (("rotate", "{}"), LONGEST_NAME),
@@ -76,7 +82,9 @@ def test_no_field_takes_a_character_that_could_act_or_hide(fresh_keyctl: Keyctl,
 
 
 @pytest.mark.one_database
-@pytest.mark.parametrize("field", [field for field in FIELDS if FIELDS[field][0][0] in ("create", "revoke", "rotate")])
+@pytest.mark.parametrize(
+    "field", [field for field in FIELDS if FIELDS[field][0][0] in ("create", "revoke", "rotate", "update")]
+)
 def test_a_refused_change_leaves_no_key_and_no_event(keyctl: Keyctl, field: str) -> None:
     """Promise 6 from its other side."""
     keyctl.create("kept")

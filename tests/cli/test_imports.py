@@ -88,6 +88,7 @@ RUNS: Final = (
     ("list",), ("list", "--csv"), ("show", "ci"), ("verify",),
     ("rotate", "ci", "--key-file", "ci-key", "--check", "cat"), ("rotate", "--abort", "ci"),
     ("rotate", "billing", "search", "--grace", "0", "--jsonl"),
+    ("update", "search", "--set-owner", "ops", "--set-expires", "30d"),
     ("suspend", "search"), ("resume", "search"), ("revoke", "search", "--yes"), ("revoke", "--owner", "ops", "--yes"),
     ("audit",), ("audit", "verify"), ("audit", "head"), ("audit", "usage"), ("audit", "check"),
     ("audit", "check", "--sarif"), ("audit", "prune", "--usage", "--older-than", "90d", "--yes"),

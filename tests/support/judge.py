@@ -138,6 +138,7 @@ def _is_told(key: Key, said: Counter[str]) -> bool:
         "key.discard": was_discarded,
         "key.revoke": key.revoked_at is not None and not was_discarded,
     }
+    said.pop("key.update", None)  # any number of them, in any state but the last
     deliveries = said.pop("key.deliver", 0)
     may_have_been_delivered = deliveries <= 1 and (deliveries == 1 or key.delivering_to is None)
     return may_have_been_delivered and said == Counter(action for action, expected in there.items() if expected)

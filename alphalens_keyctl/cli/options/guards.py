@@ -1,4 +1,4 @@
-"""The options that `revoke`, `suspend` and `resume` share, and the value that they are parsed into."""
+"""The options that `revoke`, `suspend`, `resume` and `update` share, and the value that they are parsed into."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ class Guards:
 
 
 class Asked(NamedTuple):
-    """What the options of a revocation ask for. `most` is None without `--max`."""
+    """What the options of a revocation or an update ask for. `most` is None without `--max`."""
 
     references: Sequence[str | RawKey]
     filters: Filters

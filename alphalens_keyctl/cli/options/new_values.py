@@ -1,0 +1,49 @@
+"""The options that say what keys get: new values."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+
+@dataclass(frozen=True)
+class NewValues:
+    """The new values as they were written. `update_keys` parses them when the command runs."""
+
+    set_name: Annotated[
+        str | None,
+        typer.Option("--set-name", metavar="NAME", show_default=False, help="A new name, for one KEY."),
+    ] = None
+    set_owner: Annotated[
+        str | None, typer.Option("--set-owner", metavar="TEXT", show_default=False, help="Who answers for the keys.")
+    ] = None
+    set_purpose: Annotated[
+        str | None, typer.Option("--set-purpose", metavar="TEXT", show_default=False, help="What the keys are for.")
+    ] = None
+    set_expires: Annotated[
+        str | None,
+        typer.Option(
+            "--set-expires",
+            metavar="WHEN",
+            show_default=False,
+            help="When the keys expire: 30m 24h 7d 4w from now, 2027-01-31, an instant, or never.",
+        ),
+    ] = None
+    set_label: Annotated[
+        list[str] | None,
+        typer.Option("--set-label", metavar="K=V", show_default=False, help="Set a label; repeat for more."),
+    ] = None
+    unset: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--unset",
+            metavar="WHAT",
+            show_default=False,
+            help="Take a value away: owner, purpose, expires or label:K; repeat for more.",
+        ),
+    ] = None
+
+    @property
+    def given(self) -> bool:
+        """Whether any new value was written."""
+        return self != NewValues()
