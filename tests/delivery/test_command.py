@@ -220,15 +220,17 @@ ENDINGS: dict[str, tuple[str, str]] = {
     "says why": ("echo well; echo why >&2; exit 255", "ended with 255: why"),
     "never ends": ("sleep 100", "did not end within 0.5 seconds"),
     "never ends and says so": ("trap '' TERM INT HUP; while :; do echo busy; sleep 1; done", "did not end within 0.5"),
+    "kills who watches it": ("kill -9 $PPID; sleep 100", "was killed together with the process that watched it"),
 }
 
 
 @pytest.mark.one_database
 @pytest.mark.parametrize("how", ENDINGS)
 def test_a_command_that_does_not_end_well_has_failed(keyctl: Keyctl, how: str) -> None:
-    """Promises 2 and 11."""
+    """Promises 2 and 11; nothing that it started goes on."""
     does, why = ENDINGS[how]
-    result = keyctl("create", "ci", "--pipe-to", script(keyctl, TAKE, does), "--pipe-timeout", "0.5")
+    command = script(keyctl, TAKE, does)
+    result = keyctl("create", "ci", "--pipe-to", command, "--pipe-timeout", "0.5", to_the_last=True)
     assert_undone(keyctl, result)
     assert f"error: pipe-to store: {why}" in result.stderr
     assert_nothing_shows(taken(keyctl), result.stderr)
