@@ -1,33 +1,99 @@
-"""What `list` does: select keys and print them, as a table or in a machine format."""
+"""What `list` does: select keys and print them: as a table, as lines for a pipe, or in a machine format."""
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from sqlalchemy import Connection
 
 from alphalens_keyctl.cli import select_keys
 from alphalens_keyctl.cli.options.arguments import one_of
 from alphalens_keyctl.cli.options.filters import Filters
 from alphalens_keyctl.cli.options.rows import TERMINAL_LIMIT
 from alphalens_keyctl.cli.run import Run
+from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keys import selection
-from alphalens_keyctl.output import channel, documents
+from alphalens_keyctl.keys.selection import KeyDocument, Selection, Sort
+from alphalens_keyctl.models import Key, Status
+from alphalens_keyctl.output import channel, documents, sentences
 from alphalens_keyctl.output.documents import Format
 
+# Keys on their way somewhere that a note beside a pipe names.
+_MOST_NOTED: Final = 20
 
-def list_keys(run: Run, filters: Filters, *, final: bool, sort: str, limit: int | None, machine: Format | None) -> None:
-    """Print the keys that the filters select, in the order `sort`; with `final` also revoked and retired keys.
 
-    Prints at most `limit` keys; where it is None, `TERMINAL_LIMIT` in a table and all in a machine format. The table
-    says how many more there are. Raises `KeyctlError`.
+class Asked(NamedTuple):
+    """What the options of `list` ask for, beside the filters.
+
+    Each of `texts` must be found in a key. With `final` also revoked and retired keys are listed. A `limit` of None is
+    `TERMINAL_LIMIT` on a terminal, and no limit elsewhere. `columns` are names with commas between. `machine` is the
+    machine format, None for people.
     """
-    wanted = select_keys.selection(filters, final=final)
-    order, now = one_of(selection.Sort, sort, "order"), run.act.at
-    with run.database() as database, database.reading() as connection:
-        if machine is not None:
-            found = selection.documents(connection, wanted, sort=order, limit=limit, now=now)
-            channel.write(documents.keys_as(machine, found), utf8=True)
-            return
-        keys = selection.read(connection, wanted, sort=order, limit=TERMINAL_LIMIT if limit is None else limit, now=now)
-        total = selection.count(connection, wanted, now=now)
-        hidden = (
-            0 if final or wanted.statuses else selection.count(connection, wanted._replace(final=True), now=now) - total
-        )
-    from alphalens_keyctl.output import tables
 
-    channel.write([tables.key_list(keys, total, hidden=hidden, now=now, screen=run.screen())])
+    texts: Sequence[str]
+    final: bool
+    sort: str
+    limit: int | None
+    columns: str | None
+    machine: Format | None
+
+
+def list_keys(run: Run, filters: Filters, asked: Asked) -> None:
+    """Print the keys that the filters select. On a terminal the last line says how many more there are.
+
+    Raises `KeyctlError`.
+    """
+    wanted = select_keys.selection(filters, final=asked.final, containing=asked.texts)
+    order, now = one_of(selection.Sort, asked.sort, "order"), run.act.at
+    columns = None if asked.columns is None else _columns(asked.columns)
+    terminal = asked.machine is None and channel.is_terminal(sys.stdout)
+    with run.database() as database, database.reading() as connection:
+        if terminal:
+            channel.write(_drawn(run, connection, wanted, order, asked.limit, columns))
+            return
+        found = selection.documents(connection, wanted, sort=order, limit=asked.limit, now=now)
+        if asked.machine is not None:
+            channel.write(documents.keys_as(asked.machine, found, columns or Key._fields), utf8=True)
+            return
+        unfinished: list[KeyDocument] = []
+        lines = documents.key_lines(_noticed(found, unfinished), columns or documents.USUAL_COLUMNS)
+        channel.write(lines, utf8=True)
+    for key in unfinished:
+        run.note(sentences.unfinished(key.id, key.name, key.delivering_to))
+
+
+def _drawn(
+    run: Run, connection: Connection, wanted: Selection, order: Sort, limit: int | None, columns: Sequence[str] | None
+) -> Iterator[str]:
+    """The table, streamed, and below it, unless --quiet, how many keys there are."""
+    from alphalens_keyctl.output.key_list import KeyList
+
+    now, most = run.act.at, TERMINAL_LIMIT if limit is None else limit
+    found = selection.stream(connection, wanted, sort=order, limit=most, now=now)
+    keys = KeyList(found, columns, now=now, screen=run.screen())
+    yield from keys
+    if run.quiet:
+        return
+    total = keys.shown if keys.shown < most else selection.count(connection, wanted, now=now)
+    hidden = 0
+    if not (wanted.final or wanted.statuses):
+        hidden = selection.count(connection, wanted._replace(final=True), now=now) - total
+    yield keys.footer(total, hidden)
+
+
+def _columns(given: str) -> list[str]:
+    """The names of columns, each once. Raises `KeyctlError` (usage) for one that there is not."""
+    names = [name.strip() for name in given.split(",")]
+    for name in names:
+        if name not in Key._fields:
+            raise KeyctlError(Code.USAGE, f"there is no column '{name}'", f"There are: {', '.join(Key._fields)}.")
+    return list(dict.fromkeys(names))
+
+
+def _noticed(found: Iterable[KeyDocument], unfinished: list[KeyDocument]) -> Iterator[KeyDocument]:
+    """The keys as they come; the first whose delivery was cut off are added to `unfinished` on the way."""
+    for row in found:
+        key = KeyDocument._make(row)
+        if key.status == Status.DELIVERING and len(unfinished) < _MOST_NOTED:
+            unfinished.append(key)
+        yield key

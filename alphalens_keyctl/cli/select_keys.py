@@ -13,10 +13,11 @@ from alphalens_keyctl.moments import parse_span
 from alphalens_keyctl.output import sentences
 
 
-def selection(filters: Filters, *, final: bool = False) -> Selection:
+def selection(filters: Filters, *, final: bool = False, containing: Sequence[str] = ()) -> Selection:
     """Return what the filters select; with `final` also revoked and retired keys.
 
-    Raises `KeyctlError` (usage, invalid_input).
+    Each of `containing` is a text that the name, the id or the owner of a key must contain. Raises `KeyctlError`
+    (usage, invalid_input).
     """
     wanted = Selection(
         statuses=tuple(map(_status, filters.status or ())),
@@ -35,6 +36,7 @@ def selection(filters: Filters, *, final: bool = False) -> Selection:
         expires_within=_span(filters.expires_within, "time to expiry"),
         older_than=_span(filters.older_than, "age"),
         suspended_for=_span(filters.suspended_for, "time suspended"),
+        containing=tuple(text.parse_line(part, what="text to find", longest=text.LONGEST_NAME) for part in containing),
     )
     _refuse_contradictions(wanted)
     return wanted

@@ -1,6 +1,8 @@
-"""What is asked of a key in SQL, on both databases: its status at an instant, its labels, how its name begins."""
+"""What is asked of a key in SQL, on both databases: its status at an instant, its labels, what its texts contain."""
 
+from collections.abc import Sequence
 from datetime import datetime
+from string import punctuation
 from typing import Any, Final
 
 from sqlalchemy import Boolean, ColumnElement, Text, and_, bindparam, case, or_
@@ -63,6 +65,44 @@ def _look_label_up(element: has_label, compiler: SQLCompiler, **how: Any) -> str
 def _contain_label(element: has_label, compiler: SQLCompiler, **how: Any) -> str:
     name, value = (compiler.process(each, **how) for each in (element.name, element.value))
     return f"api_key.labels @> jsonb_build_object(CAST({name} AS text), CAST({value} AS text))"
+
+
+class contains(ColumnElement[bool]):  # noqa: N801  # reads as the functions of SQL do
+    """Whether a text column contains a text, whatever the case of each letter. No character of it is a wildcard.
+
+    Neither database folds the letters of every language: SQLite knows the case of ASCII alone, and PostgreSQL goes by
+    the locale. So each letter of the text becomes the class of its cases. A letter that folds into two (ß) is itself.
+    """
+
+    inherit_cache = False  # an element holds its own text
+    type = Boolean()
+
+    def __init__(self, column: ColumnElement[str], text: str) -> None:
+        self.column = column
+        cases = [sorted({each for each in (c, c.lower(), c.upper(), c.title()) if len(each) == 1}) for c in text]
+        self.glob = bindparam(None, f"*{''.join(map(_in_glob, cases))}*", Text, unique=True)
+        self.expression = bindparam(None, "".join(map(_in_expression, cases)), Text, unique=True)
+
+    def self_group(self, against: object = None) -> ColumnElement[bool]:
+        return self
+
+
+def _in_glob(cases: Sequence[str]) -> str:
+    return f"[{''.join(cases)}]" if len(cases) > 1 or cases[0] in "*?[" else cases[0]
+
+
+def _in_expression(cases: Sequence[str]) -> str:
+    return f"[{''.join(cases)}]" if len(cases) > 1 else f"\\{cases[0]}" if cases[0] in punctuation else cases[0]
+
+
+@compiles(contains, "sqlite")
+def _match_glob(element: contains, compiler: SQLCompiler, **how: Any) -> str:
+    return f"({compiler.process(element.column, **how)} GLOB {compiler.process(element.glob, **how)})"
+
+
+@compiles(contains, "postgresql")
+def _match_expression(element: contains, compiler: SQLCompiler, **how: Any) -> str:
+    return f"({compiler.process(element.column, **how)} ~ {compiler.process(element.expression, **how)})"
 
 
 class unindexed(FunctionElement[Any]):  # noqa: N801  # reads as the functions of SQL do

@@ -6,12 +6,12 @@ from enum import StrEnum
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, Text, and_, cast, func, select, text, true
+from sqlalchemy import ColumnElement, Connection, Select, Text, and_, cast, func, or_, select, text, true
 
 from alphalens_keyctl.damage import key_of
 from alphalens_keyctl.database.instants import stored_text
 from alphalens_keyctl.database.streaming import pages
-from alphalens_keyctl.keys.conditions import RETIRES, has_label, matches, status_at, unindexed
+from alphalens_keyctl.keys.conditions import RETIRES, contains, has_label, matches, status_at, unindexed
 from alphalens_keyctl.models import CURRENT_SQL, FINAL, Key, KeyFields, Status, key_table
 from alphalens_keyctl.text import fold
 
@@ -40,7 +40,8 @@ class Selection(NamedTuple):
 
     Without `statuses` the filters select keys of every status that is not final (revoked, retired), and of those too
     where `final` is set. Spans are positive; a key unused `unused_for` a span counts from its activation where it was
-    never used. `without` are names of labels that a key must not have.
+    never used. `without` are names of labels that a key must not have. Each text of `containing` must be a part of
+    the key's name, id or owner, whatever the case of its letters.
     """
 
     statuses: tuple[Status, ...] = ()
@@ -55,6 +56,7 @@ class Selection(NamedTuple):
     expires_within: timedelta | None = None
     older_than: timedelta | None = None
     suspended_for: timedelta | None = None
+    containing: tuple[str, ...] = ()
 
 
 class KeyDocument(KeyFields[str, str]):
@@ -69,6 +71,12 @@ def read(connection: Connection, wanted: Selection, *, sort: Sort, limit: int | 
     """The keys that match, in order, `limit` at most."""
     query = _query([_column(name, now) for name in Key._fields], wanted, sort, limit, now)
     return [key_of(row) for row in connection.execute(query)]
+
+
+def stream(connection: Connection, wanted: Selection, *, sort: Sort, limit: int | None, now: datetime) -> Iterator[Key]:
+    """The keys that match, in order, `limit` at most: read a page at a time, in constant memory."""
+    query = _query([_column(name, now) for name in Key._fields], wanted, sort, limit, now)
+    return map(key_of, chain.from_iterable(pages(connection, query)))
 
 
 def documents(
@@ -227,6 +235,10 @@ def _where(wanted: Selection, now: datetime) -> ColumnElement[bool]:
         conditions.append(matches(c.name_folded, fold(wanted.name_glob)))
     if wanted.owner is not None:
         conditions.append(c.owner == wanted.owner)
+    conditions += [
+        or_(c.name_folded.contains(fold(part), autoescape=True), contains(c.id, part), contains(c.owner, part))
+        for part in wanted.containing
+    ]
     conditions += [has_label(name, value) for name, value in wanted.labels.items()]
     conditions += [c.labels[name].as_string().is_(None) for name in wanted.without]
     return and_(True, *conditions)

@@ -25,6 +25,11 @@ from alphalens_keyctl.moments import UNREADABLE, rfc3339, rfc3339_exact
 from alphalens_keyctl.output.inert import for_spreadsheet, for_terminal
 from alphalens_keyctl.verification.judgement import Verification
 
+# The fields of K that a list shows to people, and that stand in a line of it in a pipe.
+USUAL_COLUMNS: Final = (
+    "name", "id", "status", "owner", "created_at", "last_used_at", "expires_at", "use_count", "labels", "purpose",
+)  # fmt: skip
+
 
 class Format(StrEnum):
     """The formats that machines can ask for. Each value is the name of the option."""
@@ -34,9 +39,11 @@ class Format(StrEnum):
     CSV = "csv"
 
 
-def keys_as(form: Format, documents: Iterable[KeyDocument]) -> Iterator[str]:
-    """Keys in a machine format, streamed."""
-    return key_rows(documents) if form is Format.CSV else _json_as(form, key_texts(documents))
+def keys_as(
+    form: Format, documents: Iterable[KeyDocument], columns: Sequence[str] = KeyDocument._fields
+) -> Iterator[str]:
+    """Keys in a machine format, streamed. `columns` are the fields of K that each key has, in this order."""
+    return key_rows(documents, columns) if form is Format.CSV else _json_as(form, key_texts(documents, columns))
 
 
 def events_as(form: Format, events: Iterable[Event]) -> Iterator[str]:
@@ -207,9 +214,14 @@ def json_lines(items: Iterable[str]) -> Iterator[str]:
         yield item + "\n"
 
 
-def key_texts(documents: Iterable[KeyDocument]) -> Iterator[str]:
-    """Each K as JSON text, streamed."""
-    return _writer(_K, lambda row: json.dumps(key_object(_damaged(row))))(documents)
+def key_texts(documents: Iterable[KeyDocument], columns: Sequence[str] = KeyDocument._fields) -> Iterator[str]:
+    """Each K as JSON text, streamed. `columns` are the fields that stand in it, in this order."""
+
+    def damaged(row: Sequence[Any]) -> str:
+        key = key_object(_damaged(row))
+        return json.dumps({name: key[name] for name in columns})
+
+    return _writer(_K, tuple(columns), damaged)(documents)
 
 
 def event_texts(events: Iterable[Event]) -> Iterator[str]:
@@ -219,12 +231,27 @@ def event_texts(events: Iterable[Event]) -> Iterator[str]:
 
 def use_texts(uses: Iterable[Use]) -> Iterator[str]:
     """Each U, the contract's object for a row of the usage log, as JSON text, streamed."""
-    return _writer(_U, lambda row: json.dumps(Use._make(row)._asdict(), default=legible))(uses)
+    return _writer(_U, Use._fields, lambda row: json.dumps(Use._make(row)._asdict(), default=legible))(uses)
 
 
-def key_rows(documents: Iterable[KeyDocument]) -> Iterator[str]:
+def key_rows(documents: Iterable[KeyDocument], columns: Sequence[str] = KeyDocument._fields) -> Iterator[str]:
     """K as CSV (RFC 4180) with a header line, streamed. The labels are JSON in a cell."""
-    return _csv(Key._fields, map(_key_cells, documents))
+    return _csv(columns, map(_picked(columns), map(_key_cells, documents)))
+
+
+def key_lines(documents: Iterable[KeyDocument], columns: Sequence[str]) -> Iterator[str]:
+    """Keys for `cut`, `awk` and `read`: a line each, the fields that `columns` names between tabs, streamed.
+
+    A text is inert, so that no tab stands in it; what is missing is empty; the labels are `name=value`, in order.
+    """
+    labels = columns.index("labels") if "labels" in columns else None
+    for cells in map(_picked(columns), map(_key_cells, documents)):
+        texts = ["" if cell is None else for_terminal(str(cell)) for cell in cells]
+        if labels is not None:
+            texts[labels] = for_terminal(
+                " ".join(f"{name}={value}" for name, value in json.loads(texts[labels]).items())
+            )
+        yield "\t".join(texts) + "\n"
 
 
 def event_rows(events: Iterable[Event]) -> Iterator[str]:
@@ -287,29 +314,43 @@ def _key_cell(name: str, value: object) -> object:
     return _time(value) if name in TIMES else value
 
 
-def _writer(members: tuple[tuple[str, str], ...], otherwise: Callable[[Sequence[Any]], str]) -> "_Writer":
+def _picked(columns: Sequence[str]) -> Callable[[Sequence[object]], Sequence[object]]:
+    """A function that picks the cells of these columns, in this order, from those of a whole key."""
+    if tuple(columns) == KeyDocument._fields:
+        return lambda cells: cells
+    places = [KeyDocument._fields.index(name) for name in columns]
+    return lambda cells: [cells[place] for place in places]
+
+
+def _writer(
+    members: tuple[tuple[str, str], ...], written: tuple[str, ...], otherwise: Callable[[Sequence[Any]], str]
+) -> "_Writer":
     """A function that streams rows as JSON objects. `members` are the columns in the order of a row: the name of each,
-    and the Python expression that makes JSON of its value; `otherwise` writes a row with a value that has another type.
+    and the Python expression that makes JSON of its value; `written` are the names of those that the objects have;
+    `otherwise` writes a row with a value that has another type.
     """
     known = {"quote": encode_basestring_ascii, "time": _time_text, "spelled": _labels, "otherwise": otherwise}
-    exec(_compiled(members), known)  # noqa: S102  # of the names in this program's own field lists
+    exec(_compiled(members, written), known)  # noqa: S102  # of the names in this program's own field lists
     return cast("_Writer", known["write"])
 
 
 @cache
-def _compiled(members: tuple[tuple[str, str], ...]) -> CodeType:
+def _compiled(members: tuple[tuple[str, str], ...], written: tuple[str, ...]) -> CodeType:
     """What `_writer` runs, compiled from the names, as `namedtuple` compiles a class.
 
     Without that each row of a million would ask for every value how to write it, which takes half as long again;
     `json.dumps` of a dict takes twice as long.
     """
-    written = ", ".join(f'"{name}": {{{form.format(name)}}}' for name, form in members)
+    forms = {name: f'"{name}": {{{form.format(name)}}}' for name, form in members}
+    # What is not written is read all the same: a key is damaged whichever of its columns are asked for.
+    unwritten = "".join(form for name, form in forms.items() if name not in written)
     source = f"""
 def write(rows):
     for row in rows:
         try:
-            {", ".join(name for name, _ in members)} = row
-            text = f'''{{{{{written}}}}}'''
+            {", ".join(forms)} = row
+            f'''{unwritten}'''
+            text = f'''{{{{{", ".join(forms[name] for name in written)}}}}}'''
         except (TypeError, ValueError, RecursionError):
             text = otherwise(row)
         yield text

@@ -34,6 +34,7 @@ def selected(wanted: Selection) -> str:
         said.append("that are neither revoked nor retired")
     if wanted.name_glob is not None:
         said.append(f"called like '{wanted.name_glob}'")
+    said += [f"that contain '{part}'" for part in wanted.containing]
     if wanted.owner is not None:
         said.append(f"owned by '{wanted.owner}'")
     said += [f"labelled {name}={value}" for name, value in wanted.labels.items()]
@@ -61,6 +62,11 @@ def new_values(new: Update) -> str:
     said += [f"label {name}={value}" for name, value in new.labels.items()]
     said += [f"no label {name}" for name in sorted(new.unset_labels)]
     return ", ".join(said)
+
+
+def unfinished(key_id: str, name: str, delivering_to: str | None) -> str:
+    """Say where a key was going whose delivery was cut off, and what to do about it."""
+    return for_terminal(f"{key_id} was on its way to {delivering_to}: rotate '{name}' to finish, or create it anew")
 
 
 def keyring_entry(present: bool, held: Key | None) -> str:

@@ -1,4 +1,4 @@
-"""Tables, for people: keys and audit events, on a narrow screen or a wide one."""
+"""Tables, for people: audit events on a narrow screen or a wide one, and what other tables share."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from alphalens_keyctl.models import Event, Key, Status
+from alphalens_keyctl.models import Event, Status
 from alphalens_keyctl.output.screen import Screen, cell
 from alphalens_keyctl.output.words import ago, counted, moment
 
@@ -27,20 +27,6 @@ DOTS: Final = {
     Status.REVOKED: ("✕", "X", "red"),
     Status.DAMAGED: ("‼", "#", "bold red"),
 }
-
-
-def key_list(keys: Sequence[Key], total: int, *, hidden: int, now: datetime, screen: Screen) -> str:
-    """Return a table of keys. `total` is how many were selected, `hidden` how many revoked or retired are left out."""
-    footer = Text(_key_footer(keys, total, hidden, screen), style="dim")
-    if not keys:
-        return screen.draw(footer)
-    unfinished = [
-        cell(f"{key.id} was on its way to {key.delivering_to}: rotate '{key.name}' to finish, or create it anew")
-        for key in keys
-        if key.status == Status.DELIVERING
-    ]
-    drawn = _stacked(keys, now, screen) if screen.width < NARROW else _columns(keys, now, screen)
-    return screen.draw(drawn, *unfinished, footer)
 
 
 def dot(status: str, screen: Screen) -> Text:
@@ -79,57 +65,6 @@ def event_list(events: Sequence[Event], total: int, *, now: datetime, screen: Sc
     return screen.draw(table, footer)
 
 
-def _columns(keys: Sequence[Key], now: datetime, screen: Screen) -> Table:
-    wide = screen.width >= _WIDE
-    table = ruled(screen)
-    table.add_column("", no_wrap=True)
-    table.add_column("Name", overflow="fold", ratio=2 if not screen.terminal else None, min_width=8)
-    table.add_column("Id", no_wrap=True)
-    if wide:
-        table.add_column("Status", no_wrap=True)
-    table.add_column("Owner", overflow="fold", min_width=5, max_width=None if wide else 12)
-    for title in ("Created", "Last used", "Expires"):
-        table.add_column(title, no_wrap=True)
-    if wide:
-        table.add_column("Uses", justify="right", no_wrap=True)
-        table.add_column("Labels", overflow="fold")
-        table.add_column("Purpose", overflow="fold")
-    for key in keys:
-        row = [dot(key.status, screen), cell(key.name, "bold"), cell(key.id)]
-        row += [Text(key.status)] if wide else []
-        row += [
-            cell(key.owner),
-            Text(ago(key.created_at, now)),
-            Text(ago(key.last_used_at, now)),
-            _end(key, now),
-        ]
-        if wide:
-            labels = " ".join(f"{name}={value}" for name, value in sorted(key.labels.items()))
-            row += [Text(f"{key.use_count:,}"), cell(labels or None), cell(key.purpose)]
-        table.add_row(*row)
-    return table
-
-
-def _stacked(keys: Sequence[Key], now: datetime, screen: Screen) -> Table:
-    lines = Table.grid(padding=(0, 1))
-    for key in keys:
-        lines.add_row(dot(key.status, screen), cell(key.name, "bold"))
-        lines.add_row("", cell(f"{key.id} {key.status}"))
-        if key.owner is not None:
-            lines.add_row("", cell(f"owner {key.owner}"))
-        lines.add_row("", Text(f"created {ago(key.created_at, now)}"))
-        lines.add_row("", Text(f"last used {ago(key.last_used_at, now)}"))
-        lines.add_row("", Text.assemble("expires ", _end(key, now)))
-    return lines
-
-
-def _end(key: Key, now: datetime) -> Text:
-    """Return when the key stops opening: when it was revoked, else the earlier of its expiry and its retirement."""
-    if key.revoked_at is not None:
-        return Text(f"revoked {ago(key.revoked_at, now)}")
-    return Text(ago(key.ends_at, now), style="red" if key.ends_at is not None and key.ends_at <= now else "")
-
-
 def ruled(screen: Screen) -> Table:
     """Return an empty table as all tables look: without border, with a rule under the head; in a pipe bare columns."""
     return Table(
@@ -139,16 +74,6 @@ def ruled(screen: Screen) -> Table:
         header_style="bold" if screen.color else "",
         show_edge=False,
     )
-
-
-def _key_footer(keys: Sequence[Key], total: int, hidden: int, screen: Screen) -> str:
-    shown = counted(total, "key")
-    if len(keys) < total:
-        shown = f"{len(keys):,} of {shown}: --limit {total} shows all"
-    left_out = f", and {counted(hidden, 'key')} revoked or retired: --all shows them" if hidden else ""
-    statuses = dict.fromkeys(Status(key.status) for key in keys)
-    legend = "  ".join(f"{dot(status, screen).plain} {status}" for status in statuses)
-    return f"{shown}{left_out}" + (f"   {legend}" if legend and screen.width < _WIDE else "")
 
 
 def _detail(event: Event) -> str:
