@@ -144,6 +144,18 @@ def test_every_filter_that_the_readme_lists_is_an_option_of_each_command_that_fi
         assert {option for option in options if option in said} == options, command
 
 
+@pytest.mark.one_database
+def test_the_commands_that_find_keys_in_the_readme_run(keyctl: Keyctl) -> None:
+    keyctl.create("billing-prod")
+    keyctl.create("search")
+    found, chosen = (
+        keyctl.ok(*shlex.split(line.removeprefix("alphalens-keyctl "), comments=True))
+        for line in block("finding", "sh").splitlines()
+    )
+    assert [line.split("\t")[0] for line in found.stdout.splitlines()] == ["billing-prod"]
+    assert chosen.stdout.splitlines()[0] == "name,owner,expires_at"
+
+
 def test_the_everyday_commands_of_the_readme_run(keyctl: Keyctl) -> None:
     commands = re.findall(r"^alphalens-keyctl (.*)$", section("Everyday"), re.M)
     assert len(commands) == 6

@@ -81,7 +81,7 @@ class contains(ColumnElement[bool]):  # noqa: N801  # reads as the functions of 
         self.column = column
         cases = [sorted({each for each in (c, c.lower(), c.upper(), c.title()) if len(each) == 1}) for c in text]
         self.glob = bindparam(None, f"*{''.join(map(_in_glob, cases))}*", Text, unique=True)
-        self.expression = bindparam(None, "".join(map(_in_expression, cases)), Text, unique=True)
+        self.pattern = bindparam(None, "".join(map(_in_pattern, cases)), Text, unique=True)
 
     def self_group(self, against: object = None) -> ColumnElement[bool]:
         return self
@@ -91,7 +91,7 @@ def _in_glob(cases: Sequence[str]) -> str:
     return f"[{''.join(cases)}]" if len(cases) > 1 or cases[0] in "*?[" else cases[0]
 
 
-def _in_expression(cases: Sequence[str]) -> str:
+def _in_pattern(cases: Sequence[str]) -> str:
     return f"[{''.join(cases)}]" if len(cases) > 1 else f"\\{cases[0]}" if cases[0] in punctuation else cases[0]
 
 
@@ -101,8 +101,8 @@ def _match_glob(element: contains, compiler: SQLCompiler, **how: Any) -> str:
 
 
 @compiles(contains, "postgresql")
-def _match_expression(element: contains, compiler: SQLCompiler, **how: Any) -> str:
-    return f"({compiler.process(element.column, **how)} ~ {compiler.process(element.expression, **how)})"
+def _match_pattern(element: contains, compiler: SQLCompiler, **how: Any) -> str:
+    return f"({compiler.process(element.column, **how)} ~ {compiler.process(element.pattern, **how)})"
 
 
 class unindexed(FunctionElement[Any]):  # noqa: N801  # reads as the functions of SQL do

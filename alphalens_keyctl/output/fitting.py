@@ -129,7 +129,8 @@ def _wanted(column: Column, texts: Sequence[str], *, more: bool) -> int:
         return max(title, *measured, 0)
     ordinary = sorted(measured)[(len(measured) - 1) * 9 // 10] if measured else 0
     limit = max(_ORDINARY, ordinary * 3 // 2)
-    return max(title, *(width if width <= limit else min(width, column.least) for width in measured), 0)
+    shown = [width if width <= limit else min(width, column.least) for width in measured]
+    return max(title, column.least if more else 0, *shown)
 
 
 def _least(column: Column, texts: Sequence[str], wanted: int, *, more: bool) -> int:

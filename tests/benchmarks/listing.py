@@ -1,8 +1,14 @@
-"""`list --jsonl` of a million keys, against the program that comes with SQLite."""
+"""`list --jsonl` of a million keys, against SQLite's own program; `list` on a terminal, against `list --csv`."""
 
+import fcntl
+import os
 import shutil
+import struct
+import termios
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 
 from alphalens_keyctl.keys.selection import KeyDocument
 from tests.benchmarks import processes, seeding, table
@@ -11,6 +17,8 @@ from tests.benchmarks.scale import Scale
 
 _AT_LEAST = 0.4
 _BELOW = 150_000_000
+_ON_TERMINAL = 20_000  # rows
+_AT_MOST = 3.0
 _COLUMNS = ", ".join(KeyDocument._fields)
 
 
@@ -38,7 +46,39 @@ def rows(scale: Scale, folder: Path) -> list[table.Row]:
             table.rate(f"{options}, {count:,} keys", count / cost.seconds, against, name, scale.goal(_AT_LEAST))
         )
         result.append(table.memory(f"{options}, peak memory", cost.peak, _BELOW))
-    return result
+    return [*result, on_terminal(scale, folder)]
+
+
+def on_terminal(scale: Scale, folder: Path) -> table.Row:
+    env = processes.environment(folder) | {"TERM": "xterm-256color"}
+    path = folder / "terminal.db"
+    seeding.sqlite(path, keys=_ON_TERMINAL, events=0)
+    drawn, csv = (command(str(path), f"list --all --limit {_ON_TERMINAL}{form}") for form in ("", " --csv"))
+    costs = processes.in_turn(
+        {"drawn": lambda _round: _drawn(drawn, env), "csv": lambda _round: processes.run(csv, env)}, scale.rounds
+    )
+    what = f"list, {_ON_TERMINAL:,} rows on a terminal"
+    return table.duration(what, costs["drawn"].seconds, costs["csv"].seconds, "list --csv", _AT_MOST)
+
+
+def _drawn(argv: tuple[str, ...], env: dict[str, str]) -> Cost:
+    """Run a command whose stdout is a terminal of 120 columns, which is read as fast as it is written."""
+    terminal, stdout = os.openpty()
+    fcntl.ioctl(stdout, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 120, 0, 0))
+    reader = Thread(target=_read_to_the_end, args=(terminal,))
+    reader.start()
+    try:
+        return processes.run(argv, env, stdout=stdout)
+    finally:
+        os.close(stdout)
+        reader.join()
+        os.close(terminal)
+
+
+def _read_to_the_end(terminal: int) -> None:
+    with suppress(OSError):  # EIO: nobody has the other end any more
+        while os.read(terminal, 1 << 16):
+            pass
 
 
 def command(database: str, options: str) -> tuple[str, ...]:

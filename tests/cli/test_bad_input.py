@@ -183,7 +183,7 @@ def test_markup_quotes_sql_and_formulas_are_kept_literally_and_come_out_inert(ke
             assert cell[:1] not in ("=", "+", "-", "@")
         assert row["name"].removeprefix("'") in keys or row["name"] == "''=x"
     table = keyctl.ok("list").stdout
-    screen = on_terminal(keyctl, "list", width=200).text
+    screen = on_terminal(keyctl, "list", width=400).text
     for text in HARMLESS:
         assert text in table
         assert text in screen

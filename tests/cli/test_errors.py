@@ -42,7 +42,8 @@ def refused(result: Result, status: int, code: str) -> dict[str, str]:
     "arguments",
     [
         ("nonsense",), ("create",), ("create", "a", "b"), ("create", "ci", "--bogus"),
-        ("list", "extra"), ("list", "--limit", "x"), ("list", "--limit", "-1"), ("list", "--status", "alive"),
+        ("list", "--columns", "name,bogus"), ("list", "--limit", "x"), ("list", "--limit", "-1"),
+        ("list", "--status", "alive"),
         ("list", "--sort", "colour"), ("list", "--jsonl", "--csv"), ("show",),
         ("revoke",), ("suspend",), ("resume",), ("rotate",),
         ("audit", "nonsense"), ("audit", "--action", "x"), ("db",), ("db", "nonsense"), ("--bogus", "list"),

@@ -58,7 +58,7 @@ def test_a_command_on_sqlite_loads_neither_alembic_nor_psycopg_nor_rich_once_the
 # What a job file may import inside a function, as only some of its runs need it: drawings, which load Rich, and
 # the destinations of a raw key.
 LATE: Final = {
-    *(f"alphalens_keyctl.output.{name}" for name in ("panels", "tables", "usage")),
+    *(f"alphalens_keyctl.output.{name}" for name in ("key_list", "panels", "tables", "usage")),
     *(f"alphalens_keyctl.delivery.{name}" for name in ("command", "files", "keyring")),
 }
 # They import late for every command at once, and say why.

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -15,7 +16,7 @@ from alphalens_keyctl.keyformat import DIGEST_SCHEME, generate
 from alphalens_keyctl.models import key_table
 from tests.support.answers import K
 from tests.support.commands import Keyctl
-from tests.support.key_rows import put
+from tests.support.key_rows import key_row, put
 from tests.support.terminal import on_terminal
 
 DAY: Final = timedelta(days=1)
@@ -115,7 +116,7 @@ def test_json_json_lines_and_csv_say_the_same(keyctl: Keyctl, database: Database
 
 @pytest.mark.one_database
 def test_an_empty_list_is_a_success_in_every_format(keyctl: Keyctl) -> None:
-    assert keyctl.ok("list").stdout == "0 keys\n"
+    assert keyctl.ok("list").stdout == ""
     assert keyctl.ok("list", "--json").json == []
     assert keyctl.ok("list", "--jsonl").stdout == ""
     assert keyctl.ok("list", "--csv").stdout == ",".join(K) + "\r\n"
@@ -128,7 +129,7 @@ def test_two_formats_at_once_are_a_usage_error(keyctl: Keyctl) -> None:
     assert (refused.status, refused.stdout, refused.error["code"]) == (2, "", "usage")
 
 
-def test_a_list_for_people_stops_at_100_and_says_so_and_one_for_programs_does_not(
+def test_a_list_on_a_terminal_stops_at_100_and_says_so_and_one_for_programs_does_not(
     keyctl: Keyctl, database: Database
 ) -> None:
     now = datetime.now(UTC)
@@ -147,11 +148,12 @@ def test_a_list_for_people_stops_at_100_and_says_so_and_one_for_programs_does_no
     assert shown.count("key-") == 100
     footer = " ".join(shown.split())
     assert "100 of 103 keys: --limit 103 shows all, and 1 key revoked or retired: --all shows them" in footer
-    assert keyctl.ok("list").stdout.count("key-") == 100
-    assert keyctl.ok("list", "--limit", "102").stdout.count("key-") == 102
-    whole = keyctl.ok("list", "--limit", "500").stdout
+    assert on_terminal(keyctl, "list", "--limit", "102").text.count("key-") == 102
+    whole = on_terminal(keyctl, "list", "--limit", "500").text
     assert whole.count("key-") == 103
     assert "--limit" not in whole
+    assert keyctl.ok("list").stdout.count("key-") == 103
+    assert keyctl.ok("list", "--limit", "102").stdout.count("key-") == 102
     assert len(keyctl.ok("list", "--jsonl").stdout.splitlines()) == 103
 
 
@@ -162,44 +164,112 @@ def test_a_limit_that_no_database_can_count_to_is_no_fault_of_the_program(keyctl
         assert result.status in (0, 2), result
 
 
-@pytest.mark.one_database
-@pytest.mark.parametrize("width", [40, 60, 80, 200])
-def test_a_table_keeps_within_the_terminal_and_loses_nothing(keyctl: Keyctl, database: Database, width: int) -> None:
-    """At any width a name, an owner and a time stand whole."""
+LONG: Final = "the-name-" + "n" * 80 + "-ends-here"
+
+
+def mixed(database: Database) -> None:
+    """A page as people have it, and one key whose texts are all too long for it."""
     now = datetime.now(UTC)
-    expected = {
-        put(database, "billing", owner="ops", created_at=now - 100 * DAY, last_used_at=now - 3 * DAY - timedelta(1e-3),
-            expires_at=now + 14 * DAY): ("billing", "ops", "3 months ago", "3 days ago", "in 2 weeks"),
-        put(database, "n" * 100, owner="o" * 100, purpose="p" * 200, created_at=now - 2 * DAY):
-            ("2 days ago", "never"),
-        put(database, "日本語の鍵" * 10, owner="é" * 30): ("just now", "never"),
-        put(database, "gone", revoked_at=now, revoked_by="sql"): ("gone",),
-    }  # fmt: skip
-    shown = on_terminal(keyctl, "list", "--all", width=width)
-    assert shown.status == 0
-    assert max(cell_len(line) for line in shown.lines) <= width
-    for key_id, words in expected.items():
-        assert key_id in shown.text
-        # A cell may be folded between words, not inside one.
-        assert set(" ".join(words).split()) <= set(shown.text.split()), words
-    # Every character of the longest texts is on the screen, however it was folded.
-    assert shown.text.count("n") >= 100
-    assert shown.text.count("o") >= 100
-    assert shown.text.count("鍵") == 10
-    assert shown.text.count("é") == 30
-    dots = "".join(line[0] for line in shown.lines if line and line[0] in "●✕")
-    assert dots.count("●") == 3
-    assert dots.count("✕") == 1
-    if width >= 80:
-        header = " ".join(shown.lines[:2]).split()
-        assert {"Name", "Id", "Owner", "Created", "Last", "used", "Expires"} <= set(header)
-        row = next(line for line in shown.lines if "billing" in line)
-        assert "ops" in row
-    if width == 200:
-        row = next(line for line in shown.lines if "billing" in line)
-        assert all(word in row for word in ("active", "ops", "3 months ago", "3 days ago", "in 2 weeks"))
-        assert shown.text.count("p") >= 200
-        assert {"Uses", "Labels", "Purpose"} <= set(shown.lines[0].split())
+    put(database, "billing", owner="ops", created_at=now - 100 * DAY, last_used_at=now - 3 * DAY,
+        expires_at=now + 8 * DAY, labels={"env": "prod"}, use_count=1234567)  # fmt: skip
+    put(database, "soon", owner="ops", created_at=now - 50 * DAY, expires_at=now + DAY - timedelta(minutes=5))
+    put(database, LONG, owner="o" * 100, purpose="p" * 200, created_at=now - 2 * DAY,
+        labels={f"label-{number}": "v" * 50 for number in range(9)})  # fmt: skip
+    put(database, "日本語の鍵", owner="東京", purpose="価格")
+    put(database, "é\u0308 🔑", owner="Zoë")
+    put(database, "gone", revoked_at=now - 59 * timedelta(minutes=1), revoked_by="sql")
+    put(database, "past", expires_at=now - 2 * DAY)
+    for number in range(6):
+        put(database, f"service-{number}", purpose="nightly export", expires_at=now + 200 * DAY)
+
+
+# From each width on the columns that a table has, beside Name, Id, Last used and Expires.
+COLUMNS: Final = {
+    60: [],
+    80: ["Created"],
+    88: ["Owner", "Created"],
+    100: ["Status", "Owner", "Created"],
+    110: ["Status", "Owner", "Created", "Uses"],
+    120: ["Status", "Owner", "Created", "Uses", "Labels"],
+    200: ["Status", "Owner", "Created", "Uses", "Labels", "Purpose"],
+}
+
+
+@pytest.mark.one_database
+def test_a_table_has_a_line_a_key_and_breaks_no_word_at_any_width(keyctl: Keyctl, database: Database) -> None:
+    mixed(database)
+    keys = keyctl.keys()
+    for width in (60, 61, 79, 80, 88, 100, 110, 120, 200, 400):
+        shown = on_terminal(keyctl, "list", "--all", width=width)
+        head, rule, *rows = shown.lines[: len(keys) + 2]
+        footer = " ".join(shown.lines[len(keys) + 2 :])
+        assert max(map(cell_len, shown.lines)) <= width
+        assert set(rule) == {"─"}
+        # Every key has its line, and on it what tells it from others stands whole.
+        assert [row.split()[0] for row in rows] == ["✕" if key["status"] == "revoked" else "◇" if key["name"] == "past"
+                                                    else "●" for key in keys], width  # fmt: skip
+        assert all(key["id"] in row for key, row in zip(keys, rows, strict=True))
+        assert all(key["name"] in row for key, row in zip(keys, rows, strict=True) if key["name"] != LONG), width
+        long, billing, gone = (
+            next(row for row in rows if row[2:].startswith(start)) for start in ("the-", "billing", "gone")
+        )
+        if width < 400:
+            assert re.match(r"● the-\S*…\S*here  ", long), width
+            assert cell_len(long) - len(long) == 0
+        assert {"in 8 days", "3 days"} <= {*re.split("  +", billing.replace(" ago", ""))}, width
+        assert "revoked" in gone
+        assert footer.startswith(f"{len(keys)} keys")
+        titles = re.split("  +", head.strip())
+        fixed = ("Name", "Id", "Last used", "Expires")
+        if width in COLUMNS:
+            assert [title for title in titles if title not in fixed] == COLUMNS[width], width
+        assert ("● active" in footer) == ("Status" not in titles), width
+        # Each column begins on every line where its title does, in cells of the terminal.
+        place = head.index("Id")
+        assert {cell_len(row[: row.index(key["id"])]) for key, row in zip(keys, rows, strict=True)} == {place}
+
+
+@pytest.mark.one_database
+def test_a_screen_below_60_columns_shows_cards_that_lose_nothing(keyctl: Keyctl, database: Database) -> None:
+    mixed(database)
+    for width in (20, 40, 59):
+        shown = on_terminal(keyctl, "list", "--all", width=width)
+        assert max(map(cell_len, shown.lines)) <= width
+        whole = "".join(line.strip() for line in shown.lines).replace(" ", "")
+        for text in (LONG, "o" * 100, "日本語の鍵", "é\u0308🔑", "owner東京", "expiresin8days", "revoked59minutesago"):
+            assert text in whole, (width, text)
+
+
+@pytest.mark.one_database
+def test_an_expiry_is_yellow_under_14_days_and_red_under_1_and_says_so_in_words(
+    keyctl: Keyctl, database: Database
+) -> None:
+    now = datetime.now(UTC)
+    for name, end in {"a": -DAY, "b": DAY - timedelta(minutes=1), "c": DAY + timedelta(minutes=5),
+                      "d": 14 * DAY - timedelta(minutes=1), "e": 14 * DAY + timedelta(minutes=5)}.items():  # fmt: skip
+        put(database, name, expires_at=now + end)
+    put(database, "f", retires_at=now + timedelta(hours=2))
+    raw = on_terminal(keyctl, "list", "--sort", "name").raw.decode()
+    for words, style in {"24 hours ago": 31, "in 23 hours": 31, "in 24 hours": 33, "in 14 days": 33}.items():
+        assert f"\x1b[{style}m{words}\x1b[0m" in raw, (words, raw)
+    assert "  in 2 weeks  " in raw
+    assert "  in 2 hours  " in raw
+
+
+@pytest.mark.one_database
+def test_rows_that_come_after_the_first_page_keep_to_its_columns(keyctl: Keyctl, database: Database) -> None:
+    now = datetime.now(UTC)
+    with database.writing() as tx:
+        tx.execute(insert(key_table), [key_row(f"key-{number:03}", created_at=now) for number in range(100)])
+    last = put(database, LONG, owner="o" * 100, created_at=now - 59 * timedelta(minutes=1), use_count=7)
+    for width in (60, 80, 120):
+        shown = on_terminal(keyctl, "list", "--limit", "101", width=width)
+        row = next(line for line in shown.lines if last in line)
+        assert cell_len(row) <= width
+        assert row.index(last) == shown.lines[0].index("Id")
+        assert row.startswith("● the-")
+        assert width == 60 or "  59 minutes" in row
+        assert shown.lines[-2].startswith("101 keys")
 
 
 @pytest.mark.one_database
@@ -216,7 +286,75 @@ def test_colour_is_for_terminals_and_can_be_turned_off(keyctl: Keyctl) -> None:
 
 @pytest.mark.one_database
 def test_into_a_pipe_a_row_stays_on_its_line_with_every_value_whole(keyctl: Keyctl, database: Database) -> None:
-    key_id = put(database, "n" * 100, owner="o" * 100, purpose="p" * 200)
-    (row,) = [line for line in keyctl.ok("list").stdout.splitlines() if key_id in line]
-    assert all(letter * 100 in row for letter in "nop")
-    assert "\x1b" not in row
+    """No header, no footer, no colour: fields with tabs between, as CSV has them."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    key_id = put(database, LONG, owner="o" * 100, purpose="p q", labels={"z": "1 2", "a": "é"}, created_at=now)
+    at = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    line = "\t".join([LONG, key_id, "active", "o" * 100, at, "", "", "0", "a=é z=1 2", "p q"]) + "\n"
+    for options in ([], ["--all"]):
+        piped = keyctl.ok("list", *options, environment={"FORCE_COLOR": "1", "COLUMNS": "40"})
+        assert (piped.stdout, piped.stderr) == (line, "")
+
+
+@pytest.mark.one_database
+def test_quiet_leaves_the_rows_alone(keyctl: Keyctl) -> None:
+    keyctl.create("ci")
+    assert "1 key" in on_terminal(keyctl, "list").text
+    quiet = on_terminal(keyctl, "--quiet", "list")
+    assert len(quiet.lines) == 4  # the head, the rule, the key, and what follows the last newline
+    assert "1 key" not in quiet.text
+
+
+@pytest.mark.one_database
+def test_columns_are_chosen_for_every_format_alike(keyctl: Keyctl, database: Database) -> None:
+    fleet(database)
+    every = {key["id"]: key for key in keyctl.keys()}
+    for chosen in (["name", "owner", "expires_at"], ["labels", "id"], ["use_count", "status", "id"], list(K)[::-1]):
+        option = ("list", "--all", "--columns", ",".join(chosen))
+        listed = keyctl.ok(*option, "--json").json
+        assert [list(key) for key in listed] == [chosen] * len(every)
+        assert listed == [{name: key[name] for name in chosen} for key in every.values()]
+        assert list(map(json.loads, keyctl.ok(*option, "--jsonl").stdout.splitlines())) == listed
+        header, *rows = csv.reader(io.StringIO(keyctl.ok(*option, "--csv").stdout))
+        assert header == chosen
+        piped = [line.split("\t") for line in keyctl.ok(*option).stdout.splitlines()]
+        for number, name in enumerate(chosen):
+            cells = [row[number] for row in rows]
+            if name != "labels":
+                assert cells == ["" if key[name] is None else str(key[name]) for key in listed]
+                assert cells == [row[number] for row in piped]
+            else:
+                assert [json.loads(cell) for cell in cells] == [key["labels"] for key in listed]
+    shown = on_terminal(keyctl, "list", "--columns", "owner, name,name,expires_at", "--sort", "name", width=40)
+    assert shown.lines[0].split() == ["Owner", "Name", "Expires"]
+    assert shown.lines[2].split() == ["ops", "billing-prod", "in", "3", "days"]
+    # Twenty columns are no table on this screen; nothing of them is lost.
+    shown = on_terminal(keyctl, "list", "--columns", ",".join(K), width=50)
+    assert max(map(cell_len, shown.lines)) <= 50
+    assert "  owner ops" in shown.lines
+
+
+@pytest.mark.one_database
+def test_a_column_that_there_is_not_is_refused_with_those_there_are(keyctl: Keyctl) -> None:
+    for given in ("expires", "name,", "", "name,Owner", "id;name", "digest"):
+        for form in ([], ["--csv"], ["--json"]):
+            refused = keyctl("list", "--columns", given, *form)
+            assert (refused.status, refused.stdout) == (2, "")
+            assert all(name in refused.stderr for name in K), refused.stderr
+
+
+def test_a_text_finds_keys_by_a_part_of_their_name_id_or_owner(keyctl: Keyctl, database: Database) -> None:
+    fleet(database)
+    ids = {key["name"]: key["id"] for key in keyctl.keys()}
+    for options, expected in {
+        ("BILL",): ["billing-prod", "Billing-test"],
+        ("%",): ["zeta%2"],
+        ("ops",): ["billing-prod", "zeta%2"],
+        ("ops", "zeta"): ["zeta%2"],
+        ("ing", "--status", "retiring"): ["going"],
+        (ids["off"][2:9].swapcase(),): ["off"],
+        ("nothing like it",): [],
+    }.items():
+        assert names(keyctl, *options) == expected, options
+    refused = keyctl("list", "--json", "a\x1b")
+    assert (refused.status, refused.error["code"]) == (2, "invalid_input")

@@ -11,6 +11,7 @@ from alphalens_keyctl.database import Database
 from alphalens_keyctl.models import Key, Reason
 from tests.support import unguarded
 from tests.support.commands import Keyctl
+from tests.support.terminal import on_terminal
 
 NO_TIME = "2030-19-39 29:59:59.000000"
 DAMAGE = {
@@ -77,9 +78,17 @@ def test_every_format_of_a_list_shows_damaged_keys_beside_the_others(keyctl: Key
         assert [key["status"] for key in keys if key["name"] in ("first", "last")] == ["active", "active"], form
     for key in lists["json"]:
         assert "2030-19-39" not in json.dumps(key)
-    for columns in ("50", "80", "160"):
-        table = keyctl.ok("list", "--all", environment={"COLUMNS": columns}).stdout
-        assert all(name in table for name in ("first", "last", *damaged)), columns
+    piped = keyctl.ok("list", "--all").stdout
+    assert {line.split("\t")[1]: line.split("\t")[2] for line in piped.splitlines()} == {
+        key["id"]: key["status"] for key in lists["json"]
+    }
+    for width in (50, 80, 160):
+        table = on_terminal(keyctl, "list", "--all", width=width).text
+        assert all(name in table for name in ("first", "last", *damaged)), width
+    for form in ("--json", "--jsonl", "--csv"):
+        # The column that is damaged is none of those that were asked for.
+        said = keyctl.ok("list", "--all", "--columns", "id,status", form).stdout
+        assert said.count("damaged") == sum(map(seen, damaged.values())), form
 
 
 def test_a_damaged_key_is_shown_and_others_are_as_if_it_were_not_there(

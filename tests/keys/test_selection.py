@@ -23,6 +23,7 @@ from alphalens_keyctl.text import fold
 from tests.support.commands import Keyctl
 from tests.support.databases import by_hand, dialect
 from tests.support.key_rows import change, put
+from tests.support.raw_keys import with_id
 
 Row = dict[str, Any]
 Fits = Callable[["Fleet", Row], bool]
@@ -86,6 +87,18 @@ def like(glob: str) -> Fits:
     return lambda _, row: re.fullmatch(pattern, row["name_folded"], re.DOTALL) is not None
 
 
+def containing(*parts: str) -> Fits:
+    def fits(_: Fleet, row: Row) -> bool:
+        return all(
+            fold(part) in row["name_folded"]
+            or part.lower() in row["id"].lower()
+            or (row["owner"] is not None and part.lower() in row["owner"].lower())
+            for part in parts
+        )
+
+    return fits
+
+
 def ago(column: str, span: timedelta) -> Fits:
     return lambda _, row: row[column] is not None and row[column] <= NOW - span
 
@@ -113,6 +126,8 @@ FILTERS: Final = (
       for glob in ("ci-*", "CI?1*", "*_*", "50%*", "*1", "NAÏVE-*", "strasse-*", "к?юч-*", "a?b-*", "nothing")),
     *(Filter({"owner": owner}, lambda _, row, owner=owner: row["owner"] == owner)  # type: ignore[misc]  # a default binds it now
       for owner in ("ops", "Ops", "o'reilly; --")),
+    Filter({"containing": ("CI", "1")}, containing("CI", "1")),
+    Filter({"containing": ("OPS",)}, containing("OPS")),
     Filter({"labels": {"team": "bill"}}, labelled(team="bill")),
     Filter({"labels": {"team": "billing", "tier": "gold"}}, labelled(team="billing", tier="gold")),
     Filter({"labels": {"a.b/c": "x"}}, lambda _, row: row["labels"].get("a.b/c") == "x"),
@@ -237,6 +252,32 @@ def test_every_way_to_ask_for_a_selection_gives_the_same_keys(database: Database
             rows = fleet.rows
             lately = {e for e in expected if rows[e]["last_used_at"] and rows[e]["last_used_at"] > since}
             assert {key.id for key in used} == lately, wanted
+
+
+def test_a_text_is_found_as_it_stands_in_a_name_an_id_and_an_owner(database: Database) -> None:
+    """No character of it is a wildcard on either database, and the case of no letter counts."""
+    owner = "Größe 50%_*?[a-z]^$.(x|y){2}\\d+ ЖÉ'\""
+    ids = {name: put(database, name, owner=owner) for name in ("Straße", "plain")}
+    put(database, "other", owner="o", raw=with_id("zzzzzzzzzzzz"))
+
+    def found(*parts: str) -> set[str]:
+        with database.reading() as connection:
+            some = selection.read(connection, Selection(containing=parts), sort=Sort.NAME, limit=None, now=NOW)
+            assert [key.id for key in some] == [
+                key.id
+                for key in selection.stream(
+                    connection, Selection(containing=parts), sort=Sort.NAME, limit=None, now=NOW
+                )
+            ]
+        return {key.name for key in some}
+
+    for part in (owner, owner.upper().replace("SS", "ß"), "50%_", "*?[a-z]", "^$.", "(x|y)", "{2}\\d+", "жé'\"", "GRÖ"):
+        assert found(part) == set(ids), part
+    for part in ("5_%", "G*e", "ö?e", "[a-z]{2}", "x|z", "\\d{1}", "50_"):
+        assert found(part) == set(), part
+    assert found("STRASSE") == {"Straße"}
+    assert found(ids["plain"][3:9].swapcase(), "PLA") == {"plain"}
+    assert found("ZZZZ") == {"other"}
 
 
 def test_any_number_of_keys_may_be_asked_about_at_once(database: Database) -> None:

@@ -14,6 +14,7 @@ from tests.support.commands import Keyctl
 from tests.support.databases import by_hand
 from tests.support.faults import at_once
 from tests.support.held_delivery import HeldDelivery
+from tests.support.terminal import on_terminal
 
 DESTINATION = "pipe-to sh"
 DAY = timedelta(days=1)
@@ -41,10 +42,9 @@ def test_what_a_killed_rotation_left_opens_and_says_where_it_was_going(keyctl: K
     lines = [key for line in keyctl.ok("list", "--jsonl").stdout.splitlines() if left.id in (key := line)]
     assert len(lines) == 1
     assert f'"delivering_to": "{DESTINATION}"' in lines[0]
-    assert (
-        f"{left.id} was on its way to {DESTINATION}: rotate 'ci' to finish, or create it anew"
-        in keyctl.ok("list").stdout
-    )
+    said = f"{left.id} was on its way to {DESTINATION}: rotate 'ci' to finish, or create it anew\n"
+    assert keyctl.ok("list").stderr == said
+    assert said in on_terminal(keyctl, "list", width=200).text
     shown = keyctl.ok("show", left.id, "--json").json
     assert (shown["status"], shown["delivering_to"]) == ("delivering", DESTINATION)
     assert [key["id"] for key in shown["lineage"]] == [old_id, left.id]
