@@ -8,12 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import cache, lru_cache
-from json.encoder import encode_basestring_ascii
-from types import CodeType
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from alphalens_keyctl.damage import are_labels, damaged_key, legible
+from alphalens_keyctl.damage import damaged_key, legible
 from alphalens_keyctl.keys.issuance import Created, Rotated
 from alphalens_keyctl.keys.rotation import Aborted
 from alphalens_keyctl.keys.selection import TIMES, KeyDocument
@@ -23,6 +20,7 @@ from alphalens_keyctl.logs.usage import AddressUse, Profile
 from alphalens_keyctl.models import Event, Key, Use
 from alphalens_keyctl.moments import UNREADABLE, rfc3339, rfc3339_exact
 from alphalens_keyctl.output.inert import for_spreadsheet, for_terminal
+from alphalens_keyctl.output.json_rows import labels_spelled, time_spelled, writer
 from alphalens_keyctl.verification.judgement import Verification
 
 # The fields of K that a list shows to people, and that stand in a line of it in a pipe.
@@ -221,7 +219,7 @@ def key_texts(documents: Iterable[KeyDocument], columns: Sequence[str] = KeyDocu
         key = key_object(_damaged(row))
         return json.dumps({name: key[name] for name in columns})
 
-    return _writer(_K, tuple(columns), damaged)(documents)
+    return writer(_K, tuple(columns), damaged)(documents)
 
 
 def event_texts(events: Iterable[Event]) -> Iterator[str]:
@@ -231,7 +229,7 @@ def event_texts(events: Iterable[Event]) -> Iterator[str]:
 
 def use_texts(uses: Iterable[Use]) -> Iterator[str]:
     """Each U, the contract's object for a row of the usage log, as JSON text, streamed."""
-    return _writer(_U, Use._fields, lambda row: json.dumps(Use._make(row)._asdict(), default=legible))(uses)
+    return writer(_U, Use._fields, lambda row: json.dumps(Use._make(row)._asdict(), default=legible))(uses)
 
 
 def key_rows(documents: Iterable[KeyDocument], columns: Sequence[str] = KeyDocument._fields) -> Iterator[str]:
@@ -310,8 +308,8 @@ def _key_cell(name: str, value: object) -> object:
     if not isinstance(value, str):
         raise TypeError
     if name == "labels":
-        return _labels(value)
-    return _time(value) if name in TIMES else value
+        return labels_spelled(value)
+    return time_spelled(value) if name in TIMES else value
 
 
 def _picked(columns: Sequence[str]) -> Callable[[Sequence[object]], Sequence[object]]:
@@ -322,64 +320,6 @@ def _picked(columns: Sequence[str]) -> Callable[[Sequence[object]], Sequence[obj
     return lambda cells: [cells[place] for place in places]
 
 
-def _writer(
-    members: tuple[tuple[str, str], ...], written: tuple[str, ...], otherwise: Callable[[Sequence[Any]], str]
-) -> "_Writer":
-    """A function that streams rows as JSON objects. `members` are the columns in the order of a row: the name of each,
-    and the Python expression that makes JSON of its value; `written` are the names of those that the objects have;
-    `otherwise` writes a row with a value that has another type.
-    """
-    known = {"quote": encode_basestring_ascii, "time": _time_text, "spelled": _labels, "otherwise": otherwise}
-    exec(_compiled(members, written), known)  # noqa: S102  # of the names in this program's own field lists
-    return cast("_Writer", known["write"])
-
-
-@cache
-def _compiled(members: tuple[tuple[str, str], ...], written: tuple[str, ...]) -> CodeType:
-    """What `_writer` runs, compiled from the names, as `namedtuple` compiles a class.
-
-    Without that each row of a million would ask for every value how to write it, which takes half as long again;
-    `json.dumps` of a dict takes twice as long.
-    """
-    forms = {name: f'"{name}": {{{form.format(name)}}}' for name, form in members}
-    # What is not written is read all the same: a key is damaged whichever of its columns are asked for.
-    unwritten = "".join(form for name, form in forms.items() if name not in written)
-    source = f"""
-def write(rows):
-    for row in rows:
-        try:
-            {", ".join(forms)} = row
-            f'''{unwritten}'''
-            text = f'''{{{{{", ".join(forms[name] for name in written)}}}}}'''
-        except (TypeError, ValueError, RecursionError):
-            text = otherwise(row)
-        yield text
-"""
-    return compile(source, "<rows as JSON>", "exec")
-
-
-def _time(stored: str) -> str:
-    """`2026-11-23 06:34:00.123456`, and what PostgreSQL adds, as `rfc3339` writes it. ValueError for no time."""
-    datetime.fromisoformat(stored)
-    return f"{stored[:10]}T{stored[11:19]}Z"
-
-
-def _time_text(stored: str) -> str:
-    """`_time` as JSON text."""
-    datetime.fromisoformat(stored)
-    return f'"{stored[:10]}T{stored[11:19]}Z"'
-
-
-@lru_cache(maxsize=4096)
-def _labels(stored: str) -> str:
-    """The stored JSON of labels in one spelling: PostgreSQL orders and spaces it in its own way, in UTF-8."""
-    labels = json.loads(stored)
-    if not are_labels(labels):
-        raise ValueError
-    return json.dumps(labels, sort_keys=True, allow_nan=False)
-
-
-_Writer = Callable[[Iterable[Sequence[Any]]], Iterator[str]]
 _TEXT: Final = '"null" if {0} is None else quote({0})'
 _TIME: Final = '"null" if {0} is None else time({0})'
 _NUMBER: Final = "{0}:d"
