@@ -2,17 +2,18 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, null, or_, select
 
 from alphalens_keyctl.damage import legible
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import redact
-from alphalens_keyctl.keys.conditions import starts_with, status_at, unindexed
+from alphalens_keyctl.keys.conditions import RETIRES, starts_with, status_at, unindexed
 from alphalens_keyctl.models import Status, key_table
+from alphalens_keyctl.moments import UNREADABLE
 from alphalens_keyctl.settings import Thresholds
 from alphalens_keyctl.text import fold
 
@@ -37,19 +38,34 @@ class Rule(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """A key that breaks a rule, with what a report says of the key."""
+    """A key that breaks a rule, with what a report says of the key.
+
+    `at` is the instant that the rule looks at (UTC), `value` how far it is from the instant of the check, `limit` the
+    threshold that `value` breaks; each is None where the rule has none or the row cannot be read. `lifetime` is how
+    long the key was meant to live, None where `at` is not its expiry. `replaces` says that the key is the successor of
+    another, `rotated_out` that it has a successor of its own, which its name means.
+    """
 
     rule: Rule
     key_id: str
     key_name: str
     owner: str | None
     status: str
+    at: datetime | None = None
+    value: timedelta | None = None
+    limit: timedelta | None = None
+    lifetime: timedelta | None = None
+    replaces: bool = False
+    rotated_out: bool = False
 
 
 class _Query(NamedTuple):
     where: Callable[[Thresholds, datetime], ColumnElement[bool]]
     # Whether the name of a key that the query found breaks the rule, where SQL can only narrow the keys down.
     fits: Callable[[str], bool] = lambda _name: True
+    # The instant that the rule looks at.
+    at: ColumnElement[datetime] | None = None
+    limit: Callable[[Thresholds], timedelta | None] = lambda _limits: None
 
 
 # Names that tell nobody what a key is for, alone or with a number behind them.
@@ -99,7 +115,11 @@ _RULES: Final[Mapping[Rule, _Query]] = {
     Rule(
         "rotation-overdue", Severity.ERROR, "older than the rotation age",
         "Rotate it: alphalens-keyctl rotate.",
-    ): _Query(lambda limits, now: and_(_active(now), key_table.c.activated_at <= now - limits.rotation_age)),
+    ): _Query(
+        lambda limits, now: and_(_active(now), key_table.c.activated_at <= now - limits.rotation_age),
+        at=key_table.c.activated_at,
+        limit=lambda limits: limits.rotation_age,
+    ),
     Rule(
         "expiring", Severity.ERROR, "expires soon, and there is no successor",
         "Rotate it before it ends, or let it end if nobody uses it.",
@@ -109,13 +129,19 @@ _RULES: Final[Mapping[Rule, _Query]] = {
             key_table.c.expires_at > now,
             key_table.c.expires_at <= now + limits.expiring,
             _has_no_successor(),
-        )
+        ),
+        at=key_table.c.expires_at,
+        limit=lambda limits: limits.expiring,
     ),
     Rule(
         "retiring-in-use", Severity.ERROR, "rotated out, still used since then, and about to stop",
         "See who uses it with 'alphalens-keyctl show', and give them the new key.",
-    ): _Query(lambda _limits, now: and_(status_at(now) == Status.RETIRING.value, key_table.c.status == Status.RETIRING,
-                                        _used_since_rotation())),
+    ): _Query(
+        lambda _limits, now: and_(
+            status_at(now) == Status.RETIRING.value, key_table.c.status == Status.RETIRING, _used_since_rotation()
+        ),
+        at=RETIRES,
+    ),
     Rule(
         "delivering-long", Severity.ERROR, "opens, and was never delivered to its end",
         "Rotate or create the name again, which retires it, or revoke it by its id.",
@@ -124,23 +150,31 @@ _RULES: Final[Mapping[Rule, _Query]] = {
             key_table.c.status == Status.DELIVERING,
             key_table.c.created_at <= now - limits.delivering,
             status_at(now) == Status.DELIVERING.value,
-        )
+        ),
+        at=key_table.c.created_at,
+        limit=lambda limits: limits.delivering,
     ),
     Rule(
         "no-expiry", Severity.WARNING, "never expires",
-        "Rotate it with --expires.",
+        "Give it an expiry with 'alphalens-keyctl update --set-expires', or rotate it with --expires.",
     ): _Query(lambda _limits, now: and_(_active(now), key_table.c.expires_at.is_(None))),
     Rule(
         "unused", Severity.WARNING, "not used for long",
         "Suspend it, and revoke it a month later: alphalens-keyctl suspend --unused-for.",
-    ): _Query(lambda limits, now: and_(_active(now), key_table.c.last_used_at <= now - limits.unused)),
+    ): _Query(
+        lambda limits, now: and_(_active(now), key_table.c.last_used_at <= now - limits.unused),
+        at=key_table.c.last_used_at,
+        limit=lambda limits: limits.unused,
+    ),
     Rule(
         "never-used", Severity.WARNING, "never used, though it is not new",
         "Revoke it if nobody knows what it is for.",
     ): _Query(
         lambda limits, now: and_(
             _active(now), key_table.c.last_used_at.is_(None), key_table.c.activated_at <= now - limits.never_used
-        )
+        ),
+        at=key_table.c.activated_at,
+        limit=lambda limits: limits.never_used,
     ),
     Rule(
         "suspended-long", Severity.WARNING, "suspended for long",
@@ -148,19 +182,21 @@ _RULES: Final[Mapping[Rule, _Query]] = {
     ): _Query(
         lambda limits, now: and_(
             key_table.c.suspended_at <= now - limits.suspended, status_at(now) == Status.SUSPENDED.value
-        )
+        ),
+        at=key_table.c.suspended_at,
+        limit=lambda limits: limits.suspended,
     ),
     Rule(
         "owner-unknown", Severity.WARNING, "nobody answers for it",
-        "Create one with --owner (one of config.toml's, where they are listed) for its users, then revoke it.",
+        "Find out who uses it, and write them down with 'alphalens-keyctl update --set-owner'.",
     ): _Query(_owner_unknown),
     Rule(
         "no-purpose", Severity.WARNING, "nobody wrote down what it is for",
-        "Write it down with --purpose when you create its successor.",
+        "Write it down with 'alphalens-keyctl update --set-purpose'.",
     ): _Query(lambda _limits, now: and_(_live(now), key_table.c.purpose.is_(None))),
     Rule(
         "meaningless-name", Severity.WARNING, "its name says nothing",
-        "Create one whose name says who uses it for what.",
+        "Give it one that says who uses it for what: 'alphalens-keyctl update --set-name'.",
     ): _Query(
         lambda _limits, now: and_(
             _live(now), or_(*(starts_with(key_table.c.name_folded, word) for word in _SAYS_NOTHING))
@@ -192,13 +228,33 @@ def check(connection: Connection, rules: Sequence[Rule], limits: Thresholds, *, 
     c = key_table.c
     for rule in rules:
         query = _RULES[rule]
+        at = null() if query.at is None else query.at
+        since = null() if query.at is not c.expires_at else func.coalesce(c.activated_at, c.created_at)
         found = (
-            select(c.id, c.name, c.owner, status_at(now))
+            select(c.id, c.name, c.owner, status_at(now), at, since, c.replaces.is_not(None), c.retires_at.is_not(None))
             .where(query.where(limits, now))
             .order_by(unindexed(c.created_at), c.id)
         )
         for rows in connection.execution_options(yield_per=_AT_ONCE).execute(found).partitions():
             for row in rows:
-                key_id, name, owner, status = row
-                if query.fits(legible(name)):
-                    yield Finding(rule, key_id, legible(name), None if owner is None else legible(owner), status)
+                finding = _finding(rule, row, query.limit(limits), now)
+                if query.fits(finding.key_name):
+                    yield finding
+
+
+def _finding(rule: Rule, row: Sequence[Any], limit: timedelta | None, now: datetime) -> Finding:
+    key_id, name, owner, status, at, since, replaces, rotated_out = row
+    at = None if at == UNREADABLE else at
+    return Finding(
+        rule,
+        key_id,
+        legible(name),
+        None if owner is None else legible(owner),
+        status,
+        at=at,
+        value=None if at is None else abs(at - now),
+        limit=limit,
+        lifetime=None if at is None or since is None or since == UNREADABLE else at - since,
+        replaces=bool(replaces),
+        rotated_out=bool(rotated_out),
+    )

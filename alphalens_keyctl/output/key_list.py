@@ -85,7 +85,7 @@ class KeyList:
     def _table(self, keys: Iterator[Key], fitting: Mapping[int, Fit]) -> Iterator[str]:
         shown = [(*self._columns[place], *fit) for place, fit in fitting.items()]
         self._statuses_in_words |= any(column.title == "Status" for column, *_ in shown)
-        paint = _Paint(self._screen)
+        paint = self._screen.paint
         gap, dots = " " * GAP, "…" if self._screen.unicode else "..."
         before = " " * _MARK if self._usual else ""
         titles = [
@@ -107,7 +107,7 @@ class KeyList:
 
     def _cards(self, keys: Iterator[Key]) -> Iterator[str]:
         self._statuses_in_words = True
-        paint = _Paint(self._screen)
+        paint = self._screen.paint
         room = self._screen.width - _MARK
         for key in keys:
             mark = paint(*self._mark(key.status))
@@ -135,18 +135,3 @@ class KeyList:
     def _mark(self, status: str) -> Cell:
         unicode, ascii_, style = DOTS[Status(status)]
         return unicode if self._screen.unicode else ascii_, style
-
-
-class _Paint:
-    """Puts the codes of a style around a text, as Rich writes them for the screen."""
-
-    def __init__(self, screen: Screen) -> None:
-        self._screen = screen
-        self._codes: dict[str, tuple[str, str]] = {"": ("", "")}
-
-    def __call__(self, text: str, style: str) -> str:
-        codes = self._codes.get(style)
-        if codes is None:
-            before, _, after = self._screen.draw(Text("x", style=style)).rstrip("\n").partition("x")
-            codes = self._codes[style] = before, after
-        return f"{codes[0]}{text}{codes[1]}"

@@ -3,6 +3,7 @@
 import io
 import sys
 from dataclasses import dataclass
+from functools import cache
 from shutil import get_terminal_size
 
 from rich.console import Console, RenderableType
@@ -53,6 +54,18 @@ class Screen:
         for part in parts:
             console.print(part)
         return "\n".join(line.rstrip(" ") for line in buffer.getvalue().split("\n"))
+
+    def paint(self, text: str, style: str) -> str:
+        """Return `text` in a style, "" for none: with the codes that Rich writes for this screen, on a line of any
+        length. Thousands of cells are painted in the time in which Rich draws a few."""
+        before, after = _codes(self, style)
+        return f"{before}{text}{after}"
+
+
+@cache
+def _codes(screen: Screen, style: str) -> tuple[str, str]:
+    before, _, after = screen.draw(Text("x", style=style)).rstrip("\n").partition("x")
+    return before, after
 
 
 def cell(text: str | None, style: str = "", *, missing: str = "-") -> Text:

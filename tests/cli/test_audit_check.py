@@ -5,6 +5,8 @@ Promises 10 (clean output) and 12 (text is inert).
 
 import json
 import os
+import re
+import shlex
 import xml.etree.ElementTree as ET
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -21,10 +23,14 @@ from alphalens_keyctl.models import key_table
 from alphalens_keyctl.text import fold
 from tests.support.commands import Keyctl, Result
 from tests.support.fork_server import CLOSED
+from tests.support.held_delivery import HeldDelivery
+from tests.support.key_rows import change, put
 from tests.support.terminal import on_terminal
 
+DAY: Final = timedelta(days=1)
 IN_ORDER: Final = ("--owner", "ops", "--purpose", "nightly export", "--expires", "60d")
-FINDING: Final = ["rule", "severity", "key_id", "key_name", "owner", "status", "problem", "advice"]
+FINDING: Final = ["rule", "severity", "key_id", "key_name", "owner", "status", "problem", "advice", "value", "limit",
+                  "command"]  # fmt: skip
 FORMATS: Final = [(), ("--json",), ("--sarif",), ("--junit",)]
 # What only a row that was written by hand can hold.
 HOSTILE: Final = "a<b>&\"c' ]]> \x1b[2J\x07\u202e\x9b é😀 \ufffe"
@@ -155,49 +161,161 @@ def test_looking_changes_nothing(keyctl: Keyctl) -> None:
 
 
 @pytest.mark.one_database
-def test_people_read_rule_by_rule_which_keys_and_what_to_do(keyctl: Keyctl) -> None:
-    ending = one_of_each(keyctl)
+def test_people_read_key_by_key_what_is_wrong_in_numbers_and_one_command_to_paste(
+    keyctl: Keyctl, database: Database
+) -> None:
+    now = datetime.now(UTC)
+    end = now + 6 * DAY + timedelta(minutes=1)
+    put_many(database, 1, name="in order")
+    put_many(database, 1, name="ending soon", expires_at=end, purpose=None)
+    put_many(
+        database, 1, name="test", owner=None, purpose=None, expires_at=None, created_at=now - 208 * DAY,
+        activated_at=now - 208 * DAY,
+    )  # fmt: skip
+    ids = {key["name"]: key["id"] for key in keyctl.keys()}
     done = keyctl("audit", "check")
-    every = keyctl.keys()
-    nobodys = next(key["id"] for key in every if key["name"] == "nobodys")
     assert done.stdout.splitlines() == [
-        "error expiring: 1 key, expires soon, and there is no successor",
-        f"  ending ({ending}, active, owner ops)",
-        "  Rotate it before it ends, or let it end if nobody uses it.",
-        "warning owner-unknown: 1 key, nobody answers for it",
-        f"  nobodys ({nobodys}, active)",
-        "  Create one with --owner (one of config.toml's, where they are listed) for its users, then revoke it.",
-        "1 error, 1 warning by 11 rules",
+        f"test ({ids['test']}, active)",
+        "  error    208 days old, limit 90  rotation-overdue",
+        "  warning  never expires  no-expiry",
+        "  warning  never used in 208 days, limit 30  never-used",
+        "  warning  nobody answers for it  owner-unknown",
+        "  warning  nobody wrote down what it is for  no-purpose",
+        "  warning  its name says nothing  meaningless-name",
+        f"  alphalens-keyctl revoke {ids['test']} --reason 'never used in 208 days'",
+        "",
+        f"ending soon ({ids['ending soon']}, active, owner ops)",
+        f"  error    expires in 6 days ({end:%Y-%m-%d})  expiring",
+        "  warning  nobody wrote down what it is for  no-purpose",
+        "  alphalens-keyctl rotate 'ending soon' --expires 90d",
+        "",
+        "2 errors, 6 warnings by 11 rules",
     ]
     assert done.stderr == ""
+    only = keyctl("audit", "check", "--rule", "no-purpose", "--rule", "owner-unknown").stdout.splitlines()
+    assert "  alphalens-keyctl update test --set-owner OWNER --set-purpose PURPOSE" in only
+    assert only[-2:] == ["Put your own words for OWNER, PURPOSE.", "0 errors, 3 warnings by 2 rules"]
 
 
 @pytest.mark.one_database
 @pytest.mark.parametrize("width", [40, 80])
-def test_the_list_fits_the_terminal_and_loses_nothing(keyctl: Keyctl, width: int) -> None:
+def test_the_list_fits_the_terminal_and_a_command_line_is_never_broken(keyctl: Keyctl, width: int) -> None:
     name = "the-longest-name-" + "x" * 80 + "end"
     raw_id = keyctl.create(name, "--expires", "60d", "--purpose", "reports")[1]
     shown = on_terminal(keyctl, "audit", "check", width=width)
     assert shown.status == 5
-    assert max(map(len, shown.lines)) <= width
+    to_paste = f"  alphalens-keyctl update {name} --set-owner OWNER"
+    assert shown.lines.count(to_paste) == 1
+    assert max(len(line) for line in shown.lines if line != to_paste) <= width
     whole = "".join(line.strip() for line in shown.lines)
     assert name in whole
     assert raw_id in whole.replace(" ", "")
     piped = keyctl("audit", "check").stdout
-    assert f"  {name} ({raw_id}, active)\n" in piped, "in a pipe a key stays on its line"
+    assert f"{name} ({raw_id}, active)\n" in piped, "in a pipe a key stays on its line"
     assert "\x1b" not in piped
 
 
 @pytest.mark.one_database
-def test_people_see_the_first_twenty_of_a_rule_and_how_many_more(keyctl: Keyctl, database: Database) -> None:
+def test_people_see_the_first_hundred_keys_and_how_much_more_there_is(keyctl: Keyctl, database: Database) -> None:
     put_many(database, 1021, purpose=None)
     done = keyctl("audit", "check")
     assert done.status == 5
     lines = done.stdout.splitlines()
-    assert lines[0] == "warning no-purpose: 1,021 keys, nobody wrote down what it is for"
-    assert len([line for line in lines if line.startswith("  service ")]) == 20
-    assert "  and 1,001 more" in lines
-    assert lines[-1] == "0 errors, 1,021 warnings by 11 rules"
+    assert len([line for line in lines if line.startswith("service ")]) == 100
+    assert lines[-3:] == [
+        "and 921 findings about other keys: --json lists all",
+        "Put your own words for PURPOSE.",
+        "0 errors, 1,021 warnings by 11 rules",
+    ]
+
+
+def command_of(keyctl: Keyctl, rule: str) -> str:
+    """The command line that the only finding of this rule names."""
+    (found,) = keyctl("audit", "check", "--rule", rule, "--json").json["findings"]
+    command: str = found["command"]
+    return command
+
+
+def run_line(keyctl: Keyctl, line: str) -> None:
+    """Run a command line as a shell would that it is pasted into, with a person's own words in it."""
+    program, *words = shlex.split(line)
+    assert program == "alphalens-keyctl"
+    own = {"OWNER": "ops", "PURPOSE": "nightly export", "NEW_NAME": "billing export"}
+    keyctl.ok(*(own.get(word, word) for word in words))
+
+
+NOW: Final = datetime.now(UTC)
+# Rules, each with a key that breaks it and the command line that the finding names. No key breaks two of these rules.
+COMMANDS: Final[list[tuple[str, dict[str, Any], str]]] = [
+    ("rotation-overdue", {"name": "it's $(me)", "activated_at": NOW - 208 * DAY}, "rotate 'it'\"'\"'s $(me)'"),
+    ("expiring", {"name": "a", "expires_at": NOW + 6 * DAY, "activated_at": NOW - 50 * DAY}, "rotate a"),
+    ("expiring", {"name": "-b", "expires_at": NOW + 6 * DAY, "activated_at": NOW - 7 * DAY}, "rotate ID --expires 90d"),
+    ("no-expiry", {"name": "c", "expires_at": None}, "update c --set-expires 90d"),
+    ("unused", {"name": "d", "last_used_at": NOW - 91 * DAY}, "suspend ID --reason 'unused for 91 days'"),
+    ("never-used", {"name": "e", "activated_at": NOW - 31 * DAY, "last_used_at": None},
+     "revoke ID --reason 'never used in 31 days'"),
+    ("suspended-long", {"name": "f", "suspended_at": NOW - 45 * DAY}, "revoke ID --reason 'suspended for 45 days'"),
+    ("owner-unknown", {"name": "g", "owner": None}, "update g --set-owner OWNER"),
+    ("owner-unknown", {"name": "h", "owner": None, "suspended_at": NOW}, "update ID --set-owner OWNER"),
+    ("owner-unknown", {"name": "i", "owner": None, "suspended_at": NOW, "retires_at": NOW + DAY},
+     "revoke ID --reason 'rotated out and suspended'"),
+    ("no-purpose", {"name": "j\x1b[2J", "purpose": None}, "update ID --set-purpose PURPOSE"),
+    ("meaningless-name", {"name": "test"}, "update test --set-name NEW_NAME"),
+]  # fmt: skip
+
+
+def test_the_command_line_of_a_finding_makes_it_go_away(keyctl: Keyctl, database: Database) -> None:
+    in_order = {"owner": "ops", "purpose": "reports", "expires_at": NOW + 60 * DAY, "last_used_at": NOW - DAY}
+    expected = {}
+    for rule, columns, line in COMMANDS:
+        key_id = put(database, **(in_order | columns))
+        expected[rule, key_id] = f"alphalens-keyctl {line.replace('ID', key_id)}"
+    found = keyctl("audit", "check", "--json").json["findings"]
+    assert {(each["rule"], each["key_id"]): each["command"] for each in found} == expected
+    for line in expected.values():
+        run_line(keyctl, line)
+    assert keyctl.ok("audit", "check", "--json").json["findings"] == []
+
+
+def test_the_command_line_for_a_rotation_that_was_cut_off_ends_it(
+    keyctl: Keyctl, database: Database, tmp_path: Path
+) -> None:
+    """A successor that opens is taken over by the next rotation; a key without a predecessor is revoked."""
+    keyctl.create("billing")
+    cut_off = HeldDelivery(keyctl, tmp_path / "rotation", "rotate", "billing").die()
+    first = HeldDelivery(keyctl, tmp_path / "creation", "create", "search").die()
+    for left, expected in {
+        cut_off.id: "rotate billing",
+        first.id: f"revoke {first.id} --reason 'on its way to its destinations for 3 hours'",
+    }.items():
+        change(database, left, created_at=datetime.now(UTC) - timedelta(hours=3))
+        assert command_of(keyctl, "delivering-long") == f"alphalens-keyctl {expected}"
+        run_line(keyctl, f"alphalens-keyctl {expected}")
+        assert keyctl.ok("audit", "check", "--rule", "delivering-long").status == 0
+
+
+@pytest.mark.one_database
+def test_a_key_that_was_rotated_out_and_is_still_used_names_the_command_that_shows_by_whom(
+    keyctl: Keyctl, database: Database
+) -> None:
+    """No command makes this go away but those that stop somebody."""
+    _, old = keyctl.create("billing")
+    keyctl.ok("rotate", "billing")
+    change(database, old, last_used_at=datetime.now(UTC), use_count=1)
+    assert command_of(keyctl, "retiring-in-use") == f"alphalens-keyctl show {old}"
+    said = keyctl("audit", "check", "--rule", "retiring-in-use").stdout
+    assert "rotated out and still used, stops in 23 hours (" in said
+    run_line(keyctl, f"alphalens-keyctl show {old}")
+
+
+@pytest.mark.one_database
+def test_a_single_owner_of_the_configuration_stands_in_the_command_line(keyctl: Keyctl) -> None:
+    keyctl.create("billing", "--owner", "gone", *IN_ORDER[2:])
+    configure(keyctl, 'owners = ["the team"]\nrotation_age = "36h"\nexpiring = "12h"')
+    assert command_of(keyctl, "owner-unknown") == "alphalens-keyctl update billing --set-owner 'the team'"
+    assert "owner 'gone' is none of those in config.toml  owner-unknown" in keyctl("audit", "check").stdout
+    keyctl.create("for ever")
+    assert command_of(keyctl, "no-expiry") == "alphalens-keyctl update 'for ever' --set-expires 36h"
 
 
 @pytest.mark.one_database
@@ -214,7 +332,8 @@ def test_json_is_one_ascii_document_of_the_documented_fields(keyctl: Keyctl) -> 
     assert done.json["findings"][0] == {
         "rule": "expiring", "severity": "error", "key_id": ending, "key_name": "ending", "owner": "ops",
         "status": "active", "problem": "expires soon, and there is no successor",
-        "advice": "Rotate it before it ends, or let it end if nobody uses it.",
+        "advice": "Rotate it before it ends, or let it end if nobody uses it.", "value": 3, "limit": 14,
+        "command": "alphalens-keyctl rotate ending --expires 90d",
     }  # fmt: skip
 
 
@@ -255,6 +374,9 @@ def test_sarif_holds_a_result_for_each_finding_and_the_rules_that_were_checked(k
     results = assert_is_sarif(done.json, every)
     assert [result["ruleId"] for result in results] == ["expiring", "owner-unknown"]
     assert results[0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == f"api-keys/{ending}"
+    rotate = "alphalens-keyctl rotate ending --expires 90d"
+    assert results[0]["properties"] == {"value": 3, "limit": 14, "command": rotate}
+    assert re.search(rf": expires in 3 days \(....-..-..\)\. {rotate}$", results[0]["message"]["text"])
     assert done.stdout.isascii()
     # The same finding is the same alert in the next run.
     again = assert_is_sarif(keyctl("audit", "check", "--sarif").json, every)
@@ -284,6 +406,8 @@ def test_junit_is_a_case_for_each_rule_failed_where_a_key_breaks_it(keyctl: Keyc
     failure = failed["expiring"]
     assert failure is not None
     assert (failure.get("type"), ending in str(failure.text)) == ("error", True)
+    assert "): expires in 3 days (" in str(failure.text)
+    assert str(failure.text).endswith(" alphalens-keyctl rotate ending --expires 90d\n")
     assert str(failure.get("message")).startswith("1 key, ")
 
 
@@ -373,7 +497,7 @@ def test_thousands_of_findings_are_all_reported(
     elif form == ("--sarif",):
         assert len(assert_is_sarif(done.json, [rule.id for rule in policy.RULES])) == 4_200
     elif form == ("--junit",):
-        assert done.stdout.count("service 0") == 4_200
+        assert done.stdout.count("key 'service 0") == 4_200
         assert junit(done).get("failures") == "2"
     else:
         assert done.stdout.endswith("0 errors, 4,200 warnings by 11 rules\n")

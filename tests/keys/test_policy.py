@@ -244,6 +244,21 @@ def test_a_finding_tells_which_key_whose_and_what_it_is(database: Database) -> N
     assert found == [policy.Finding(RULES["no-purpose"], key_id, "billing", "ops", "suspended")]
 
 
+def test_a_finding_says_what_was_measured_against_which_limit(database: Database) -> None:
+    put(database, "old", activated_at=NOW - 208 * DAY, expires_at=NOW + 6 * DAY)
+    put(database, "lasting", purpose=None, suspended_at=NOW - DAY, retires_at=NOW + DAY)
+    with database.reading() as connection:
+        found = {
+            each.rule.id: (each.at, each.value, each.limit, each.lifetime, each.rotated_out)
+            for each in policy.check(connection, policy.RULES, Thresholds(), now=NOW)
+        }
+    assert found == {
+        "rotation-overdue": (NOW - 208 * DAY, 208 * DAY, 90 * DAY, None, False),
+        "expiring": (NOW + 6 * DAY, 6 * DAY, 14 * DAY, 214 * DAY, False),
+        "no-purpose": (None, None, None, None, True),
+    }
+
+
 def test_only_owners_of_the_list_are_known_and_without_a_list_everybody_is(database: Database) -> None:
     for owner in ("ops", "OPS", "team-b", None):
         put(database, f"of {owner}" if owner != "OPS" else "of upper case", owner=owner)

@@ -33,13 +33,14 @@ def check_keys(run: Run, *, rules: Sequence[str], fail_on: str, report: Report |
 
 
 def _rendered(run: Run, found: Iterable[Finding], rules: Sequence[Rule], report: Report | None) -> Iterable[str]:
+    limits = run.settings.check
     if report is Report.JSON:
-        return findings.as_json(found)
+        return findings.as_json(found, limits)
     if report is Report.SARIF:
-        return findings.as_sarif(found, rules)
+        return findings.as_sarif(found, rules, limits)
     if report is Report.JUNIT:
-        return findings.as_junit(found, rules)
-    return [findings.listed(found, rules, run.screen())]
+        return findings.as_junit(found, rules, limits)
+    return findings.listed(found, rules, limits, run.screen())
 
 
 class _Watched:

@@ -1,0 +1,124 @@
+"""Findings of the policy check → what is wrong in numbers, and the command line that puts it right."""
+
+import shlex
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
+
+from alphalens_keyctl.keys.policy import Finding
+from alphalens_keyctl.models import Status
+from alphalens_keyctl.output.inert import for_terminal
+from alphalens_keyctl.output.words import counted, exactly, span
+from alphalens_keyctl.settings import PROGRAM, Thresholds
+
+# What a person has to put other words for in a command line.
+OWNER: Final = "OWNER"
+PURPOSE: Final = "PURPOSE"
+NEW_NAME: Final = "NEW_NAME"
+_DAY: Final = timedelta(days=1)
+
+
+def problem(finding: Finding) -> str:
+    """Say what is wrong with a key, in numbers: "208 days old, limit 90"."""
+    rule, value = finding.rule.id, finding.value
+    if rule == "owner-unknown" and finding.owner is not None:
+        return for_terminal(f"owner '{finding.owner}' is none of those in config.toml")
+    if value is None or finding.at is None:
+        return finding.rule.problem
+    if rule == "expiring":
+        return f"expires in {_length(value)} ({finding.at:%Y-%m-%d})"
+    if rule == "retiring-in-use":
+        return f"rotated out and still used, stops in {_length(value)} ({finding.at:%Y-%m-%d})"
+    said = _MEASURED.get(rule)
+    return finding.rule.problem if said is None else f"{said.format(_length(value))}{_limit(value, finding.limit)}"
+
+
+def command(findings: Sequence[Finding], limits: Thresholds) -> str:
+    """Return one command line for a key, to paste into a shell. `findings` are of this key, one or more.
+
+    The command makes the first of them go away that it can do something about: a key that nobody uses is switched off
+    and not rotated, a key that must be rotated is rotated, what is not written down is written down all at once.
+    """
+    return shlex.join([PROGRAM, *_words(findings, limits)])
+
+
+def placeholders(line: str) -> list[str]:
+    """Return the words of a command line that a person has to replace."""
+    return [word for word in shlex.split(line) if word in (OWNER, PURPOSE, NEW_NAME)]
+
+
+def days(length: timedelta | None) -> float | None:
+    """Return a length of time in days, to two places; a whole number where it is one."""
+    if length is None:
+        return None
+    number = round(length / _DAY, 2)
+    return int(number) if number.is_integer() else number
+
+
+_MEASURED: Final = {
+    "rotation-overdue": "{} old",
+    "delivering-long": "on its way to its destinations for {}",
+    "unused": "unused for {}",
+    "never-used": "never used in {}",
+    "suspended-long": "suspended for {}",
+}
+
+
+def _words(findings: Sequence[Finding], limits: Thresholds) -> list[str]:
+    broken = {finding.rule.id: finding for finding in findings}
+    key = findings[0]
+    if "retiring-in-use" in broken:
+        return ["show", key.key_id]
+    if "delivering-long" in broken and key.replaces and _is_plain(key.key_name):
+        # Whoever may hold the successor that was cut off has the grace to take the new one.
+        return ["rotate", key.key_name]
+    for rule in ("delivering-long", "suspended-long", "never-used"):
+        if rule in broken:
+            return ["revoke", key.key_id, "--reason", problem(broken[rule]).partition(",")[0]]
+    if "unused" in broken:
+        return ["suspend", key.key_id, "--reason", problem(broken["unused"]).partition(",")[0]]
+    if key.rotated_out:
+        return ["revoke", key.key_id, "--reason", "rotated out and suspended"]
+    if "rotation-overdue" in broken or "expiring" in broken:
+        # A successor lives as long as its predecessor was meant to: for ever, or shorter than the limit.
+        expiring = broken.get("expiring")
+        short = expiring is not None and expiring.lifetime is not None and expiring.lifetime <= limits.expiring
+        expires = ["--expires", _lifetime(limits)] if short or "no-expiry" in broken else []
+        return ["rotate", _reference(key), *expires]
+    new = {
+        "meaningless-name": ("--set-name", NEW_NAME),
+        "owner-unknown": ("--set-owner", limits.owners[0] if len(limits.owners) == 1 else OWNER),
+        "no-purpose": ("--set-purpose", PURPOSE),
+        "no-expiry": ("--set-expires", _lifetime(limits)),
+    }
+    return ["update", _reference(key), *(word for rule, words in new.items() if rule in broken for word in words)]
+
+
+def _reference(key: Finding) -> str:
+    """KEY for the command line: the name where it means this key, and a shell and a terminal take it as it stands."""
+    return key.key_name if key.status == Status.ACTIVE and _is_plain(key.key_name) else key.key_id
+
+
+def _is_plain(name: str) -> bool:
+    return for_terminal(name) == name and not name.startswith("-")
+
+
+def _lifetime(limits: Thresholds) -> str:
+    """The lifetime to give to a key, as WHEN: until it must be rotated, and longer than `expiring` objects to."""
+    length = max(limits.rotation_age, 2 * limits.expiring)
+    for unit, letter in ((_DAY, "d"), (timedelta(hours=1), "h")):
+        if not length % unit:
+            return f"{length // unit}{letter}"
+    return f"{length // timedelta(minutes=1)}m"
+
+
+def _length(length: timedelta) -> str:
+    # An instant ahead was often set some seconds ago: "6 days", not "5".
+    return span(length) if length < 1.5 * _DAY else counted(round(length / _DAY), "day")
+
+
+def _limit(value: timedelta, limit: timedelta | None) -> str:
+    if limit is None:
+        return ""
+    same_unit = value >= 1.5 * _DAY and not limit % _DAY
+    return f", limit {limit // _DAY if same_unit else exactly(limit)}"
