@@ -8,6 +8,7 @@ from tempfile import SpooledTemporaryFile
 from typing import IO, Any, Final
 from xml.sax.saxutils import escape, quoteattr
 
+from rich.table import Table
 from rich.text import Text
 
 from alphalens_keyctl import __version__
@@ -129,17 +130,12 @@ def _of_a_key(broken: Sequence[Finding], line: str, screen: Screen) -> str:
     owner = f", owner {key.owner}" if key.owner else ""
     about = cell(f"{key.key_name} ({key.key_id}, {key.status}{owner})")
     about.stylize("bold", 0, len(for_terminal(key.key_name)))
-    problems = [
-        Text.assemble(
-            "  ",
-            (f"{each.rule.severity:7}", _STYLES[each.rule.severity]),
-            f"  {problem(each)}  ",
-            (each.rule.id, "dim"),
-        )
-        for each in broken
-    ]
+    problems = Table.grid(padding=(0, 2, 0, 0))
+    for each in broken:
+        severity = Text(f"  {each.rule.severity}", style=_STYLES[each.rule.severity])
+        problems.add_row(severity, Text.assemble(problem(each), "  ", (each.rule.id, "dim")))
     # A command line is not drawn by Rich, which would break it at the screen's edge: it is there to be pasted.
-    return f"{screen.draw(about, *problems)}  {screen.paint(line, 'cyan')}\n\n"
+    return f"{screen.draw(about, problems)}  {screen.paint(line, 'cyan')}\n\n"
 
 
 def _object(finding: Finding, limits: Thresholds) -> dict[str, Any]:
