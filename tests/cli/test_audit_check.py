@@ -265,8 +265,13 @@ COMMANDS: Final[list[tuple[str, dict[str, Any], str]]] = [
 
 
 def test_the_command_line_of_a_finding_makes_it_go_away(keyctl: Keyctl, database: Database) -> None:
-    in_order = {"owner": "ops", "purpose": "reports", "expires_at": NOW + 60 * DAY, "last_used_at": NOW - DAY}
-    expected = {}
+    in_order: dict[str, Any] = {
+        "owner": "ops",
+        "purpose": "reports",
+        "expires_at": NOW + 60 * DAY,
+        "last_used_at": NOW - DAY,
+    }
+    expected: dict[tuple[str, str], str] = {}
     for rule, columns, line in COMMANDS:
         key_id = put(database, **(in_order | columns))
         expected[rule, key_id] = f"alphalens-keyctl {line.replace('ID', key_id)}"

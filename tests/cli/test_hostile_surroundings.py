@@ -25,7 +25,7 @@ from tests.support.commands import Keyctl
 from tests.support.key_rows import change, put
 from tests.support.raw_keys import with_id
 from tests.support.streams import into_closed_pipe
-from tests.support.terminal import Session
+from tests.support.terminal import Session, on_terminal
 
 By = Callable[[str, str], None]
 
@@ -127,6 +127,10 @@ def test_text_written_into_the_database_by_hand_cannot_act_on_a_terminal(keyctl:
         key_id = put(database, name, owner=name, raw=with_id("\x1b[31mZZZZZZZ"))
     put(database, "plain", owner=name)
     named = put(database, name + "2")
+    for width in (40, 80, 200):
+        for command in (("list",), ("audit", "check"), ("list", "--columns", "owner,name,id")):
+            shown = on_terminal(keyctl, "--no-color", *command, width=width)
+            assert not set("\x1b\x07\u202e") & set(shown.raw.decode()), (command, width)
     for arguments in (
         ["list"], ["list", "--csv"], ["list", "--json"], ["show", named], ["audit"], ["rotate", named],
         ["revoke", named],

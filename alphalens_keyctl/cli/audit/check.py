@@ -36,6 +36,8 @@ def check(
 ) -> None:
     """Check every key against the policy; exit 5 when one breaks a rule.
 
+    Says of each such key what is wrong, in numbers, and one command line to paste that puts it right.
+
     The table `check` of config.toml sets the limits: rotation_age, unused, never_used, expiring, suspended, owners,
     ignore.
     """
