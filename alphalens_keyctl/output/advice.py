@@ -39,7 +39,8 @@ def command(findings: Sequence[Finding], limits: Thresholds) -> str:
     The command makes the first of them go away that it can do something about: a key that nobody uses is switched off
     and not rotated, a key that must be rotated is rotated, what is not written down is written down all at once.
     """
-    return shlex.join([PROGRAM, *_words(findings, limits)])
+    # A row that was written past this program may hold an id that no command takes.
+    return for_terminal(shlex.join([PROGRAM, *_words(findings, limits)]))
 
 
 def placeholders(line: str) -> list[str]:

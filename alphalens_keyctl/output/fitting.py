@@ -92,20 +92,20 @@ def fitted(text: str, width: int, how: Cut, *, mark: str) -> tuple[str, str]:
 
 def folded(text: str, width: int) -> Iterator[str]:
     """Yield `text` as lines of at most `width` cells, broken between words; a word that is wider is broken inside."""
-    line = ""
+    line: str | None = None
     for word in text.split(" "):
-        joined = f"{line} {word}" if line else word
+        joined = word if line is None else f"{line} {word}"
         if cell_len(joined) <= width:
             line = joined
             continue
-        if line:
+        if line is not None:
             yield line
         while cell_len(word) > width:
             piece = _start(word, width) or word[0]
             yield piece
             word = word[len(piece) :]
         line = word
-    yield line
+    yield line or ""
 
 
 def _cut(text: str, width: int, how: Cut, mark: str) -> str:
