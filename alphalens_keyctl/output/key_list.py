@@ -44,6 +44,7 @@ class KeyList:
         self._screen = screen
         self._statuses: dict[str, None] = {}
         self._statuses_in_words = not self._usual
+        self._delivering = 0
         self._unfinished: list[str] = []
 
     def __iter__(self) -> Iterator[str]:
@@ -53,7 +54,8 @@ class KeyList:
         following = next(self._keys, None)
         keys = self._counted(chain(page, () if following is None else (following,), self._keys))
         room = self._screen.width - (_MARK if self._usual else 0)
-        texts = [[column.cell(key, self._now)[0] for column in self._columns] for key in page]
+        spelled = self._screen.spelled
+        texts = [[spelled(column.cell(key, self._now)[0]) for column in self._columns] for key in page]
         shape = [each.column for each in self._columns]
         fitting = fits(shape, texts, room=room, more=following is not None)
         if fitting is None or (self._usual and self._screen.width < NARROWEST_TABLE):
@@ -61,7 +63,9 @@ class KeyList:
         else:
             yield from self._table(keys, fitting)
         if self._unfinished:
-            yield self._screen.draw(*map(cell, self._unfinished))
+            others = self._delivering - len(self._unfinished)
+            more = [f"and {others:,} more: --status delivering lists them"] if others else []
+            yield self._screen.draw(*map(cell, self._unfinished + more))
 
     def footer(self, total: int, hidden: int) -> str:
         """Return the line below the keys. `total` is how many were selected, `hidden` how many revoked or retired keys
@@ -78,14 +82,16 @@ class KeyList:
         for key in keys:
             self.shown += 1
             self._statuses.setdefault(key.status)
-            if key.status == Status.DELIVERING and len(self._unfinished) < _MOST_UNFINISHED:
-                self._unfinished.append(unfinished(key.id, key.name, key.delivering_to))
+            if key.status == Status.DELIVERING:
+                self._delivering += 1
+                if self._delivering <= _MOST_UNFINISHED:
+                    self._unfinished.append(unfinished(key.id, key.name, key.delivering_to))
             yield key
 
     def _table(self, keys: Iterator[Key], fitting: Mapping[int, Fit]) -> Iterator[str]:
         shown = [(*self._columns[place], *fit) for place, fit in fitting.items()]
         self._statuses_in_words |= any(column.title == "Status" for column, *_ in shown)
-        paint = self._screen.paint
+        paint, spelled = self._screen.paint, self._screen.spelled
         gap, dots = " " * GAP, "…" if self._screen.unicode else "..."
         before = " " * _MARK if self._usual else ""
         titles = [
@@ -100,7 +106,7 @@ class KeyList:
                 text, style = draw(key, now)
                 if short and column.shortened is not None:
                     text = column.shortened(text)
-                text, blank = fitted(text, width, column.cut, mark=dots)
+                text, blank = fitted(spelled(text), width, column.cut, mark=dots)
                 text = paint(text, style) if style else text
                 line.append(blank + text if column.right else text + blank)
             yield (paint(*self._mark(key.status)) + " " if before else "") + gap.join(line).rstrip(" ") + "\n"
@@ -112,7 +118,7 @@ class KeyList:
         for key in keys:
             mark = paint(*self._mark(key.status))
             for place, (text, style) in enumerate(self._lines_of_card(key)):
-                for line in folded(text, room):
+                for line in folded(self._screen.spelled(text), room):
                     yield f"{mark if place == 0 else ' '} {paint(line, style)}\n"
                     mark = " "
 

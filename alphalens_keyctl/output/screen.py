@@ -24,6 +24,7 @@ class Screen:
     terminal: bool
     color: bool
     unicode: bool
+    encoding: str = "utf-8"
 
     @classmethod
     def of_stdout(cls, *, color: bool) -> "Screen":
@@ -35,6 +36,7 @@ class Screen:
             terminal=terminal,
             color=color and terminal,
             unicode=encoding.lower().replace("-", "").startswith("utf"),
+            encoding=encoding,
         )
 
     def draw(self, *parts: RenderableType) -> str:
@@ -54,6 +56,10 @@ class Screen:
         for part in parts:
             console.print(part)
         return "\n".join(line.rstrip(" ") for line in buffer.getvalue().split("\n"))
+
+    def spelled(self, text: str) -> str:
+        """Return `text` with every character spelled out that stdout cannot write: it takes the width that it shows."""
+        return text if self.unicode else text.encode(self.encoding, "backslashreplace").decode(self.encoding)
 
     def paint(self, text: str, style: str) -> str:
         """Return `text` in a style, "" for none: with the codes that Rich writes for this screen, on a line of any

@@ -17,7 +17,7 @@ from alphalens_keyctl.models import key_table
 from tests.support.answers import K
 from tests.support.commands import Keyctl
 from tests.support.key_rows import key_row, put
-from tests.support.terminal import on_terminal
+from tests.support.terminal import on_terminal, plain
 
 DAY: Final = timedelta(days=1)
 
@@ -230,6 +230,17 @@ def test_a_table_has_a_line_a_key_and_breaks_no_word_at_any_width(keyctl: Keyctl
 
 
 @pytest.mark.one_database
+def test_columns_are_straight_where_stdout_cannot_write_every_letter(keyctl: Keyctl, database: Database) -> None:
+    mixed(database)
+    ids = [key["id"] for key in keyctl.keys()]
+    for encoding in ("ascii", "latin-1"):
+        shown = on_terminal(keyctl, "list", "--all", width=200, environment={"PYTHONIOENCODING": encoding}, real=True)
+        lines = shown.raw.decode("latin-1").split("\r\n")
+        rows = [plain(next(line for line in lines if key_id in line)) for key_id in ids]
+        assert {row.index(key_id) for row, key_id in zip(rows, ids, strict=True)} == {plain(lines[0]).index("Id")}
+
+
+@pytest.mark.one_database
 def test_a_screen_below_60_columns_shows_cards_that_lose_nothing(keyctl: Keyctl, database: Database) -> None:
     mixed(database)
     for width in (20, 40, 59):
@@ -276,12 +287,12 @@ def test_rows_that_come_after_the_first_page_keep_to_its_columns(keyctl: Keyctl,
 def test_colour_is_for_terminals_and_can_be_turned_off(keyctl: Keyctl) -> None:
     keyctl.create("ci")
     assert b"\x1b[32m" in on_terminal(keyctl, "list").raw
-    for plain in (
+    for without in (
         on_terminal(keyctl, "--no-color", "list"),
         on_terminal(keyctl, "list", environment={"NO_COLOR": "1"}),
     ):
-        assert b"\x1b[3" not in plain.raw
-        assert "● " in plain.text
+        assert b"\x1b[3" not in without.raw
+        assert "● " in without.text
 
 
 @pytest.mark.one_database
