@@ -46,6 +46,7 @@ class Code(StrEnum):
     USAGE = ("usage", ExitStatus.USAGE)
     INVALID_INPUT = ("invalid_input", ExitStatus.USAGE)
     RAW_KEY_IN_ARGUMENT = ("raw_key_in_argument", ExitStatus.USAGE)
+    POLICY_VIOLATION = ("policy_violation", ExitStatus.USAGE)
     AMBIGUOUS_KEY = ("ambiguous_key", ExitStatus.USAGE)
     KEY_NOT_FOUND = ("key_not_found", ExitStatus.NOT_FOUND)
     NAME_TAKEN = ("name_taken", ExitStatus.CONFLICT)

@@ -44,6 +44,7 @@ class Action(StrEnum):
     RESUME = "key.resume"
     UPDATE = "key.update"
     PRUNE_USAGE = "usage.prune"
+    SET_POLICY = "policy.set"
 
 
 class Reason(StrEnum):
@@ -298,6 +299,17 @@ class UsageEvent(SQLModel, table=True):
     count: int = Field(default=1, sa_type=BigInteger)
 
 
+class KeyPolicy(SQLModel, table=True):
+    """The stored policy: one row, or none. `max_lifetime` is in seconds, `required` has words joined by commas."""
+
+    __tablename__ = "key_policy"
+
+    one: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    max_lifetime: int | None = Field(default=None, sa_type=BigInteger)
+    required: str = Field(sa_type=Text)
+    name_pattern: str | None = Field(default=None, sa_type=Text)
+
+
 class Event(NamedTuple):
     """An audit event as the rest of the program sees it: E of the JSON contract, in its order. `at` is aware, in
     UTC."""
@@ -330,4 +342,5 @@ class Use(NamedTuple):
 
 key_table: Final = ApiKey.__table__  # type: ignore[attr-defined]  # SQLModel sets it and does not declare it
 event_table: Final = AuditEvent.__table__  # type: ignore[attr-defined]  # as above
+policy_table: Final = KeyPolicy.__table__  # type: ignore[attr-defined]  # as above
 usage_table: Final = UsageEvent.__table__  # type: ignore[attr-defined]  # as above

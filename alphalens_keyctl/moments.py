@@ -46,6 +46,15 @@ def parse_span(text: str, *, what: str, zero: bool = False) -> timedelta:
     return span
 
 
+def shortest_span(span: timedelta) -> str:
+    """A span as `parse_span` takes it, in days, hours or minutes, whichever divides it: `365d`."""
+    minutes = round(span / timedelta(minutes=1))
+    for unit, length in (("d", 24 * 60), ("h", 60)):
+        if minutes % length == 0:
+            return f"{minutes // length}{unit}"
+    return f"{minutes}m"
+
+
 def parse_expiry(text: str, *, now: datetime) -> datetime | None:
     """The instant at which a key is to expire: a span from `now`, a date (00:00 UTC) or an RFC 3339 instant; None for
     `never`. Raises `KeyctlError` (invalid_input) for anything else, a past instant, or more than a hundred years."""

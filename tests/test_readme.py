@@ -139,7 +139,7 @@ def test_every_filter_that_the_readme_lists_is_an_option_of_each_command_that_fi
     rows = re.findall(r"^\| (`--.*?) \|", section("Fleet work"), re.M)
     options = {option for row in rows for option in re.findall(r"`(--[a-z-]+)", row)}
     assert len(options) == 10
-    for command in ("list", "revoke", "suspend", "resume", "rotate"):
+    for command in ("list", "revoke", "suspend", "resume", "update", "rotate"):
         said = keyctl.ok(command, "--help").stdout
         assert {option for option in options if option in said} == options, command
 

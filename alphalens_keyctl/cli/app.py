@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from alphalens_keyctl import __version__, settings
-from alphalens_keyctl.cli import create, db, resume, revoke, rotate, run, serve, show, suspend, update, verify
+from alphalens_keyctl.cli import create, db, policy, resume, revoke, rotate, run, serve, show, suspend, update, verify
 from alphalens_keyctl.cli import list as list_
 from alphalens_keyctl.cli.audit.app import app as audit
 from alphalens_keyctl.errors import Code, ExitStatus, KeyctlError
@@ -121,4 +121,5 @@ app.command(name="rotate", short_help="Replace a key by a successor.")(rotate.ro
 app.command(name="verify", short_help="Say whether a raw key opens, and why not.")(verify.verify)
 app.command(name="serve", short_help="Tell a proxy whether a request carries a good key.")(serve.serve)
 app.add_typer(audit, name="audit")
+app.add_typer(policy.app, name="policy")
 app.add_typer(db.app, name="db")

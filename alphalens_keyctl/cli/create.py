@@ -7,7 +7,7 @@ import typer
 
 from alphalens_keyctl import text
 from alphalens_keyctl.cli import run as runs
-from alphalens_keyctl.cli.options.arguments import JsonOption
+from alphalens_keyctl.cli.options.arguments import JsonOption, OverrideOption, parse_override
 from alphalens_keyctl.cli.options.destinations import Destinations
 from alphalens_keyctl.cli.options.groups import with_groups
 from alphalens_keyctl.errors import Code, KeyctlError
@@ -37,6 +37,7 @@ def create(
         list[str] | None,
         typer.Option("--label", metavar="K=V", help="A label; repeat for more.", show_default=False),
     ] = None,
+    override: OverrideOption = None,
     if_missing: Annotated[
         bool, typer.Option("--if-missing", help="Do nothing when a key of that name exists.")
     ] = False,
@@ -62,17 +63,18 @@ def create(
     when one fails, none keeps it.
     """
     run = runs.of(ctx)
+    override = parse_override(override)
     if from_ is not None:
         others = (name, owner, purpose, label, if_missing or None, json or None)
         if any(each is not None for each in others) or expires != "never":
             raise KeyctlError(
                 Code.USAGE,
                 "--from takes every key from the file",
-                "Beside it stand --dry-run, --no-print, --pipe-to and the options of --pipe-to.",
+                "Beside it stand --dry-run, --override, --no-print, --pipe-to and the options of --pipe-to.",
             )
         from alphalens_keyctl.cli import create_from
 
-        create_from.create_from(run, str(from_), destinations, dry_run=dry_run)
+        create_from.create_from(run, str(from_), destinations, override=override, dry_run=dry_run)
         return
     if name is None or dry_run:
         raise KeyctlError(Code.USAGE, "create needs a NAME" if name is None else "--dry-run is for --from", "Give one.")
@@ -86,6 +88,7 @@ def create(
         purpose=None if purpose is None else text.parse_line(purpose, what="purpose", longest=text.LONGEST_PURPOSE),
         labels=text.parse_labels(label or ()),
         expires_at=parse_expiry(expires, now=run.act.at),
+        override=override,
         if_missing=if_missing,
         json=json,
     )

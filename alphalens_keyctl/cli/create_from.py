@@ -17,20 +17,21 @@ from alphalens_keyctl.output import documents
 from alphalens_keyctl.output.words import counted
 
 
-def create_from(run: Run, source: str, given: Destinations, *, dry_run: bool) -> None:
+def create_from(run: Run, source: str, given: Destinations, *, override: str | None, dry_run: bool) -> None:
     """Create a key for each line of the file `source`, or of stdin for `-`.
 
     The raw keys go to stdout as JSON Lines, or each to a run of a command.
-    With `dry_run`, check the file and the names, and create nothing. Raises `KeyctlError`.
+    `override` says why the keys may break the stored policy. With `dry_run`, check the file, the policy and the names,
+    and create nothing. Raises `KeyctlError`.
     """
     if given.keyring or given.key_file or given.env_file or len(given.pipe_to or ()) > 1:
         raise KeyctlError(Code.USAGE, "--from hands the keys to one --pipe-to, or to stdout", "Let one command do all.")
     deliver_key.handover(run, given)  # refuses contradicting options before the file is read
-    lines = bulk_file.parse(_read(source), now=run.act.at)
+    lines = bulk_file.parse(_read(source), now=run.act.at, override=override)
     handout = _handout(run, given) if given.pipe_to else bulk_issuance.Handout(show=_show(run))
     with run.database(create=True) as database:
         if dry_run:
-            bulk_issuance.refuse_taken(database, lines, run.act)
+            bulk_issuance.refuse(database, lines, run.act)
         elif lines:
             with run.progress("Create keys", len(lines)) as tell:
                 bulk_issuance.take_in(database, lines, run.act, handout, prefix=run.settings.key_prefix, tell=tell)

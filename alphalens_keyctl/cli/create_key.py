@@ -24,6 +24,7 @@ def create_key(
     purpose: str | None,
     labels: Mapping[str, str],
     expires_at: datetime | None,
+    override: str | None,
     if_missing: bool,
     json: bool,
 ) -> None:
@@ -31,7 +32,7 @@ def create_key(
 
     Raises `KeyctlError`.
     """
-    draft = Draft(name=name, owner=owner, purpose=purpose, labels=labels, expires_at=expires_at)
+    draft = Draft(name, owner, purpose, labels, expires_at, override)
     handover = deliver_key.handover(run, given)
 
     def show(created: Created, raw: RawKey) -> list[str]:

@@ -7,7 +7,14 @@ from typing import Annotated, NamedTuple
 import typer
 
 from alphalens_keyctl.cli import run as runs
-from alphalens_keyctl.cli.options.arguments import JsonLinesOption, JsonOption, complete_key_id, parse_key
+from alphalens_keyctl.cli.options.arguments import (
+    JsonLinesOption,
+    JsonOption,
+    OverrideOption,
+    complete_key_id,
+    parse_key,
+    parse_override,
+)
 from alphalens_keyctl.cli.options.destinations import Destinations
 from alphalens_keyctl.cli.options.filters import Filters
 from alphalens_keyctl.cli.options.groups import with_groups
@@ -36,6 +43,7 @@ class Asked(NamedTuple):
     if_older_than: timedelta | None
     if_expiring_within: timedelta | None
     check: str | None
+    override: str | None
     dry_run: bool
     json: bool
     jsonl: bool
@@ -104,6 +112,7 @@ def rotate(
             help="Finally run CMD with the new raw key on its stdin; if it fails, take the rotation back.",
         ),
     ] = None,
+    override: OverrideOption = None,
     abort: Annotated[
         bool, typer.Option("--abort", help="Take an unused new key back; the old key becomes current again.")
     ] = False,
@@ -146,6 +155,7 @@ def rotate(
         if if_expiring_within is None
         else parse_span(if_expiring_within, what="time to expiry"),
         check=check,
+        override=parse_override(override),
         dry_run=dry_run,
         json=json,
         jsonl=jsonl,

@@ -80,7 +80,7 @@ def abort(run: Run, references: Sequence[str | RawKey], *, json: bool) -> None:
 
 
 def _show(run: Run, asked: Asked, plan: RotationPlan) -> None:
-    """Say which keys would be rotated, and which are not due."""
+    """Say which keys would be rotated, and which are not due. Raises `KeyctlError` where the policy forbids one."""
     if not asked.references and not asked.filters.given:
         raise _which_keys()
     with run.database() as database:
@@ -93,7 +93,13 @@ def _show(run: Run, asked: Asked, plan: RotationPlan) -> None:
                     selection.documents_of(connection, [key.id for key in keys], now=run.act.at) for keys in (due, rest)
                 )
                 runs.report_all(documents.changed_texts(changed, unchanged, (), dry_run=True))
-            return
+        else:
+            _list(run, due, rest)
+        with database.reading() as connection:
+            issuance.refuse_forbidden(connection, due, plan, now=run.act.at)
+
+
+def _list(run: Run, due: Sequence[Key], rest: Sequence[Key]) -> None:
     lines = [f"Would rotate key '{key.name}' ({key.id})." for key in due]
     lines += [f"Key '{key.name}' ({key.id}) needs no rotation yet." for key in rest]
     if not lines:
@@ -114,6 +120,7 @@ def _plan(run: Run, asked: Asked) -> RotationPlan:
         same_lifetime=asked.same_lifetime,
         due=_Due(asked.if_older_than, asked.if_expiring_within, run.act.at),
         trial=trial,
+        override=asked.override,
     )
 
 

@@ -3,7 +3,7 @@
 import typer
 
 from alphalens_keyctl.cli import run as runs
-from alphalens_keyctl.cli.options.arguments import JsonOption
+from alphalens_keyctl.cli.options.arguments import JsonOption, OverrideOption, parse_override
 from alphalens_keyctl.cli.options.filters import Filters
 from alphalens_keyctl.cli.options.groups import with_groups
 from alphalens_keyctl.cli.options.guards import Guards, KeysArgument, asked
@@ -14,6 +14,7 @@ from alphalens_keyctl.cli.options.new_values import NewValues
 def update(
     ctx: typer.Context,
     keys: KeysArgument = None,
+    override: OverrideOption = None,
     json: JsonOption = False,
     *,
     new_values: NewValues,
@@ -29,4 +30,4 @@ def update(
     request = asked(keys, filters, guards, json=json)
     from alphalens_keyctl.cli import update_keys
 
-    update_keys.update(run, request, new_values)
+    update_keys.update(run, request, new_values, override=parse_override(override))

@@ -29,9 +29,10 @@ _LABEL: Final = "label:"
 _UNSET: Final = {"owner": "owner", "purpose": "purpose", "expires": "expires_at"}
 
 
-def update(run: Run, asked: Asked, given: NewValues) -> None:
-    """Give the keys that were asked for their new values, and report it. Raises `KeyctlError`."""
-    new = _parsed(given, asked, run.act.at)
+def update(run: Run, asked: Asked, given: NewValues, *, override: str | None) -> None:
+    """Give the keys that were asked for their new values, and report it. `override` says why the keys may break the
+    stored policy. Raises `KeyctlError`."""
+    new = _parsed(given, asked, run.act.at)._replace(override=override)
     done = change_keys(run, _Updating(new), asked)
     if new.name is not None and done.changed and not asked.dry_run:
         run.note("Mind: a script, a keyring or a file that has the old name keeps it.")

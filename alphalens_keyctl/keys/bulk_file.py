@@ -30,8 +30,9 @@ class Line(NamedTuple):
     draft: Draft
 
 
-def parse(content: bytes, *, now: datetime) -> list[Line]:
-    """The drafts of a file, in the order of its lines. A span in `expires` counts from `now` (aware).
+def parse(content: bytes, *, now: datetime, override: str | None = None) -> list[Line]:
+    """The drafts of a file, in the order of its lines. A span in `expires` counts from `now` (aware); each draft
+    gets `override`.
 
     Raises `KeyctlError` (invalid_input) for the first fault, and for a file without a key.
     """
@@ -52,7 +53,7 @@ def parse(content: bytes, *, now: datetime) -> list[Line]:
                 number, f"'{draft.name}' stands in line {first[folded]} already", _ROTATED if "status" in row else ""
             )
         first[folded] = number
-        lines.append(Line(number, draft))
+        lines.append(Line(number, draft._replace(override=override)))
     if not lines:
         raise KeyctlError(
             Code.INVALID_INPUT, "the file holds no key", "It takes a header line, and a line for each key."

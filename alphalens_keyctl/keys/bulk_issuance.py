@@ -10,16 +10,17 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from sqlalchemy import select, text
+from sqlalchemy import Connection, select, text
 
 from alphalens_keyctl import interrupts, keyformat
 from alphalens_keyctl.database import Database, Writing
 from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.keyformat import RawKey
-from alphalens_keyctl.keys import lifecycle, rotation, selection
+from alphalens_keyctl.keys import lifecycle, rotation, selection, stored_policy
 from alphalens_keyctl.keys.bulk_file import Line
 from alphalens_keyctl.keys.issuance import GRACE, Created
 from alphalens_keyctl.keys.lifecycle import Pending
+from alphalens_keyctl.keys.stored_policy import Breach
 from alphalens_keyctl.logs import audit
 from alphalens_keyctl.models import CURRENT_SQL, Action, Key, Status, key_table
 from alphalens_keyctl.moments import utc_now
@@ -58,8 +59,8 @@ def take_in(
     """Create a key for each line and hand the raw keys out; when one delivery fails, no new key opens anything.
 
     An older key of one of the names whose delivery died half-way is replaced, and retires. `tell` is called with the
-    number of raw keys that have left. Raises `KeyctlError`: name_taken, with the line, before anything is written; and
-    whatever `handout` raises.
+    number of raw keys that have left. Raises `KeyctlError`: policy_violation and name_taken, with the line, before
+    anything is written; and whatever `handout` raises.
     """
     raws = [keyformat.generate(prefix) for _ in lines]
     lease = _LEASE + len(lines) * _LEASE_PER_KEY + handout.limit
@@ -67,10 +68,11 @@ def take_in(
         with database.writing() as tx:
             act = act.now()
             lifecycle.discard_abandoned(tx, database.attempts, act)
+            broken = _refuse_forbidden(tx, lines, act)
             replaced = _refuse_taken(tx, database, lines, act)
             new = [
-                Pending(line.draft, raw, replaced.get(fold(line.draft.name)))
-                for line, raw in zip(lines, raws, strict=True)
+                Pending(line.draft, raw, replaced.get(fold(line.draft.name)), tuple(found))
+                for line, raw, found in zip(lines, raws, broken, strict=True)
             ]
             _write_pending(tx, new, act, lease=lease, destinations=handout.destinations)
         pending = _read(database, raws)
@@ -88,10 +90,25 @@ def take_in(
     return [created._replace(delivered_to=tuple(delivered_to)) for created in promised]
 
 
-def refuse_taken(database: Database, lines: Sequence[Line], act: Act) -> None:
-    """Raise `KeyctlError` (name_taken) where `take_in` would, for the first line whose name is not free."""
+def refuse(database: Database, lines: Sequence[Line], act: Act) -> None:
+    """Raise `KeyctlError` where `take_in` would before it writes anything: policy_violation with every line that breaks
+    the stored policy, name_taken for the first line whose name is not free."""
     with database.reading() as connection:
+        _refuse_forbidden(connection, lines, act)
         _refuse_taken(Writing(connection), database, lines, act)
+
+
+def _refuse_forbidden(connection: Connection, lines: Sequence[Line], act: Act) -> list[list[Breach]]:
+    """How each line breaks the stored policy. Raises `KeyctlError` (policy_violation) where one does, and does not
+    override it."""
+    policy = stored_policy.read(connection)
+    broken = [stored_policy.breaches(policy, line.draft._asdict(), created_at=act.at) for line in lines]
+    stored_policy.refuse(
+        (f"line {line.number}: '{line.draft.name}'", found)
+        for line, found in zip(lines, broken, strict=True)
+        if line.draft.override is None
+    )
+    return broken
 
 
 def _refuse_taken(tx: Writing, database: Database, lines: Sequence[Line], act: Act) -> Mapping[str, str]:

@@ -1,11 +1,11 @@
 """What is asked of a key in SQL, on both databases: its status at an instant, its labels, what its texts contain."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from string import punctuation
 from typing import Any, Final
 
-from sqlalchemy import Boolean, ColumnElement, Text, and_, bindparam, case, or_
+from sqlalchemy import BigInteger, Boolean, ColumnElement, Text, and_, bindparam, case, or_
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -103,6 +103,37 @@ def _match_glob(element: contains, compiler: SQLCompiler, **how: Any) -> str:
 @compiles(contains, "postgresql")
 def _match_pattern(element: contains, compiler: SQLCompiler, **how: Any) -> str:
     return f"({compiler.process(element.column, **how)} ~ {compiler.process(element.pattern, **how)})"
+
+
+class outlives(ColumnElement[bool]):  # noqa: N801  # reads as the functions of SQL do
+    """Whether a key expires more than a lifetime after its creation.
+
+    A second later than that: SQLite reckons in milliseconds. What is no time outlives nothing.
+    """
+
+    inherit_cache = False  # an element holds its own lifetime
+    type = Boolean()
+
+    def __init__(self, lifetime: timedelta) -> None:
+        self.seconds = bindparam(None, round(lifetime.total_seconds()) + 1, BigInteger, unique=True)
+
+    def self_group(self, against: object = None) -> ColumnElement[bool]:
+        return self
+
+
+@compiles(outlives, "sqlite")
+def _add_seconds(element: outlives, compiler: SQLCompiler, **how: Any) -> str:
+    seconds = compiler.process(element.seconds, **how)
+    latest = f"strftime('%Y-%m-%d %H:%M:%f000', api_key.created_at, '+' || {seconds} || ' seconds')"
+    return f"api_key.expires_at > {latest}"
+
+
+@compiles(outlives, "postgresql")
+def _add_interval(element: outlives, compiler: SQLCompiler, **how: Any) -> str:
+    seconds = compiler.process(element.seconds, **how)
+    # Within what PostgreSQL can reckon with: an overflow in one row would be the end of the whole check.
+    created = "least(api_key.created_at, TIMESTAMPTZ '9999-01-01 00:00:00+00')"
+    return f"api_key.expires_at > {created} + make_interval(secs => CAST({seconds} AS double precision))"
 
 
 class unindexed(FunctionElement[Any]):  # noqa: N801  # reads as the functions of SQL do

@@ -10,11 +10,13 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple, Protocol
 
+from sqlalchemy import Connection
+
 from alphalens_keyctl import interrupts, keyformat
 from alphalens_keyctl.database import Attempt, Database
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import RawKey
-from alphalens_keyctl.keys import lifecycle, rotation, selection
+from alphalens_keyctl.keys import lifecycle, rotation, selection, stored_policy
 from alphalens_keyctl.keys.rotation import Retirement
 from alphalens_keyctl.models import Key, Status
 from alphalens_keyctl.moments import rfc3339, utc_now
@@ -56,7 +58,7 @@ class RotationPlan(NamedTuple):
     The successor expires at `expires_at`; with `same_lifetime`, as long after now as the old key was meant to live.
     `due` says whether a key needs rotating. `asked_at` is the instant at which the caller began: another rotation made
     a key current that became so later. `trial` is called with the successor once the successor is current; when it
-    raises, the rotation is taken back.
+    raises, the rotation is taken back. `override` says why the successor may break the stored policy.
     """
 
     asked_at: datetime
@@ -65,6 +67,7 @@ class RotationPlan(NamedTuple):
     same_lifetime: bool = True
     due: Callable[[Key], bool] = lambda _key: True
     trial: Callable[[Key, RawKey], None] | None = None
+    override: str | None = None
 
 
 class Destinations(Protocol):
@@ -168,7 +171,9 @@ def rotate(
                 name, replaced = predecessors.key.name, predecessors.ids
                 replaced |= {key.id for key in rotation.dead_strays(tx, database.attempts, name, replaced, act)}
                 expires_at = _expiry(predecessors.key, plan, act.at)
-                pending = rotation.succeed_pending(tx, predecessors, raw, expires_at, act, lease=attempt.lease)
+                pending = rotation.succeed_pending(
+                    tx, predecessors, raw, expires_at, act, override=plan.override, lease=attempt.lease
+                )
             _hand_over(database, pending, raw, act, destinations, replaced, attempt)
             at = utc_now()
             delivered_to = list(destinations.names)
@@ -185,6 +190,19 @@ def rotate(
             with _taken_back_on_failure(database, raw.id, act, destinations):
                 plan.trial(new, raw)
     return promised._replace(delivered_to=tuple(delivered_to))
+
+
+def refuse_forbidden(connection: Connection, keys: Sequence[Key], plan: RotationPlan, *, now: datetime) -> None:
+    """Raise `KeyctlError` (policy_violation) with every key whose rotation at `now` the stored policy forbids."""
+    policy = stored_policy.read(connection)
+    if plan.override is None:
+        stored_policy.refuse(
+            (
+                f"key '{key.name}' ({key.id})",
+                stored_policy.breaches(policy, key._asdict() | {"expires_at": _expiry(key, plan, now)}, created_at=now),
+            )
+            for key in keys
+        )
 
 
 def _hand_over(

@@ -14,7 +14,8 @@ from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, selec
 from alphalens_keyctl.database import Attempts, Writing
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import DIGEST_SCHEME, RawKey
-from alphalens_keyctl.keys import lookup, selection
+from alphalens_keyctl.keys import lookup, selection, stored_policy
+from alphalens_keyctl.keys.stored_policy import Breach
 from alphalens_keyctl.logs import audit
 from alphalens_keyctl.models import Action, Key, Status, key_table
 from alphalens_keyctl.moments import rfc3339, utc_now
@@ -25,21 +26,25 @@ _AT_ONCE: Final = 1000
 
 
 class Draft(NamedTuple):
-    """What a new key is to be. Every text is validated; `expires_at` is aware and to come, or None."""
+    """What a new key is to be. Every text is validated; `expires_at` is aware and to come, or None. `override` says why
+    the key may break the stored policy; None: it may not."""
 
     name: str
     owner: str | None = None
     purpose: str | None = None
     labels: Mapping[str, str] = {}
     expires_at: datetime | None = None
+    override: str | None = None
 
 
 class Pending(NamedTuple):
-    """A new key before it is written. `replaces` is the id of the key that it is to follow, if any."""
+    """A new key before it is written. `replaces` is the id of the key that it is to follow, if any; `breaches` is how
+    the key breaks the stored policy."""
 
     draft: Draft
     raw: RawKey
     replaces: str | None = None
+    breaches: tuple[Breach, ...] = ()
 
 
 class Changed(NamedTuple):
@@ -60,8 +65,8 @@ def create_pending(
     """Write a new key that opens nothing yet and holds its name.
 
     `lease` is the time in seconds after which the attempt counts as dead, or None where a lock tells. `replaces` is
-    the id of a key of that name whose delivery died. Raises `KeyctlError` (name_taken) while another key has the
-    name, in whatever case, or an id begins like the name.
+    the id of a key of that name whose delivery died. Raises `KeyctlError`: name_taken while another key has the name,
+    in whatever case, or an id begins like the name; policy_violation as `write_pending` does.
     """
     if replaces is None and (holder := selection.current(tx, draft.name, now=act.at)) is not None:
         raise name_taken(holder)
@@ -164,7 +169,14 @@ def discard_abandoned(tx: Writing, attempts: Attempts, act: Act) -> None:
 
 
 def write_pending(tx: Writing, new: Pending, act: Act, *, lease: float | None) -> Key:
-    """Write a key that opens nothing yet. The caller has made sure that the key may have its name."""
+    """Write a key that opens nothing yet. The caller has made sure that the key may have its name.
+
+    Raises `KeyctlError` (policy_violation) for a key that breaks the stored policy, unless its draft overrides it.
+    """
+    broken = stored_policy.breaches(stored_policy.read(tx), new.draft._asdict(), created_at=act.at)
+    if new.draft.override is None:
+        stored_policy.refuse([(f"key '{new.draft.name}'", broken)])
+    new = new._replace(breaches=tuple(broken))
     tx.execute(insert(key_table).values(**_row(new, act), lease_until=lease_end(tx, lease)))
     key = require(tx, new.raw.id, act.at)
     record(tx, act, Action.CREATE, key, **_said(new))
@@ -172,8 +184,8 @@ def write_pending(tx: Writing, new: Pending, act: Act, *, lease: float | None) -
 
 
 def write_pending_each(tx: Writing, new: Sequence[Pending], act: Act) -> None:
-    """Write many keys that open nothing yet, without a lease. The caller has made sure that they may have their
-    names."""
+    """Write many keys that open nothing yet, without a lease. The caller has made sure that they may have their names
+    and are within the stored policy."""
     rows = [_row(each, act) for each in new]
     for start in range(0, len(rows), _AT_ONCE):
         tx.execute(insert(key_table), rows[start : start + _AT_ONCE])
@@ -182,7 +194,7 @@ def write_pending_each(tx: Writing, new: Sequence[Pending], act: Act) -> None:
 
 def _row(new: Pending, act: Act) -> dict[str, object]:
     """The row of a new key."""
-    draft, raw, replaces = new
+    draft, raw, replaces, _breaches = new
     return {
         "id": raw.id, "name": draft.name, "name_folded": fold(draft.name), "owner": draft.owner,
         "purpose": draft.purpose, "labels": dict(draft.labels), "created_at": act.at, "created_by": act.actor,
@@ -199,6 +211,8 @@ def _said(new: Pending) -> dict[str, object]:
         "labels": dict(new.draft.labels) or None,
         "expires_at": rfc3339(new.draft.expires_at) if new.draft.expires_at else None,
         "replaces": new.replaces,
+        "override": new.draft.override,
+        "breaches": [breach.rule for breach in new.breaches] or None,
     }
 
 

@@ -1,4 +1,5 @@
-"""The policy: what every key must be. Each rule is a query for the keys that break it."""
+"""The rules of `audit check`: what every key must be. Each rule is a query for the keys that break it. What the stored
+policy forbids, `stored_policy` says; here rules tell which keys stand outside it already."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -6,12 +7,14 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, func, null, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, exists, false, func, null, or_, select
 
 from alphalens_keyctl.damage import legible
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import redact
+from alphalens_keyctl.keys import stored_policy
 from alphalens_keyctl.keys.conditions import RETIRES, starts_with, status_at, unindexed
+from alphalens_keyctl.keys.stored_policy import StoredPolicy
 from alphalens_keyctl.models import Status, key_table
 from alphalens_keyctl.moments import UNREADABLE
 from alphalens_keyctl.settings import Thresholds
@@ -66,6 +69,9 @@ class _Query(NamedTuple):
     # The instant that the rule looks at.
     at: ColumnElement[datetime] | None = None
     limit: Callable[[Thresholds], timedelta | None] = lambda _limits: None
+    # Of a rule of the stored policy, in the place of `where` and `limit`.
+    stored: Callable[[StoredPolicy], ColumnElement[bool]] | None = None
+    stored_limit: Callable[[StoredPolicy], timedelta | None] = lambda _stored: None
 
 
 # Names that tell nobody what a key is for, alone or with a number behind them.
@@ -102,6 +108,10 @@ def _used_since_rotation() -> ColumnElement[bool]:
     successor = key_table.alias()
     later = and_(successor.c.id == key_table.c.replaced_by, successor.c.activated_at < key_table.c.last_used_at)
     return exists(select(successor.c.id).where(later))
+
+
+def _never(_limits: Thresholds, _now: datetime) -> ColumnElement[bool]:
+    return false()
 
 
 def _owner_unknown(limits: Thresholds, now: datetime) -> ColumnElement[bool]:
@@ -203,6 +213,27 @@ _RULES: Final[Mapping[Rule, _Query]] = {
         ),
         fits=_is_meaningless,
     ),
+    Rule(
+        "policy-lifetime", Severity.ERROR, "lives longer than the stored policy allows",
+        "Shorten it with 'alphalens-keyctl update --set-expires', or rotate it with --expires.",
+    ): _Query(
+        _never,
+        at=key_table.c.created_at,
+        stored=stored_policy.lives_too_long,
+        stored_limit=lambda policy: policy.max_lifetime,
+    ),
+    Rule(
+        "policy-owner", Severity.ERROR, "has no owner, which the stored policy requires",
+        "Write one down: alphalens-keyctl update --set-owner.",
+    ): _Query(_never, stored=lambda policy: stored_policy.lacks(policy, "owner")),
+    Rule(
+        "policy-purpose", Severity.ERROR, "has no purpose, which the stored policy requires",
+        "Write one down: alphalens-keyctl update --set-purpose.",
+    ): _Query(_never, stored=lambda policy: stored_policy.lacks(policy, "purpose")),
+    Rule(
+        "policy-name", Severity.ERROR, "is not called as the stored policy asks",
+        "Rename it: alphalens-keyctl update --set-name.",
+    ): _Query(_never, stored=stored_policy.is_misnamed),
 }  # fmt: skip
 RULES: Final = tuple(_RULES)
 
@@ -226,18 +257,20 @@ def chosen(ids: Sequence[str], *, ignored: Sequence[str]) -> list[Rule]:
 def check(connection: Connection, rules: Sequence[Rule], limits: Thresholds, *, now: datetime) -> Iterator[Finding]:
     """The keys that break the rules: rule by rule, the oldest key first, streamed in constant memory."""
     c = key_table.c
+    stored = stored_policy.read(connection) if any(_RULES[rule].stored for rule in rules) else StoredPolicy()
     for rule in rules:
         query = _RULES[rule]
+        limit = query.limit(limits) if query.stored is None else query.stored_limit(stored)
         at = null() if query.at is None else query.at
         since = null() if query.at is not c.expires_at else func.coalesce(c.activated_at, c.created_at)
         found = (
             select(c.id, c.name, c.owner, status_at(now), at, since, c.replaces.is_not(None), c.retires_at.is_not(None))
-            .where(query.where(limits, now))
+            .where(query.where(limits, now) if query.stored is None else and_(_live(now), query.stored(stored)))
             .order_by(unindexed(c.created_at), c.id)
         )
         for rows in connection.execution_options(yield_per=_AT_ONCE).execute(found).partitions():
             for row in rows:
-                finding = _finding(rule, row, query.limit(limits), now)
+                finding = _finding(rule, row, limit, now)
                 if query.fits(finding.key_name):
                     yield finding
 
@@ -258,3 +291,10 @@ def _finding(rule: Rule, row: Sequence[Any], limit: timedelta | None, now: datet
         replaces=bool(replaces),
         rotated_out=bool(rotated_out),
     )
+
+
+def outside(connection: Connection, *, now: datetime) -> int:
+    """How many keys stand outside the stored policy."""
+    stored = stored_policy.read(connection)
+    broken = or_(false(), *(query.stored(stored) for query in _RULES.values() if query.stored is not None))
+    return connection.scalar(select(func.count()).select_from(key_table).where(_live(now), broken)) or 0

@@ -130,14 +130,22 @@ def unfinished_after(tx: Writing, attempts: Attempts, key: Key, act: Act) -> lis
 
 
 def succeed_pending(
-    tx: Writing, predecessors: Predecessors, raw: RawKey, expires_at: datetime | None, act: Act, *, lease: float | None
+    tx: Writing,
+    predecessors: Predecessors,
+    raw: RawKey,
+    expires_at: datetime | None,
+    act: Act,
+    *,
+    override: str | None = None,
+    lease: float | None,
 ) -> Key:
     """Write the successor of a key: same name, owner, purpose and labels. The successor opens nothing yet.
 
-    `predecessors` is what `rotatable` returned in this same transaction. `lease` is as in `lifecycle.create_pending`.
+    `predecessors` is what `rotatable` returned in this same transaction. `lease` is as in `lifecycle.create_pending`,
+    `override` as in `Draft`. Raises `KeyctlError` as `lifecycle.write_pending` does.
     """
     key = predecessors.key
-    draft = Draft(key.name, key.owner, key.purpose, key.labels, expires_at)
+    draft = Draft(key.name, key.owner, key.purpose, key.labels, expires_at, override)
     return lifecycle.write_pending(tx, Pending(draft, raw, predecessors.end.id), act, lease=lease)
 
 

@@ -16,8 +16,9 @@ from sqlalchemy import ColumnElement, Connection, and_, or_
 from alphalens_keyctl.damage import key_of
 from alphalens_keyctl.database import Attempts, Writing
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.keys import lifecycle, lookup, rotation, selection
+from alphalens_keyctl.keys import lifecycle, lookup, rotation, selection, stored_policy
 from alphalens_keyctl.keys.lifecycle import Changed
+from alphalens_keyctl.keys.stored_policy import Breach, StoredPolicy
 from alphalens_keyctl.logs import audit
 from alphalens_keyctl.models import FINAL, Action, Key, Status, key_table
 from alphalens_keyctl.moments import rfc3339
@@ -31,13 +32,15 @@ class Update(NamedTuple):
     """New values for keys; every text is validated.
 
     `fields` has those of owner, purpose and expires_at (aware, to come) that are set; None takes the value away.
-    `labels` are set beside the labels that a key has, `unset_labels` are taken away.
+    `labels` are set beside the labels that a key has, `unset_labels` are taken away. `override` says why the keys may
+    break the stored policy; None: they may not.
     """
 
     name: str | None = None
     fields: Mapping[str, str | datetime | None] = {}
     labels: Mapping[str, str] = {}
     unset_labels: frozenset[str] = frozenset()
+    override: str | None = None
 
 
 def divided(connection: Connection, key_ids: Sequence[str], new: Update, *, named: bool, now: datetime) -> Changed:
@@ -46,17 +49,22 @@ def divided(connection: Connection, key_ids: Sequence[str], new: Update, *, name
 
     `named` says that somebody named the keys. Raises `KeyctlError`: wrong_state for a key that is revoked or retired,
     for a named key that is damaged, and for a new name of a key that is not the current one; invalid_input where a key
-    would have too many labels.
+    would have too many labels; policy_violation with every key whose new values break the stored policy.
     """
+    policy = stored_policy.read(connection)
+    broken: list[tuple[str, list[Breach]]] = []
     done = Changed([], [])
     for some in selection.few_at_once(key_ids):
         keys = selection.some(connection, some, now=now)
         for key in keys:
             _refuse_final(key, named=named)
-            changes = key.status != Status.DAMAGED and bool(_changes(key, new))
+            changes = {} if key.status == Status.DAMAGED else _changes(key, new)
+            broken.append((f"key '{key.name}' ({key.id})", _breaches(policy, key, changes)))
             (done.changed if changes else done.unchanged).append(key.id)
         if new.name is not None:
             _refuse_all_but_the_current(connection, keys, now)
+    if new.override is None:
+        stored_policy.refuse(broken)
     known = {*done.changed, *done.unchanged}
     for key in _followers(connection, done.changed, new, now):
         if key.id not in known and key.status != Status.DAMAGED and _changes(key, _share(key, new)):
@@ -94,6 +102,7 @@ def apply(
     if new.name is not None and named is not None:
         _refuse_name(tx, attempts, lifecycle.require(tx, named, act.at), new.name, act)
     done = Changed([], [])
+    policy = stored_policy.read(tx)
     # In the order in which a recorder of uses locks keys: two that wait for each other would both be stopped.
     wanted = sorted(set(key_ids))
     for start in range(0, len(wanted), _AT_ONCE):
@@ -106,7 +115,13 @@ def apply(
                 continue
             done.changed.append(key.id)
             groups.setdefault(json.dumps(changes, default=str, sort_keys=True), (changes, []))[1].append(key.id)
-            events.append((key.id, changes.get("name", key.name), _said(key, changes, reason)))
+            broken = _breaches(policy, key, changes)
+            said = _said(key, changes) | {
+                "reason": reason,
+                "override": new.override,
+                "breaches": [breach.rule for breach in broken] or None,
+            }
+            events.append((key.id, changes.get("name", key.name), said))
         for changes, ids in groups.values():
             _write(tx, ids, changes)
         audit.append_each(tx, act, Action.UPDATE, events)
@@ -218,12 +233,16 @@ def _write(tx: Writing, key_ids: Sequence[str], changes: Mapping[str, Any]) -> N
         lifecycle.change_each(tx, key_ids, **fields)
 
 
-def _said(key: Key, changes: Mapping[str, object], reason: str | None) -> Mapping[str, object]:
-    """What the audit event of a key says."""
+def _breaches(policy: StoredPolicy, key: Key, changes: Mapping[str, Any]) -> list[Breach]:
+    """How the new values break the stored policy. What a key lacked before is no breach of a change elsewhere."""
+    return stored_policy.breaches(policy, changes, created_at=key.created_at)
+
+
+def _said(key: Key, changes: Mapping[str, object]) -> dict[str, object]:
+    """What the audit event of a key says of the change."""
     return {
         "before": {name: _plain(getattr(key, name)) for name in changes},
         "after": {name: _plain(value) for name, value in changes.items()},
-        "reason": reason,
     }
 
 

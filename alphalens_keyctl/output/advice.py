@@ -1,12 +1,13 @@
 """Findings of the policy check → what is wrong in numbers, and the command line that puts it right."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
 from alphalens_keyctl.keys.policy import Finding
 from alphalens_keyctl.models import Status
+from alphalens_keyctl.moments import rfc3339, shortest_span
 from alphalens_keyctl.output.inert import for_terminal
 from alphalens_keyctl.output.words import counted, exactly, span
 from alphalens_keyctl.settings import PROGRAM, Thresholds
@@ -30,6 +31,10 @@ def problem(finding: Finding) -> str:
     if rule == "retiring-in-use":
         return f"rotated out and still used, stops in {_length(value)} ({finding.at:%Y-%m-%d})"
     said = _MEASURED.get(rule)
+    if rule == "policy-lifetime":
+        return (
+            f"{finding.rule.problem}{'' if finding.limit is None else f', {exactly(finding.limit)} from its creation'}"
+        )
     return finding.rule.problem if said is None else f"{said.format(_length(value))}{_limit(value, finding.limit)}"
 
 
@@ -80,19 +85,58 @@ def _words(findings: Sequence[Finding], limits: Thresholds) -> list[str]:
         return ["suspend", key.key_id, "--reason", problem(broken["unused"]).partition(",")[0]]
     if key.rotated_out:
         return ["revoke", key.key_id, "--reason", "rotated out and suspended"]
-    if "rotation-overdue" in broken or "expiring" in broken:
-        # A successor lives as long as its predecessor was meant to: for ever, or shorter than the limit.
-        expiring = broken.get("expiring")
-        short = expiring is not None and expiring.lifetime is not None and expiring.lifetime <= limits.expiring
-        expires = ["--expires", _lifetime(limits)] if short or "no-expiry" in broken else []
-        return ["rotate", _reference(key), *expires]
+    return _put_right(key, broken, limits)
+
+
+def _put_right(key: Finding, broken: Mapping[str, Finding], limits: Thresholds) -> list[str]:
+    """The words of the command that keeps a key in use: rotate it, or write down what is missing."""
+    overlong = broken.get("policy-lifetime")
+    overdue = not {"rotation-overdue", "expiring"}.isdisjoint(broken) or _has_outlived(overlong)
+    # A successor is a copy, and the stored policy forbids a copy of what it forbids.
+    if overdue and {"policy-name", "policy-owner", "policy-purpose"}.isdisjoint(broken):
+        if key.status != Status.ACTIVE:
+            return ["revoke", key.key_id, "--reason", "lives longer than the policy allows"]
+        return ["rotate", _reference(key), *_expires(broken, limits)]
     new = {
         "meaningless-name": ("--set-name", NEW_NAME),
+        "policy-name": ("--set-name", NEW_NAME),
         "owner-unknown": ("--set-owner", limits.owners[0] if len(limits.owners) == 1 else OWNER),
+        "policy-owner": ("--set-owner", OWNER),
         "no-purpose": ("--set-purpose", PURPOSE),
-        "no-expiry": ("--set-expires", _lifetime(limits)),
+        "policy-purpose": ("--set-purpose", PURPOSE),
     }
-    return ["update", _reference(key), *(word for rule, words in new.items() if rule in broken for word in words)]
+    options: dict[str, str] = {}
+    for rule, (option, word) in new.items():
+        if rule in broken:
+            options.setdefault(option, word)
+    if overlong is not None and not _has_outlived(overlong):
+        options["--set-expires"] = _latest(overlong, limits)
+    elif "no-expiry" in broken and overlong is None:
+        options["--set-expires"] = _lifetime(limits)
+    return ["update", _reference(key), *(word for pair in options.items() for word in pair)]
+
+
+def _expires(broken: Mapping[str, Finding], limits: Thresholds) -> list[str]:
+    """The option that gives a successor another lifetime than its predecessor was meant to have, where it needs one."""
+    overlong, expiring = broken.get("policy-lifetime"), broken.get("expiring")
+    if overlong is not None and overlong.limit is not None:
+        return ["--expires", shortest_span(overlong.limit)]
+    short = expiring is not None and expiring.lifetime is not None and expiring.lifetime <= limits.expiring
+    return ["--expires", _lifetime(limits)] if short or overlong is not None or "no-expiry" in broken else []
+
+
+def _has_outlived(overlong: Finding | None) -> bool:
+    """Whether a key is older already than the stored policy lets any key become."""
+    if overlong is None or overlong.value is None or overlong.limit is None:
+        return False
+    return overlong.value >= overlong.limit
+
+
+def _latest(overlong: Finding, limits: Thresholds) -> str:
+    """The latest expiry that the stored policy leaves to a key, as WHEN."""
+    if overlong.at is None or overlong.limit is None:
+        return _lifetime(limits)
+    return rfc3339(overlong.at + overlong.limit)
 
 
 def _reference(key: Finding) -> str:

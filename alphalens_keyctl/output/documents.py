@@ -14,11 +14,12 @@ from alphalens_keyctl.damage import damaged_key, legible
 from alphalens_keyctl.keys.issuance import Created, Rotated
 from alphalens_keyctl.keys.rotation import Aborted
 from alphalens_keyctl.keys.selection import TIMES, KeyDocument
+from alphalens_keyctl.keys.stored_policy import StoredPolicy
 from alphalens_keyctl.logs.audit import Head, Verdict
 from alphalens_keyctl.logs.old_key_use import OldKeyUse
 from alphalens_keyctl.logs.usage import AddressUse, Profile
 from alphalens_keyctl.models import Event, Key, Use
-from alphalens_keyctl.moments import UNREADABLE, rfc3339, rfc3339_exact
+from alphalens_keyctl.moments import UNREADABLE, rfc3339, rfc3339_exact, shortest_span
 from alphalens_keyctl.output.inert import for_spreadsheet, for_terminal
 from alphalens_keyctl.output.json_rows import labels_spelled, time_spelled, writer
 from alphalens_keyctl.verification.judgement import Verification
@@ -173,6 +174,16 @@ def verdict_object(verdict: Verdict) -> dict[str, Any]:
         "events": verdict.events,
         "head": head_object(verdict.head),
         "break": None if broken is None else {"seq": broken.seq, "kind": broken.kind.value, "about": broken.about},
+    }
+
+
+def policy_object(policy: StoredPolicy) -> dict[str, Any]:
+    """What `policy show` and `policy set` answer."""
+    longest = policy.max_lifetime
+    return {
+        "max_lifetime": None if longest is None else shortest_span(longest),
+        "require": list(policy.require),
+        "name_pattern": policy.name_pattern,
     }
 
 

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from alphalens_keyctl.keys.selection import Selection
+from alphalens_keyctl.keys.stored_policy import StoredPolicy
 from alphalens_keyctl.keys.update import Update
 from alphalens_keyctl.logs.audit import BreakKind, Verdict
 from alphalens_keyctl.models import Key, Reason, Status
@@ -67,6 +68,21 @@ def new_values(new: Update) -> str:
 def unfinished(key_id: str, name: str, delivering_to: str | None) -> str:
     """Say where a key was going whose delivery was cut off, and what to do about it."""
     return for_terminal(f"{key_id} was on its way to {delivering_to}: rotate '{name}' to finish, or create it anew")
+
+
+def stored_policy(policy: StoredPolicy) -> list[str]:
+    """Say what the stored policy asks of every key, a line for each thing."""
+    said = []
+    if policy.max_lifetime is not None:
+        said.append(f"Every key lives at most {exactly(policy.max_lifetime)} from its creation.")
+    if policy.require:
+        said.append(f"Every key has {' and '.join(_REQUIRED[word] for word in policy.require)}.")
+    if policy.name_pattern is not None:
+        said.append(f"Every name is like '{policy.name_pattern}'.")
+    return said or ["There is no policy: a key may be anything."]
+
+
+_REQUIRED: Final = {"owner": "an owner", "purpose": "a purpose", "expires": "an expiry"}
 
 
 def keyring_entry(present: bool, held: Key | None) -> str:

@@ -92,6 +92,7 @@ RUNS: Final = (
     ("suspend", "search"), ("resume", "search"), ("revoke", "search", "--yes"), ("revoke", "--owner", "ops", "--yes"),
     ("audit",), ("audit", "verify"), ("audit", "head"), ("audit", "usage"), ("audit", "check"),
     ("audit", "check", "--sarif"), ("audit", "prune", "--usage", "--older-than", "90d", "--yes"),
+    ("policy", "set", "--require", "owner"), ("policy", "show"),
     ("db", "status"), ("db", "upgrade"), ("db", "grant", "--verifier", "svc"),
 )  # fmt: skip
 

@@ -343,6 +343,7 @@ def test_an_auditor_reads_keys_without_digests_and_both_logs(
     for command in (
         ("list", "--all"), ("list", "--json"), ("show", "ci"), ("audit", "--jsonl"), ("audit", "verify"),
         ("audit", "usage"), ("audit", "usage", "--json"), ("audit", "head", "--json"),
+        ("policy", "show"), ("audit", "check", "--rule", "policy-owner"),
     ):  # fmt: skip
         auditor.ok(*command)
     for statement in ("SELECT digest FROM api_key", "SELECT * FROM api_key", *FORBIDDEN):

@@ -13,18 +13,23 @@ from sqlalchemy import insert
 from alphalens_keyctl import keyformat
 from alphalens_keyctl.database import Database
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.keys import policy
+from alphalens_keyctl.keys import policy, stored_policy
+from alphalens_keyctl.keys.stored_policy import StoredPolicy
 from alphalens_keyctl.models import key_table
+from alphalens_keyctl.provenance import Act, Origin
 from alphalens_keyctl.settings import Thresholds
 from alphalens_keyctl.text import fold
 
 NOW: Final = datetime(2026, 11, 1, 12, tzinfo=UTC)
 DAY: Final = timedelta(days=1)
 TICK: Final = timedelta(microseconds=1)
+SECOND: Final = timedelta(seconds=1)
+ACT: Final = Act(NOW, "jo", Origin(None, None, None, None))
 DEFAULTS: Final = Thresholds()
 RULES: Final = {rule.id: rule for rule in policy.RULES}
 REVOKED: Final = {"revoked_at": NOW - DAY, "revoked_by": "jo"}
 RETIRING: Final = {"retires_at": NOW + DAY}
+SUSPENDED: Final = {"suspended_at": NOW - DAY}
 # Its stored status says suspended; the clock says that it is over.
 SUSPENDED_AND_RETIRED: Final = {"suspended_at": NOW - DAY, "retires_at": NOW}
 # Everything that any rule could object to at once.
@@ -129,19 +134,38 @@ LIMITS: Final[Mapping[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]]] =
         [{"name": "test"}, {"name": "Key1", "suspended_at": NOW - DAY}],
         [{"name": "key2", "expires_at": NOW}, {"name": "key3", **SUSPENDED_AND_RETIRED}],
     ),
+    # By the policy that is stored below.
+    "policy-lifetime": (
+        [{"expires_at": NOW + 363 * DAY + 2 * SECOND}, {"expires_at": None}, {"expires_at": None, **SUSPENDED}],
+        [{"expires_at": NOW + 363 * DAY}, {"expires_at": None, **RETIRING}],
+    ),
+    "policy-owner": (
+        [{"owner": None}, {"owner": None, **SUSPENDED}],
+        [{"owner": "anybody"}, {"owner": None, "expires_at": NOW}],
+    ),
+    "policy-purpose": ([{"purpose": None}], [{"purpose": "x"}, {"purpose": None, **SUSPENDED_AND_RETIRED}]),
+    "policy-name": (
+        [{"name": "nobody's"}, {"name": "policy_name"}],
+        [{"name": "POLICY-100%"}, {"name": "nobody", "expires_at": NOW}],
+    ),
 }  # fmt: skip
 
 
 def test_every_rule_has_its_limits_here_and_a_severity_problem_and_advice() -> None:
     assert list(LIMITS) == list(RULES)
     assert [rule.id for rule in policy.RULES if rule.severity is policy.Severity.ERROR] == [
-        "rotation-overdue", "expiring", "retiring-in-use", "delivering-long",
+        "rotation-overdue", "expiring", "retiring-in-use", "delivering-long", "policy-lifetime", "policy-owner",
+        "policy-purpose", "policy-name",
     ]  # fmt: skip
     assert all(rule.problem and rule.advice.endswith(".") for rule in policy.RULES)
 
 
 @pytest.mark.parametrize("rule", LIMITS)
 def test_a_rule_finds_the_keys_just_over_its_limit_and_none_just_under_it(database: Database, rule: str) -> None:
+    if rule.startswith("policy-"):
+        stored = StoredPolicy(365 * DAY, ("owner", "purpose"), "policy-*")
+        with database.writing() as tx:
+            stored_policy.write(tx, StoredPolicy(), stored, ACT, reason=None)
     bad, good = LIMITS[rule]
     wanted = set()
     for number, columns in enumerate([*bad, *good]):

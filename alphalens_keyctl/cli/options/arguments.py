@@ -37,6 +37,15 @@ KeyArgument = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 JsonLinesOption = Annotated[bool, typer.Option("--jsonl", help="Print JSON Lines.")]
+OverrideOption = Annotated[
+    str | None,
+    typer.Option(
+        "--override",
+        metavar="REASON",
+        show_default=False,
+        help="Do what the stored policy forbids; REASON goes on record.",
+    ),
+]
 # More than any database holds, and a number that both databases take.
 MOST_ROWS: Final = 1_000_000_000
 CsvOption = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
@@ -48,6 +57,11 @@ def one_of(words: type[_Word], given: str, what: str) -> _Word:
         return words(given.lower())
     except ValueError:
         raise KeyctlError(Code.USAGE, f"there is no {what} '{given}'", f"There are: {', '.join(words)}.") from None
+
+
+def parse_override(given: str | None) -> str | None:
+    """`--override REASON` → the reason, or None. Raises `KeyctlError` (invalid_input)."""
+    return None if given is None else text.parse_line(given, what="reason", longest=text.LONGEST_REASON)
 
 
 def parse_key(reference: str) -> str | RawKey:
