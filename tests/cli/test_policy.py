@@ -11,7 +11,7 @@ ALL = ("--max-lifetime", "52w", "--require", "purpose, OWNER", "--require", "exp
 def test_what_is_set_stays_until_it_is_set_anew_or_taken_away_each_time_with_an_event(keyctl: Keyctl) -> None:
     """Promise 6."""
     keyctl.create("old")
-    nothing = {"max_lifetime": None, "require": [], "name_pattern": None}
+    nothing: dict[str, object] = {"max_lifetime": None, "require": [], "name_pattern": None}
     every = {"max_lifetime": "364d", "require": ["owner", "purpose", "expires"], "name_pattern": "team-*"}
     assert keyctl.ok("policy", "show", "--json").json == nothing
     assert keyctl.ok("policy", "show").stdout == "There is no policy: a key may be anything.\n"
