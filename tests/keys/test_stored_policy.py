@@ -127,7 +127,7 @@ def test_create_refuses_with_all_that_is_wrong_and_leaves_no_key(keyctl: Keyctl,
 def test_an_override_goes_on_record_with_what_it_overrode(keyctl: Keyctl) -> None:
     """Promise 6."""
     lay_down(keyctl)
-    _, made = keyctl.create("team-a", *WITHIN[:2], "--override", "for the fair")
+    keyctl.create("team-a", *WITHIN[:2], "--override", "for the fair")
     keyctl.ok("rotate", "team-a", "--expires", "10d", "--override", "the fair goes on")
     keyctl.ok("update", "team-a", "--unset", "owner", "--override", "nobody has it")
     keyctl.ok("create", "team-b", *WITHIN, "--override", "to be sure")

@@ -209,13 +209,14 @@ def test_a_name_is_not_changed_under_a_delivery_that_runs(keyctl: Keyctl, tmp_pa
 def test_a_change_made_while_a_successor_is_delivered_is_not_lost(
     keyctl: Keyctl, tmp_path: Path, reference: str
 ) -> None:
-    """Promise 4: the successor is a copy from before the change."""
+    """Promise 4: the successor is a copy from before the change. A first one was killed, and replaced by the next."""
     _, key_id = keyctl.create("ci", "--owner", "old", "--expires", "90d")
     keyctl.create("other")
+    left = HeldDelivery(keyctl, tmp_path / "dead", "rotate", "ci").die()
     delivery = HeldDelivery(keyctl, tmp_path / "held", "rotate", "ci")
     which = {"name": ["ci"], "id": [key_id], "filter": ["--owner", "old", "--yes"]}[reference]
     done = keyctl.ok("update", *which, "--set-owner", "new", "--set-label", "a=b", "--json").json
-    assert set(ids(done["changed"])) == {key_id, delivery.id}
+    assert set(ids(done["changed"])) == {key_id, left.id, delivery.id}
     assert delivery.finish().status == 0
     key = keyctl.ok("show", "ci", "--json").json
     assert (key["id"], key["owner"], key["labels"]) == (delivery.id, "new", {"a": "b"})
