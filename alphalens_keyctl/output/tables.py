@@ -78,6 +78,11 @@ def ruled(screen: Screen) -> Table:
 
 def _detail(event: Event) -> str:
     said = {name: value for name, value in event.detail.items() if name != "origin"}
+    before, after = said.get("before"), said.get("after")
+    if isinstance(before, dict) and isinstance(after, dict):
+        rest = {name: value for name, value in said.items() if name not in ("before", "after")}
+        changed = [name for name, value in after.items() if before.get(name) != value]
+        said = {name: f"{_plain(before.get(name))} -> {_plain(after[name])}" for name in changed} | rest
     from_where = event.detail.get("origin")
     if isinstance(from_where, dict):
         said["from"] = from_where.get("ci_run_url") or from_where.get("host") or "?"
@@ -87,6 +92,8 @@ def _detail(event: Event) -> str:
 
 
 def _plain(value: object) -> str:
+    if value is None or value in ({}, []):
+        return "none"
     if isinstance(value, dict):
         return " ".join(f"{name}={inner}" for name, inner in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -118,6 +118,14 @@ def test_on_a_terminal_the_question_says_what_is_set_on_which_keys(keyctl: Keyct
 
 
 @pytest.mark.one_database
+def test_the_log_shows_people_what_became_what(keyctl: Keyctl) -> None:
+    keyctl.create("ci", "--label", "a=b", "--owner", "ops")
+    keyctl.ok("update", "ci", "--set-owner", "dev", "--unset", "label:a", "--set-purpose", "x", "--reason", "moved")
+    shown = on_terminal(keyctl, "audit", "--action", "key.update", width=200).text
+    assert "labels a=b -> none  owner ops -> dev  purpose none -> x  reason moved" in shown
+
+
+@pytest.mark.one_database
 def test_whoever_renames_a_key_hears_what_keeps_the_old_name(keyctl: Keyctl) -> None:
     _, key_id = keyctl.create("ci")
     done = keyctl.ok("update", "ci", "--set-name", "deploy")

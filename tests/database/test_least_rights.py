@@ -21,6 +21,7 @@ from alphalens_keyctl.database import Database, Limits, parse_address
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.models import Reason
 from tests.services.postgresql import Databases
+from tests.support import old_schema
 from tests.support.commands import ForkServer, Keyctl
 from tests.support.databases import listeners
 from tests.support.freshness import NEVER, TOLD, until
@@ -352,6 +353,25 @@ def test_an_auditor_reads_keys_without_digests_and_both_logs(
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             execute(roles.other, statement)
     assert auditor("revoke", "ci").status == 7
+
+
+def test_who_read_the_log_before_the_stored_policy_came_reads_the_policy_and_cannot_set_it(
+    fork_server: ForkServer, fresh_keyctl: Keyctl, roles: Roles
+) -> None:
+    """Promise 13."""
+    old_schema.make(roles.owner, "0006").close()
+    execute(
+        roles.owner,
+        f"GRANT USAGE ON SCHEMA public TO {roles.name}",
+        f"GRANT SELECT (id, status, owner, created_at, expires_at) ON api_key TO {roles.name}",
+        f"GRANT SELECT ON audit_event, alphalens_keyctl_version TO {roles.name}",
+    )
+    Keyctl(fork_server, fresh_keyctl.home, roles.owner).ok("db", "upgrade")
+    auditor = Keyctl(fork_server, fresh_keyctl.home, roles.other)
+    auditor.ok("policy", "show")
+    assert auditor("policy", "set", "--require", "owner").status == 7
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        execute(roles.other, "INSERT INTO key_policy (one, required) VALUES (1, '')")
 
 
 def test_what_was_granted_is_taken_back_and_replaces_what_was_granted_by_hand(

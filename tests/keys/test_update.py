@@ -223,6 +223,21 @@ def test_a_change_made_while_a_successor_is_delivered_is_not_lost(
     assert events(keyctl, delivery.id) == ["create", "deliver", "update", "activate"]
 
 
+def test_beside_rotations_at_once_a_change_stays_with_the_name(keyctl: Keyctl) -> None:
+    """Promises 3 and 4: whoever is first, the current key has the new owner, and one rotation wins."""
+    with judge(keyctl.database_url) as judging:
+        for number in range(3):
+            name = f"ci-{number}"
+            keyctl.create(name, "--owner", "old")
+            update = ("update", name, "--set-owner", "new")
+            *rotations, updated = at_once(keyctl, ("rotate", name), ("rotate", name), update)
+            assert sorted(result.status for result in rotations) == [0, 6]
+            assert updated.status == 0
+            current = judging.current(name)
+            assert current is not None
+            assert (current.owner, current.replaces is None) == ("new", False)
+
+
 def test_of_two_updates_of_one_key_at_once_neither_is_lost(keyctl: Keyctl) -> None:
     with judge(keyctl.database_url) as judging:
         raw, key_id = keyctl.create("ci")
