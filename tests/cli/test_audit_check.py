@@ -282,6 +282,49 @@ def test_the_command_line_of_a_finding_makes_it_go_away(keyctl: Keyctl, database
     assert keyctl.ok("audit", "check", "--json").json["findings"] == []
 
 
+def test_the_command_line_of_a_key_outside_the_stored_policy_brings_it_inside(
+    keyctl: Keyctl, database: Database
+) -> None:
+    def row(**columns: Any) -> str:
+        in_order = {"owner": "ops", "purpose": "reports", "created_at": NOW, "expires_at": NOW + 60 * DAY}
+        return put(database, **(in_order | {"last_used_at": NOW - DAY} | columns))
+
+    keyctl.ok("policy", "set", "--max-lifetime", "365d", "--require", "owner,purpose", "--name-pattern", "*-*")
+    latest = (NOW + 365 * DAY).strftime("%Y-%m-%dT%H:%M:%SZ")
+    old = {"created_at": NOW - 400 * DAY}
+    row(name="too-long", expires_at=NOW + 900 * DAY)
+    row(name="for-ever", expires_at=None)
+    row(name="too-old", **old)
+    off = row(name="off-now", suspended_at=NOW - DAY, **old)
+    row(name="nobodys", owner=None, activated_at=NOW - 100 * DAY)
+    row(name="no-purpose", purpose=None, **old)
+    expected = {
+        "too-long": f"update too-long --set-expires {latest}",
+        "for-ever": f"update for-ever --set-expires {latest}",
+        "too-old": "rotate too-old --expires 365d",
+        "off-now": f"revoke {off} --reason 'lives longer than the policy allows'",
+        # A rotation would be refused before that is written down.
+        "nobodys": "update nobodys --set-name NEW_NAME --set-owner OWNER",
+        "no-purpose": "update no-purpose --set-purpose PURPOSE",
+    }
+    listed = [line.strip() for line in keyctl("audit", "check").stdout.splitlines()]
+    assert {line for line in listed if line.startswith("alphalens-keyctl")} == {
+        f"alphalens-keyctl {line}" for line in expected.values()
+    }
+    assert "lives longer than the stored policy allows, 365 days from its creation" in " ".join(listed)
+    for line in expected.values():
+        # A new name that fits the pattern, as a person would know.
+        run_line(keyctl, f"alphalens-keyctl {line}".replace("NEW_NAME", "new-name"))
+    rest = {each["rule"]: each["command"] for each in keyctl("audit", "check", "--json").json["findings"]}
+    assert rest == {
+        "policy-lifetime": "alphalens-keyctl rotate no-purpose --expires 365d",
+        "rotation-overdue": "alphalens-keyctl rotate new-name",
+    }
+    for line in rest.values():
+        run_line(keyctl, line)
+    assert keyctl.ok("audit", "check", "--json").json["findings"] == []
+
+
 def test_the_command_line_for_a_rotation_that_was_cut_off_ends_it(
     keyctl: Keyctl, database: Database, tmp_path: Path
 ) -> None:
