@@ -286,7 +286,12 @@ def test_the_command_line_of_a_key_outside_the_stored_policy_brings_it_inside(
     keyctl: Keyctl, database: Database
 ) -> None:
     def row(**columns: Any) -> str:
-        in_order = {"owner": "ops", "purpose": "reports", "created_at": NOW, "expires_at": NOW + 60 * DAY}
+        in_order: dict[str, Any] = {
+            "owner": "ops",
+            "purpose": "reports",
+            "created_at": NOW,
+            "expires_at": NOW + 60 * DAY,
+        }
         return put(database, **(in_order | {"last_used_at": NOW - DAY} | columns))
 
     keyctl.ok("policy", "set", "--max-lifetime", "365d", "--require", "owner,purpose", "--name-pattern", "*-*")
