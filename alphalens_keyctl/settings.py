@@ -1,28 +1,27 @@
-"""Options, environment, `config.toml`, defaults → one frozen object. The first of these that sets a value wins."""
+"""Options, environment, profile, top of `config.toml`, defaults → one frozen object. The first that sets a value wins.
+
+A profile that an option names counts as an option: its values win over the environment. Who types `--profile prod`
+means the database of that profile, whatever an earlier `export` left behind.
+"""
 
 import os
-import re
-import stat
-import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from alphalens_keyctl import keyformat, text
-from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.moments import parse_span
+from alphalens_keyctl import config_file, keyformat, text
+from alphalens_keyctl.config_file import CHECK_NAMES, CONFIG_FILE, ConfigFile
 
 PROGRAM: Final = "alphalens-keyctl"
 DATABASE_FILE: Final = "keys.db"
-CONFIG_FILE: Final = "config.toml"
 DATABASE_VARIABLE: Final = "ALPHALENS_KEYCTL_DATABASE_URL"
 USAGE_DATABASE_VARIABLE: Final = "ALPHALENS_KEYCTL_USAGE_DATABASE_URL"
 ACTOR_VARIABLE: Final = "ALPHALENS_KEYCTL_ACTOR"
+PROFILE_VARIABLE: Final = "ALPHALENS_KEYCTL_PROFILE"
 COMPLETE_VARIABLE: Final = "_ALPHALENS_KEYCTL_COMPLETE"  # set by the script of a shell, not by a person
-_LARGEST_FILE: Final = 1 << 20  # bytes; reading a device would never end
-_LONGEST_WAIT: Final = 3600.0  # seconds (promise 11: every wait has a limit)
 
 
 @dataclass(frozen=True)
@@ -40,11 +39,33 @@ class Thresholds:
     ignore: tuple[str, ...] = ()
 
 
+class Origin(StrEnum):
+    """The kinds of sources that a value can come from."""
+
+    OPTION = "option"
+    ENVIRONMENT = "environment"
+    PROFILE = "profile"
+    FILE = "file"
+    DEFAULT = "default"
+
+
+class Source(NamedTuple):
+    """Where a value comes from. `name` is the option, the variable, the table or the file; None for a default."""
+
+    origin: Origin
+    name: str | None = None
+
+
 @dataclass(frozen=True)
 class Settings:
     """Everything that can be set. Times are in seconds. Where `actor` is None, the caller finds out who acts.
     `is_default_database` says that nobody named a database. `usage_database_url` is where services write uses, None
-    where they write them to the database that they read."""
+    where they write them to the database that they read. A key that expires within `warn_within` is said to.
+
+    `profile` is the profile in force and `color` the colour of its name in a question, None where there is none.
+    `config_file` is the file that was read, None where there is none. `sources` says where each value comes from, by
+    their names, those of the table `check` as `check.NAME`; a default has no entry.
+    """
 
     database_url: str
     actor: str | None = None
@@ -55,61 +76,143 @@ class Settings:
     check: Thresholds = Thresholds()
     is_default_database: bool = False
     usage_database_url: str | None = None
+    warn_within: timedelta = timedelta(days=14)
+    color: str | None = None
+    profile: str | None = None
+    config_file: Path | None = field(default=None, compare=False)
+    sources: Mapping[str, Source] = field(default_factory=dict, compare=False, repr=False)
+
+    def source(self, name: str) -> Source:
+        """Return where the value of a setting comes from."""
+        return self.sources.get(name, Source(Origin.DEFAULT))
 
 
 @dataclass(frozen=True)
 class Given:
-    """What the options and the environment set; None where they set nothing."""
+    """What the options set, or what the environment sets; None where they set nothing."""
 
     database_url: str | None = None
     actor: str | None = None
     config_file: Path | None = None
     usage_database_url: str | None = None
+    profile: str | None = None
 
 
-def load(given: Given, *, config_folder: Path | None, data_folder: Path | None) -> Settings:
-    """Settle every setting.
+class _Layer(NamedTuple):
+    values: Mapping[str, Any]
+    origin: Origin
+    names: Mapping[str, str] | str | None
+
+
+def load(
+    given: Given, environment: Given | None = None, *, config_folder: Path | None, data_folder: Path | None
+) -> Settings:
+    """Settle every setting, of which `given` is what the options set.
 
     The configuration file is `given.config_file`, which must then exist, or `config.toml` in `config_folder`, which
     need not exist. A folder is None where there is no home that it could be in. Raises `KeyctlError`:
-    configuration_invalid, naming the file and the setting; invalid_input for a given actor.
+    configuration_invalid, naming the file and the setting, or the profiles that there are; invalid_input for a given
+    actor.
     """
-    values: dict[str, Any] = {}
-    if given.config_file is not None:
-        values = _read_file(given.config_file, required=True)
-    elif config_folder is not None:
-        values = _read_file(config_folder / CONFIG_FILE, required=False)
-    if given.database_url is not None:
-        values["database_url"] = _database_url(given.database_url, "the database URL")
-    if given.usage_database_url is not None:
-        values["usage_database_url"] = _database_url(given.usage_database_url, "the usage database URL")
-    if given.actor is not None:
-        values["actor"] = text.parse_line(given.actor, what="actor", longest=text.LONGEST_ACTOR)
+    environment = environment or Given()
+    file = _file_of(given, config_folder)
+    profile = _profile(file, given, environment)
+    layers = [
+        _Layer(file.top, Origin.FILE, str(file.path)),
+        _Layer(file.profiles.get(profile or "", {}), Origin.PROFILE, f"[profile.{profile}]"),
+        _Layer(_stated(environment), Origin.ENVIRONMENT, _VARIABLES),
+        _Layer(_stated(given), Origin.OPTION, _OPTIONS),
+    ]
+    if given.profile is not None:
+        layers[1], layers[2] = layers[2], layers[1]
+    values, sources = _settled(layers)
+    sources |= _choices(file, given, environment)
     if "database_url" not in values:
         if data_folder is None:
-            raise _invalid(
+            raise config_file.invalid(
                 "there is no home folder for the default database: HOME is not set and the user has no entry in passwd",
                 f"Name a database with --database or {DATABASE_VARIABLE}, or set HOME.",
             )
         values |= {"database_url": str(data_folder / DATABASE_FILE), "is_default_database": True}
-    return Settings(**values)
+    thresholds = {name: values.pop(f"check.{name}") for name in CHECK_NAMES if f"check.{name}" in values}
+    return Settings(**values, check=Thresholds(**thresholds), profile=profile, config_file=file.path, sources=sources)
 
 
 def of_this_process(given: Given) -> Settings:
-    """`load` with the environment for what `given` leaves out, and the folders of the platform."""
-    from platformdirs import user_config_path, user_data_path
-
+    """`load` with the environment of this process, and the folders of the platform."""
     # A variable that is set but empty counts as given, and `load` refuses it.
-    url = given.database_url if given.database_url is not None else os.environ.get(DATABASE_VARIABLE)
-    actor = given.actor if given.actor is not None else os.environ.get(ACTOR_VARIABLE)
-    usage = given.usage_database_url
-    if usage is None:
-        usage = os.environ.get(USAGE_DATABASE_VARIABLE)
-    return load(
-        Given(url, actor, given.config_file, usage),
-        config_folder=_folder(user_config_path),
-        data_folder=_folder(user_data_path),
+    environment = Given(
+        database_url=os.environ.get(DATABASE_VARIABLE),
+        actor=os.environ.get(ACTOR_VARIABLE),
+        usage_database_url=os.environ.get(USAGE_DATABASE_VARIABLE),
+        profile=os.environ.get(PROFILE_VARIABLE),
     )
+    return load(given, environment, config_folder=config_folder(), data_folder=data_folder())
+
+
+def config_folder() -> Path | None:
+    """Return the platform's folder for configuration files of this user; None where there is no home."""
+    from platformdirs import user_config_path
+
+    return _folder(user_config_path)
+
+
+def data_folder() -> Path | None:
+    """Return the platform's folder for data of this user; None where there is no home."""
+    from platformdirs import user_data_path
+
+    return _folder(user_data_path)
+
+
+def _settled(layers: list[_Layer]) -> tuple[dict[str, Any], dict[str, Source]]:
+    """Return the values that hold, of layers of which a later one wins, and where each comes from."""
+    values: dict[str, Any] = {}
+    sources: dict[str, Source] = {}
+    for layer in layers:
+        if "database_url" in layer.values:
+            # Where the uses of one database go says nothing of another one: its uses would get lost there.
+            values.pop("usage_database_url", None)
+            sources.pop("usage_database_url", None)
+        for name, value in layer.values.items():
+            values[name] = value
+            named = layer.names.get(name) if isinstance(layer.names, Mapping) else layer.names
+            sources[name] = Source(layer.origin, named)
+    return values, sources
+
+
+def _stated(given: Given) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    if given.database_url is not None:
+        values["database_url"] = config_file.database_url(given.database_url, "the database URL")
+    if given.usage_database_url is not None:
+        values["usage_database_url"] = config_file.database_url(given.usage_database_url, "the usage database URL")
+    if given.actor is not None:
+        values["actor"] = text.parse_line(given.actor, what="actor", longest=text.LONGEST_ACTOR)
+    return values
+
+
+def _profile(file: ConfigFile, given: Given, environment: Given) -> str | None:
+    """Return the name of the profile in force, None where nobody names one."""
+    name = given.profile if given.profile is not None else environment.profile
+    if name is None:
+        return file.default_profile
+    if not name:
+        raise config_file.invalid("the profile is set but empty", f"Name one, or unset {PROFILE_VARIABLE}.")
+    if name not in file.profiles:
+        raise config_file.no_such_profile(f"there is no profile {config_file.quoted(name)}", file.profiles, file.path)
+    return name
+
+
+def _choices(file: ConfigFile, given: Given, environment: Given) -> dict[str, Source]:
+    """Return what chose the file and the profile."""
+    sources = {"config_file": Source(Origin.OPTION, "--config")} if given.config_file is not None else {}
+    if given.profile is not None:
+        sources["profile"] = Source(Origin.OPTION, "--profile")
+    elif environment.profile is not None:
+        sources["profile"] = Source(Origin.ENVIRONMENT, PROFILE_VARIABLE)
+    elif file.default_profile is not None:
+        sources["profile"] = Source(Origin.FILE, str(file.path))
+    return sources
 
 
 def _folder(find: Callable[..., Path]) -> Path | None:
@@ -121,116 +224,17 @@ def _folder(find: Callable[..., Path]) -> Path | None:
     return folder if folder.is_absolute() else None  # a `~` that older releases leave as it is
 
 
-def _read_file(path: Path, *, required: bool) -> dict[str, Any]:
-    try:
-        if stat.S_ISFIFO(path.stat().st_mode):
-            raise _invalid(f"the configuration file {path} is a FIFO, which may never answer")
-        with path.open("rb") as file:
-            found = tomllib.loads(file.read(_LARGEST_FILE).decode("utf-8"))
-    except FileNotFoundError:
-        if required:
-            raise _invalid(f"there is no configuration file {path}") from None
-        return {}
-    except OSError as error:
-        raise _invalid(f"the configuration file {path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        # The message of the parser may repeat the text of the file, a password even; line and column are enough.
-        position = re.search(r" \(at line [0-9]+, column [0-9]+\)$", str(error))
-        raise _invalid(f"the configuration file {path} is not valid TOML{position[0] if position else ''}") from None
-    return {key: _read_value(key, value, path) for key, value in found.items()}
+def _file_of(given: Given, config_folder: Path | None) -> ConfigFile:
+    if given.config_file is not None:
+        return config_file.read_file(given.config_file, required=True)
+    if config_folder is not None:
+        return config_file.read_file(config_folder / CONFIG_FILE, required=False)
+    return ConfigFile(None, {}, {}, None)
 
 
-def _read_value(key: str, value: object, path: Path) -> object:
-    parse = _PARSERS.get(key)
-    if parse is None:
-        raise _invalid(f"{path}: '{_shown(key)}' is not a setting", f"There are: {', '.join(NAMES)}.")
-    return parse(value, f"{path}: '{key}'")
-
-
-def _shown(key: str) -> str:
-    # The name of a setting is shown only where it looks like one: it may be a URL that slipped to the wrong side.
-    return keyformat.redact(key) if re.fullmatch(r"[A-Za-z0-9_-]{1,40}", key) else "a key that is no word"
-
-
-def _database_url(value: object, where: str) -> str:
-    if not isinstance(value, str):
-        raise _invalid(f"{where} must be a text")
-    if keyformat.resembles_raw_key(value):
-        raise _invalid(f"{where} holds a raw key", "Name a database there. Consider the key leaked: rotate it.")
-    if not value:
-        # In CI a secret that does not exist arrives as an empty variable. The default database would be another one
-        # than was meant.
-        raise _invalid(f"{where} is set but empty", "Give it a value, or unset it to use the default.")
-    return value
-
-
-def _actor(value: object, where: str) -> str:
-    if not isinstance(value, str):
-        raise _invalid(f"{where} must be a text")
-    try:
-        return text.parse_line(value, what="actor", longest=text.LONGEST_ACTOR)
-    except KeyctlError as error:
-        raise _invalid(f"{where}: {error.message}", error.hint) from None
-
-
-def _key_prefix(value: object, where: str) -> str:
-    if not isinstance(value, str) or not keyformat.is_prefix(value):
-        raise _invalid(f"{where} must be a-z and then 1 to 9 of a-z 0-9")
-    return value
-
-
-def _seconds(value: object, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LONGEST_WAIT:
-        raise _invalid(f"{where} must be a number of seconds above 0, {_LONGEST_WAIT:.0f} at most")
-    return float(value)
-
-
-def _check(value: object, where: str) -> Thresholds:
-    if not isinstance(value, dict):
-        raise _invalid(f"{where} must be a table")
-    values: dict[str, Any] = {}
-    for key, each in value.items():
-        if key not in CHECK_NAMES:
-            raise _invalid(f"{where}: '{_shown(key)}' is not a setting", f"There are: {', '.join(CHECK_NAMES)}.")
-        values[key] = _CHECK_PARSERS.get(key, _duration)(each, f"{where}: '{key}'")
-    return Thresholds(**values)
-
-
-def _duration(value: object, where: str) -> timedelta:
-    try:
-        return parse_span(value if isinstance(value, str) else "", what=where)
-    except KeyctlError:
-        raise _invalid(f"{where} must be a duration: 90d, 12w") from None
-
-
-def _owners(value: object, where: str) -> tuple[str, ...]:
-    # Parsed as the owner of a key is: an owner that no key can have would never match, in silence.
-    try:
-        return tuple(text.parse_line(each, what="owner", longest=text.LONGEST_OWNER) for each in _texts(value, where))
-    except KeyctlError as error:
-        raise error if error.code is Code.CONFIGURATION else _invalid(f"{where}: {error.message}", error.hint) from None
-
-
-def _texts(value: object, where: str) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise _invalid(f"{where} must be a list of texts")
-    return tuple(value)
-
-
-_CHECK_PARSERS: Final[Mapping[str, Callable[[object, str], object]]] = {"owners": _owners, "ignore": _texts}
-_PARSERS: Final[Mapping[str, Callable[[object, str], object]]] = {
-    "database_url": _database_url,
-    "usage_database_url": _database_url,
-    "actor": _actor,
-    "key_prefix": _key_prefix,
-    "connect_timeout": _seconds,
-    "lock_timeout": _seconds,
-    "query_timeout": _seconds,
-    "check": _check,
+_VARIABLES: Final = {
+    "database_url": DATABASE_VARIABLE,
+    "usage_database_url": USAGE_DATABASE_VARIABLE,
+    "actor": ACTOR_VARIABLE,
 }
-NAMES: Final = tuple(_PARSERS)
-CHECK_NAMES: Final = tuple(field.name for field in fields(Thresholds))
-
-
-def _invalid(problem: str, hint: str = "") -> KeyctlError:
-    return KeyctlError(Code.CONFIGURATION, problem, hint or "Correct it and run the command again.")
+_OPTIONS: Final = {"database_url": "--database", "actor": "--actor"}

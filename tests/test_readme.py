@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from alphalens_keyctl import settings
+from alphalens_keyctl.config_file import CHECK_NAMES, NAMES
 from alphalens_keyctl.errors import Code
 from alphalens_keyctl.keys import policy
 from alphalens_keyctl.models import Event, Key, Reason, Status, Use
@@ -43,7 +44,7 @@ def test_the_commands_about_usage_in_the_readme_run(keyctl: Keyctl) -> None:
 
 
 def test_the_readme_lists_every_setting_and_every_status() -> None:
-    assert re.findall(r"^\| `([a-z_]+)` \|", section("Settings"), re.M) == list(settings.NAMES)
+    assert re.findall(r"^\| `([a-z_]+)` \|", section("Settings"), re.M) == list(NAMES)
     marks = dict(re.findall(r"^\| (.) \| `([a-z]+)`", section("What a list shows"), re.M))
     from alphalens_keyctl.output.tables import DOTS
 
@@ -75,7 +76,7 @@ def test_the_readme_lists_every_rule_of_the_policy_with_its_severity_and_thresho
     assert [(rule, severity) for rule, severity, _, _ in rows] == [(rule.id, rule.severity) for rule in policy.RULES]
     defaults = {name: value for _, _, name, value in rows if name}
     # Which rules to leave out is no rule's threshold; the text below the table tells of it.
-    assert {*defaults, "ignore"} == set(settings.CHECK_NAMES)
+    assert {*defaults, "ignore"} == set(CHECK_NAMES)
     assert '`ignore = ["no-purpose"]`' in section("Policy")
     table = "".join(f"{name} = {value}\n" for name, value in defaults.items())
     read = {

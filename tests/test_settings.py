@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphalens_keyctl import keyformat
+from alphalens_keyctl.config_file import CHECK_NAMES
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.settings import CHECK_NAMES, Given, Settings, Thresholds, load
+from alphalens_keyctl.settings import Given, Settings, Thresholds, load
 
 SECRET = "hunter2"
 TIMES = ("connect_timeout", "lock_timeout", "query_timeout")
@@ -112,7 +113,7 @@ def test_an_unknown_setting_is_named_with_its_file_and_the_settings_there_are(tm
     assert error.message == f"{tmp_path / 'config.toml'}: '{key}' is not a setting"
     assert error.hint == (
         "There are: database_url, usage_database_url, actor, key_prefix, connect_timeout, lock_timeout, query_timeout,"
-        " check."
+        " warn_within, color, check, default_profile, profile."
     )
 
 

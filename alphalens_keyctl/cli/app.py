@@ -9,12 +9,14 @@ import typer
 from typer.core import TyperGroup
 
 from alphalens_keyctl import __version__, settings
-from alphalens_keyctl.cli import create, db, policy, resume, revoke, rotate, run, serve, show, suspend, update, verify
+from alphalens_keyctl.cli import config as config_
+from alphalens_keyctl.cli import create, db, doctor, policy, resume, revoke, rotate, serve, show, suspend, update, verify
 from alphalens_keyctl.cli import list as list_
 from alphalens_keyctl.cli.audit.app import app as audit
+from alphalens_keyctl.cli.run import Start
 from alphalens_keyctl.errors import Code, ExitStatus, KeyctlError
 from alphalens_keyctl.output import channel
-from alphalens_keyctl.settings import COMPLETE_VARIABLE, PROGRAM
+from alphalens_keyctl.settings import COMPLETE_VARIABLE, PROGRAM, Given
 
 _COMPLETION_OPTIONS: Final = frozenset({"install_completion", "show_completion"})
 
@@ -63,9 +65,8 @@ def options(
         typer.Option(
             "--database",
             metavar="URL",
-            envvar=settings.DATABASE_VARIABLE,
             show_default=False,
-            help="A path, sqlite:///PATH or postgresql://USER@HOST/DATABASE.",
+            help=f"A path, sqlite:///PATH or postgresql://USER@HOST/DATABASE. [env var: {settings.DATABASE_VARIABLE}]",
         ),
     ] = None,
     config: Annotated[
@@ -77,9 +78,18 @@ def options(
         typer.Option(
             "--actor",
             metavar="NAME",
-            envvar=settings.ACTOR_VARIABLE,
             show_default=False,
-            help="Who acts, for the audit log. Default: the CI run, else the system's user.",
+            help="Who acts, for the audit log. Default: the CI run, else the system's user."
+            f" [env var: {settings.ACTOR_VARIABLE}]",
+        ),
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            "--profile",
+            metavar="NAME",
+            show_default=False,
+            help=f"Use the settings of this profile in config.toml. [env var: {settings.PROFILE_VARIABLE}]",
         ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only results and errors.")] = False,
@@ -99,15 +109,8 @@ def options(
         return
     asked_at, machine = ctx.obj  # the entry put it there
     assert isinstance(asked_at, datetime)  # noqa: S101  # for the types
-    ctx.obj = run.start(
-        asked_at,
-        database_url=database,
-        actor=actor,
-        config_file=config,
-        quiet=quiet,
-        no_color=no_color,
-        machine=machine,
-    )
+    given = Given(database, actor, config, profile=profile)
+    ctx.obj = Start(asked_at, given, quiet=quiet, no_color=no_color, machine=machine)
 
 
 app.command(name="create", short_help="Create a key and show it once.")(create.create)
@@ -120,6 +123,8 @@ app.command(name="resume", short_help="Switch suspended keys on again.")(resume.
 app.command(name="rotate", short_help="Replace a key by a successor.")(rotate.rotate)
 app.command(name="verify", short_help="Say whether a raw key opens, and why not.")(verify.verify)
 app.command(name="serve", short_help="Tell a proxy whether a request carries a good key.")(serve.serve)
+app.command(name="config", short_help="Show every setting and where it comes from.")(config_.config)
+app.command(name="doctor", short_help="Look for what is wrong, and say what to do.")(doctor.doctor)
 app.add_typer(audit, name="audit")
 app.add_typer(policy.app, name="policy")
 app.add_typer(db.app, name="db")

@@ -238,7 +238,7 @@ def _confirm(run: Run, database: Database, verb: Verb, asked: Asked, wanted: Sel
         )
     if number > len(shown):
         channel.note(f"  and {number - len(shown):,} more")
-    runs.confirm(verb.question("this key" if number == 1 else f"these {number:,} keys"))
+    run.confirm(verb.question("this key" if number == 1 else f"these {number:,} keys"))
     return True
 
 

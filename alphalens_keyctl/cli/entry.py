@@ -23,7 +23,7 @@ from alphalens_keyctl.settings import COMPLETE_VARIABLE, PROGRAM
 _MACHINE_FORMATS: Final = frozenset({"--json", "--jsonl"})
 
 _BEFORE_THE_COMMAND: Final = frozenset(
-    {"--database", "--config", "--actor", "--quiet", "--no-color", "--debug", "--version"}
+    {"--database", "--config", "--actor", "--profile", "--quiet", "--no-color", "--debug", "--version"}
 )
 
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -101,60 +100,79 @@ class Run:
         if not (self.quiet or self.machine):
             channel.note(text)
 
+    def confirm(self, question: str) -> None:
+        """Say profile and database, and ask a question, on stderr. Raises `KeyctlError` (declined) unless the answer is
+        yes.
+
+        Not by Typer's `confirm`: it writes a space to stdout, which holds the result alone (promise 10).
+        """
+        from alphalens_keyctl.output.whereabouts import whereabouts
+
+        sys.stderr.write(f"{whereabouts(self.settings, color=self.color)}\n{question} [y/N]: ")
+        sys.stderr.flush()
+        said = b""
+        try:
+            said = sys.stdin.buffer.readline()
+        finally:
+            if not said.endswith(b"\n"):  # Ctrl-C and the end of input leave the cursor behind the question
+                sys.stderr.write("\n")
+        if said.strip().lower() not in (b"y", b"yes"):
+            raise KeyctlError(Code.DECLINED, "not confirmed", "Nothing was changed.")
+
     def note_delivery(self, destinations: Sequence[str]) -> None:
         """Say which destinations besides stdout a raw key was delivered to."""
         if destinations:
             self.note(f"Delivered to: {', '.join(destinations)}.")
 
 
-def start(
-    asked_at: datetime,
-    *,
-    database_url: str | None,
-    actor: str | None,
-    config_file: Path | None,
-    quiet: bool,
-    no_color: bool,
-    machine: bool = False,
-) -> Run:
-    """Return the run that the options, the environment, config.toml and the operating system make.
+@dataclass(frozen=True)
+class Start:
+    """What stands before the command. The settings are settled when a command asks for its run, so that a broken
+    configuration stops no command that needs none."""
 
-    Raises `KeyctlError`.
-    """
-    settings = of_this_process(Given(database_url, actor, config_file))
-    os_user = _os_user()
-    ci = provenance.recognise_ci(os.environ)
-    act = Act(
-        at=asked_at,
-        actor=provenance.actor_name(settings.actor, ci, os_user),
-        origin=provenance.origin(host=platform.node(), os_user=os_user, ci=ci, claims=provenance.claims_in(os.environ)),
-    )
-    color = not (no_color or os.environ.get("NO_COLOR"))
-    return Run(asked_at, settings, act, quiet, color, machine)
+    asked_at: datetime
+    given: Given
+    quiet: bool = False
+    no_color: bool = False
+    machine: bool = False
+
+    @property
+    def color(self) -> bool:
+        """Whether colours are wanted."""
+        return not (self.no_color or os.environ.get("NO_COLOR"))
+
+    def run(self) -> Run:
+        """Return the run that the options, the environment, config.toml and the operating system make.
+
+        Raises `KeyctlError`.
+        """
+        settings = of_this_process(self.given)
+        os_user = _os_user()
+        ci = provenance.recognise_ci(os.environ)
+        host, claims = platform.node(), provenance.claims_in(os.environ)
+        act = Act(
+            at=self.asked_at,
+            actor=provenance.actor_name(settings.actor, ci, os_user),
+            origin=provenance.origin(host=host, os_user=os_user, ci=ci, claims=claims),
+        )
+        return Run(self.asked_at, settings, act, self.quiet, self.color, self.machine)
 
 
 def of(context: typer.Context) -> Run:
-    """Return the run that the application's callback made."""
-    run = context.find_root().obj
-    assert isinstance(run, Run)  # noqa: S101  # the application's callback put it there
+    """Return the run of a command. Raises `KeyctlError` where the settings cannot be settled."""
+    root = context.find_root()
+    if isinstance(root.obj, Start):
+        root.obj = root.obj.run()
+    run = root.obj
+    assert isinstance(run, Run)  # noqa: S101  # the application's callback put its start there
     return run
 
 
-def confirm(question: str) -> None:
-    """Ask a question on stderr. Raises `KeyctlError` (declined) unless the answer is yes.
-
-    Not by Typer's `confirm`: it writes a space to stdout, which holds the result alone (promise 10).
-    """
-    sys.stderr.write(f"{question} [y/N]: ")
-    sys.stderr.flush()
-    said = b""
-    try:
-        said = sys.stdin.buffer.readline()
-    finally:
-        if not said.endswith(b"\n"):  # Ctrl-C and the end of input leave the cursor behind the question
-            sys.stderr.write("\n")
-    if said.strip().lower() not in (b"y", b"yes"):
-        raise KeyctlError(Code.DECLINED, "not confirmed", "Nothing was changed.")
+def start_of(context: typer.Context) -> Start:
+    """Return the start of a command that has to work where the settings cannot be settled."""
+    start = context.find_root().obj
+    assert isinstance(start, Start)  # noqa: S101  # the application's callback put it there
+    return start
 
 
 def report(text: str) -> None:

@@ -41,6 +41,11 @@ class PostgreSQLAddress:
     display: str
     _secrets: tuple[str, ...] = field(repr=False)
 
+    @property
+    def holds_password(self) -> bool:
+        """Whether the URL holds a password."""
+        return bool(self._secrets)
+
     def scrub(self, text: str) -> str:
         """`text`, the message of a driver, with `***` in place of every password that the driver repeats."""
         for secret in self._secrets:

@@ -38,6 +38,11 @@ def look(user: str, digests: Mapping[str, bytes]) -> Entry:
     return Entry(held is not None, raw.id if raw is not None and known else None)
 
 
+def backend() -> str:
+    """Return the name of the backend that answers for this user's keyring. Raises `KeyctlError` (delivery_failed)."""
+    return str(_exchange({"do": "read", "service": SERVICE, "user": SERVICE})["backend"])
+
+
 def remove(user: str) -> None:
     """Remove the entry under the name `user`, if there is one. Raises `KeyctlError` (delivery_failed)."""
     if _ask("remove", user) is not None:
@@ -89,8 +94,14 @@ class Keyring:
 
 
 def _ask(do: str, user: str, secret: str | None = None, inherited: Sequence[int] = ()) -> str | None:
-    """Send the keyring one request, in a process of its own that is killed after `LIMIT`; return what it holds then."""
+    """Send the keyring one request; return what it holds then."""
     request = {"do": do, "service": SERVICE, "user": user} | ({} if secret is None else {"secret": secret})
+    held: str | None = _exchange(request, inherited)["secret"]
+    return held
+
+
+def _exchange(request: Mapping[str, str], inherited: Sequence[int] = ()) -> dict[str, Any]:
+    """Return the answer to one request, of a process of its own that is killed after `LIMIT`."""
     with child.running(
         child.module(_PROCESS), stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, inherited=inherited
     ) as process:
@@ -99,10 +110,10 @@ def _ask(do: str, user: str, secret: str | None = None, inherited: Sequence[int]
                 said, _ = process.communicate(json.dumps(request).encode("ascii"), timeout=LIMIT)
         except subprocess.TimeoutExpired:
             raise failed(NAME, f"it did not answer within {LIMIT:g} seconds; it may be locked", _HINT) from None
-    return _answered(said, raw_key_in(secret))
+    return _answered(said, raw_key_in(request.get("secret")))
 
 
-def _answered(said: bytes, sent: RawKey | None) -> str | None:
+def _answered(said: bytes, sent: RawKey | None) -> dict[str, Any]:
     try:
         answer: dict[str, Any] = json.loads(said)
     except ValueError:
@@ -112,5 +123,4 @@ def _answered(said: bytes, sent: RawKey | None) -> str | None:
     if "failed" in answer:
         why = str(answer["failed"])  # a backend's own words, which may repeat what it was sent
         raise failed(NAME, redact(why) if sent is None else without(why, sent), _HINT)
-    held: str | None = answer["secret"]
-    return held
+    return answer

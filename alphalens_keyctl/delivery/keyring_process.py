@@ -31,7 +31,8 @@ def main() -> int:
     stdout = os.dup(1)
     os.dup2(2, 1)
     try:
-        answer = {"secret": _do(_usable_backend(), **request)}
+        backend = _usable_backend()
+        answer = {"secret": _do(backend, **request), "backend": _name(backend)}
     except RefusedError as error:
         answer = {"refused": str(error)}
     except Exception as error:  # noqa: BLE001  # a backend may raise anything
@@ -78,9 +79,13 @@ def _usable_backend() -> Any:
 
 
 def _refuse(backend: object) -> None:
-    name = f"{type(backend).__module__}.{type(backend).__qualname__}"
+    name = _name(backend)
     for refused, why in _REFUSED.items():
         if name.startswith(f"{refused}."):
             raise RefusedError(f"{name} {why}")
     if _PLAINTEXT in name.lower():
         raise RefusedError(f"{name} keeps secrets in plain text")
+
+
+def _name(backend: object) -> str:
+    return f"{type(backend).__module__}.{type(backend).__qualname__}"

@@ -5,6 +5,7 @@ import sys
 from dataclasses import dataclass
 from functools import cache
 from shutil import get_terminal_size
+from typing import TextIO
 
 from rich.console import Console, RenderableType
 from rich.text import Text
@@ -18,7 +19,7 @@ _PIPE_WIDTH = 2000
 
 @dataclass(frozen=True)
 class Screen:
-    """The width of stdout in columns, and what stdout can show."""
+    """The width of a stream in columns, and what the stream can show."""
 
     width: int
     terminal: bool
@@ -29,8 +30,17 @@ class Screen:
     @classmethod
     def of_stdout(cls, *, color: bool) -> "Screen":
         """Return the screen behind stdout. A pipe is never coloured, whatever the environment says (promise 10)."""
-        terminal = is_terminal(sys.stdout)
-        encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+        return cls._of(sys.stdout, color=color)
+
+    @classmethod
+    def of_stderr(cls, *, color: bool) -> "Screen":
+        """Return the screen behind stderr, as `of_stdout` does."""
+        return cls._of(sys.stderr, color=color)
+
+    @classmethod
+    def _of(cls, stream: TextIO | None, *, color: bool) -> "Screen":
+        terminal = is_terminal(stream)
+        encoding = getattr(stream, "encoding", None) or "ascii"
         return cls(
             width=max(20, get_terminal_size().columns) if terminal else _PIPE_WIDTH,
             terminal=terminal,

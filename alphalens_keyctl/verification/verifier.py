@@ -87,8 +87,7 @@ class KeyVerifier:
             raise ValueError("cache_size and max_pending are at least 1")
         given = settings.Given(database_url=database_url, usage_database_url=usage_database_url)
         chosen = settings.of_this_process(given)
-        # The settings' own belongs to the settings' database: uses of another one would get lost there.
-        written = chosen.usage_database_url if database_url is None else usage_database_url
+        written = chosen.usage_database_url
         self.address = parse_address(chosen.database_url)
         usage_address = self.address if written is None else parse_address(written)
         self._source = _source(self.address, usage_address, chosen.connect_timeout, timeout, max_staleness)

@@ -21,7 +21,7 @@ def prune_usage(run: Run, before: datetime, *, dry_run: bool, ask: bool, json: b
             with database.reading() as connection:
                 pruned = usage_retention.older(connection, before)
             if asking and pruned:
-                runs.confirm(f"Remove {counted(pruned, 'row')} of the usage log, all before {rfc3339(before)}?")
+                run.confirm(f"Remove {counted(pruned, 'row')} of the usage log, all before {rfc3339(before)}?")
         if not dry_run:
             with database.writing() as tx:
                 pruned = usage_retention.prune(tx, before, run.act.now())

@@ -1,0 +1,29 @@
+"""Profile and database, as a line above a question: what the answer is about to change."""
+
+from alphalens_keyctl.database import parse_address
+from alphalens_keyctl.errors import KeyctlError
+from alphalens_keyctl.output.screen import Screen, cell
+from alphalens_keyctl.settings import Origin, Settings
+
+
+def whereabouts(settings: Settings, *, color: bool) -> str:
+    """Return the line, without its newline and without any password, for the screen behind stderr.
+
+    The line has the colour of the profile. Where the database is not the one that the profile holds, the line says who
+    names it.
+    """
+    source = settings.source("database_url")
+    parts = [f"Profile {settings.profile}"] if settings.profile is not None else []
+    parts.append(f"{'database' if parts else 'Database'} {_shown(settings.database_url)}")
+    line = ", ".join(parts)
+    if settings.profile is not None and source.origin is not Origin.PROFILE:
+        line += f" (from {source.name or 'the default'})"
+    style = f"bold {settings.color}" if settings.color is not None else ""
+    return Screen.of_stderr(color=color).draw(cell(line, style)).rstrip("\n")
+
+
+def _shown(database_url: str) -> str:
+    try:
+        return parse_address(database_url).display
+    except KeyctlError:
+        return "that cannot be read"
