@@ -13,12 +13,15 @@ from alphalens_keyctl.database.address import Address, PostgreSQLAddress
 from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.moments import utc_now
 
+# By number: a name that is not there would be an error.
 _RIGHTS: Final = """SELECT
-    has_table_privilege('api_key', 'INSERT') AND has_table_privilege('api_key', 'UPDATE')
-        AND has_table_privilege('audit_event', 'INSERT') AND has_table_privilege('alphalens_keyctl_writer', 'UPDATE'),
-    has_column_privilege('api_key', 'digest', 'SELECT')
-        AND has_function_privilege('alphalens_keyctl_record_uses(jsonb, jsonb)', 'EXECUTE'),
-    has_column_privilege('api_key', 'id', 'SELECT') AND has_table_privilege('audit_event', 'SELECT')"""
+    has_table_privilege(key, 'INSERT') AND has_table_privilege(key, 'UPDATE') AND has_table_privilege(event, 'INSERT')
+        AND has_table_privilege(writer, 'UPDATE'),
+    has_column_privilege(key, 'digest', 'SELECT') AND has_function_privilege(record, 'EXECUTE'),
+    has_column_privilege(key, 'id', 'SELECT') AND has_table_privilege(event, 'SELECT')
+    FROM (SELECT to_regclass('api_key') AS key, to_regclass('audit_event') AS event,
+        to_regclass('alphalens_keyctl_writer') AS writer,
+        to_regprocedure('alphalens_keyctl_record_uses(jsonb, jsonb)') AS record) AS ours"""
 
 
 class Rights(NamedTuple):
@@ -32,10 +35,10 @@ class Rights(NamedTuple):
 
 
 def rights(connection: Connection, address: Address) -> Rights:
-    """Return what may be done on a database of this program's schema."""
+    """Return what may be done. Where a table is missing, nothing may be done with it."""
     if not isinstance(address, PostgreSQLAddress):
         return _rights_on_file(address.path)
-    change, check, read = connection.execute(text(_RIGHTS)).one()
+    change, check, read = map(bool, connection.execute(text(_RIGHTS)).one())
     try:
         postgresql.require_writable(connection)
     except KeyctlError as error:
