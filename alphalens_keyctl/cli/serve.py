@@ -8,6 +8,7 @@ import typer
 
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.moments import parse_span
 from alphalens_keyctl.verification.recording_policy import RecordingPolicy
 
 HOST: Final = "127.0.0.1"
@@ -63,9 +64,22 @@ def serve(
             "--usage", help="When a use cannot be recorded: refuse the request, or answer it and count the loss."
         ),
     ] = RecordingPolicy.REQUIRED,
+    warn_within: Annotated[
+        str | None,
+        typer.Option(
+            "--warn-within",
+            metavar="DURATION",
+            show_default=False,
+            help="Tell a key's holder so long before it expires, by the header Sunset; 0: not at all."
+            " Default: warn_within of config.toml, else 14d.",
+        ),
+    ] = None,
     access_log: Annotated[bool, typer.Option("--access-log", help="Log every request.")] = False,
 ) -> None:
     """Tell a proxy whether a request carries a good key: 204 with the key's id, name and owner, or 401.
+
+    The answer for a key that is retiring has the headers Deprecation and Sunset, and for one that expires soon Sunset,
+    for the proxy to pass on to the client.
 
     For nginx auth_request, Traefik ForwardAuth, Caddy forward_auth, Envoy ext_authz and HAProxy. A request is at
     most 64 KiB and has 10 s to arrive; an idle connection is kept 75 s, and a worker keeps 4,096 connections. GET
@@ -91,4 +105,5 @@ def serve(
         usage=usage,
         max_staleness=max_staleness,
         access_log=access_log,
+        warn_within=None if warn_within is None else parse_span(warn_within, what="--warn-within", zero=True),
     )

@@ -1,6 +1,7 @@
 """What `serve` does: open the database once, then answer the proxy until a signal comes."""
 
 import gc
+from datetime import timedelta
 from pathlib import Path
 
 from alphalens_keyctl.cli.run import Run
@@ -19,8 +20,9 @@ def serve_proxy(
     usage: RecordingPolicy,
     max_staleness: float,
     access_log: bool,
+    warn_within: timedelta | None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT. `max_staleness` is in seconds.
+    """Serve until SIGTERM or SIGINT. `max_staleness` is in seconds. `warn_within`: None takes the setting.
 
     Raises `KeyctlError` when the database cannot be opened, when the server cannot start, or when uses are lost.
     """
@@ -40,6 +42,7 @@ def serve_proxy(
             usage=usage,
             max_staleness=max_staleness,
             access_log=access_log,
+            warn_within=run.settings.warn_within if warn_within is None else warn_within,
             quiet=run.quiet,
         )
     )

@@ -1,6 +1,7 @@
 """A key's record and an instant → whether the key opens. Reads no database, no clock, and records nothing."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -10,15 +11,21 @@ from alphalens_keyctl.models import Key, Reason, Status
 _FOR_EVER: Final = float("inf")
 
 
-class Verification(NamedTuple):
-    """The answer to a raw key; its truth value is `allowed`.
-
-    `key` is the key's record, also where the key does not open; None where the raw key is no key of this database.
-    """
-
+class _Answer(NamedTuple):
     allowed: bool
     reason: Reason
     key: Key | None
+
+
+class Verification(_Answer):
+    """The answer to a raw key; its truth value is `allowed`.
+
+    `key` is the key's record, also where the key does not open; None where the raw key is no key of this database.
+    `retiring_since`, which is no field of the tuple, is when the successor of a retiring key took over; None for any
+    other key, and where nobody can tell.
+    """
+
+    retiring_since: datetime | None = None
 
     def __bool__(self) -> bool:
         return self.allowed

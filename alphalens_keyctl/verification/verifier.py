@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 from hashlib import sha256
 from types import TracebackType
 from typing import Final, Self
@@ -13,7 +14,7 @@ from alphalens_keyctl.database.address import Address, PostgreSQLAddress, SQLite
 from alphalens_keyctl.database.postgresql import ReadOnlyError
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import LONGEST, MalformedKeyError, parse, same_digest
-from alphalens_keyctl.models import Reason
+from alphalens_keyctl.models import Key, Reason, Status
 from alphalens_keyctl.verification import process
 from alphalens_keyctl.verification.judgement import Record, Verification, judge, unavailable
 from alphalens_keyctl.verification.recorder import Recorder
@@ -89,6 +90,8 @@ class KeyVerifier:
         chosen = settings.of_this_process(given)
         written = chosen.usage_database_url
         self.address = parse_address(chosen.database_url)
+        self.warn_within = chosen.warn_within
+        """The setting: how long before a key expires the middleware tells its holder, by `Sunset`."""
         usage_address = self.address if written is None else parse_address(written)
         self._source = _source(self.address, usage_address, chosen.connect_timeout, timeout, max_staleness)
         self._cache: dict[bytes, _Entry] = {}
@@ -271,12 +274,24 @@ class KeyVerifier:
             return _UNKNOWN, raw.id
         entry = _Entry(digest, record, generation, read_at, time.time())
         if entry.answer.allowed:
+            entry.answer.retiring_since = self._retiring_since(record.key)
             self._remember(digest, entry)
         else:
             # A key that does not open is looked up each time, as one that never was: an answer from memory would
             # tell the two apart.
             self._forget(digest)
         return entry.answer, None
+
+    def _retiring_since(self, key: Key) -> datetime | None:
+        """When the successor of a retiring key took over; None where nobody can tell, which stops no key from
+        opening."""
+        if key.status != Status.RETIRING or key.replaced_by is None:
+            return None
+        try:
+            successor = self._source.fetch(key.replaced_by).record
+        except KeyctlError:
+            return None
+        return None if successor is None else successor.key.activated_at
 
     def _remember(self, digest: bytes, entry: _Entry) -> None:
         # Only keys that open get here, so made-up ones can neither push them out nor fill the memory.

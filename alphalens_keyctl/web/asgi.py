@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 from urllib.parse import quote
@@ -9,8 +10,9 @@ from urllib.parse import quote
 from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.models import Reason
 from alphalens_keyctl.verification.judgement import Verification
-from alphalens_keyctl.web import challenge, headers
+from alphalens_keyctl.web import challenge, early_warning, headers
 from alphalens_keyctl.web.client_address import UNIX, TrustedProxies
+from alphalens_keyctl.web.early_warning import EarlyWarning
 from alphalens_keyctl.web.waiting import NoThreadFreeError, Threads
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _POLICY_VIOLATION: Final = 1008  # RFC 6455, 7.4.1
+_STARTS: Final = frozenset(("http.response.start", "websocket.accept"))
 _NOT_ASKED: Final = Verification(False, Reason.UNAVAILABLE, None)
 
 _log = logging.getLogger(__name__)
@@ -36,6 +39,10 @@ class ApiKeyMiddleware:
     paths that need no key; a request for such a path carries no record. `trusted_proxies` lists the proxies whose
     X-Forwarded-For is believed: addresses, networks in CIDR notation, or the word `unix`.
 
+    The answer to a key that is retiring says so in the headers `Deprecation` and `Sunset`, and to a key that expires
+    within `warn_within` in `Sunset` (None: the setting of the verifier; timedelta(0): not before an expiry). Where the
+    application sets either header, neither is added.
+
     When the application shuts down, every use is written. The caller who made the verifier closes it.
     """
 
@@ -46,11 +53,13 @@ class ApiKeyMiddleware:
         *,
         trusted_proxies: Iterable[str] = (),
         exempt: Collection[str] = (),
+        warn_within: timedelta | None = None,
     ) -> None:
         self._app = app
         self._verifier = verifier
         self._proxies = TrustedProxies(trusted_proxies)
         self._exempt = frozenset((exempt,) if isinstance(exempt, str) else exempt)
+        self._warning = EarlyWarning(verifier, warn_within)
         self._threads = Threads()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -79,6 +88,8 @@ class ApiKeyMiddleware:
         if answer.allowed:
             # A copy for this request: a server may share one state among all requests.
             state = {**(scope.get("state") or {}), "api_key": answer.key}
+            if warning := self._warning.headers(answer):
+                send = _warning(send, warning)
             await self._app({**scope, "state": state}, receive, send)
         elif kind == "http":
             await refuse(send)
@@ -113,6 +124,20 @@ async def verify(
         return await threads.run(partial(verifier.verify, raw_key, **about))
     except NoThreadFreeError:
         return _NOT_ASKED
+
+
+def _warning(send: Send, warning: early_warning.Headers) -> Send:
+    """Return a `send` that adds the headers to the start of the answer."""
+    added = [(name.lower().encode(), value.encode()) for name, value in warning]
+
+    async def send_with_warning(message: Message) -> None:
+        if message["type"] in _STARTS:
+            own = [*(message.get("headers") or ())]
+            if not early_warning.names_either(name for name, _ in own):
+                message = {**message, "headers": [*own, *added]}
+        await send(message)
+
+    return send_with_warning
 
 
 async def refuse(send: Send) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable
+from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Unpack
 from urllib.parse import quote
@@ -16,6 +17,7 @@ from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.verification.judgement import Verification
 from alphalens_keyctl.web import asgi, headers
 from alphalens_keyctl.web.client_address import TrustedProxies
+from alphalens_keyctl.web.early_warning import EarlyWarning, Headers
 from alphalens_keyctl.web.refreshing import Refreshes
 from alphalens_keyctl.web.waiting import NoThreadFreeError, Threads
 
@@ -50,13 +52,21 @@ class ForwardAuth:
     """An ASGI application that answers 204 with `X-Key-Id`, `X-Key-Name` and `X-Key-Owner`, or 401.
 
     Name and owner are percent-encoded UTF-8 (RFC 3986, 2.1), so that no name ends a header. The answer for a key
-    without an owner has no `X-Key-Owner`. When the server shuts down, the application closes the verifier.
+    without an owner has no `X-Key-Owner`. For a key that is retiring, or that expires within `warn_within`, the answer
+    has `Deprecation` and `Sunset` for the proxy to pass on. When the server shuts down, the application closes the
+    verifier.
     """
 
     def __init__(
-        self, verifier: "KeyVerifier", *, trusted_proxies: Iterable[str] = (), access_log: bool = False
+        self,
+        verifier: "KeyVerifier",
+        *,
+        trusted_proxies: Iterable[str] = (),
+        access_log: bool = False,
+        warn_within: timedelta | None = None,
     ) -> None:
         self._verifier = verifier
+        self._warning = EarlyWarning(verifier, warn_within)
         self._proxies = TrustedProxies(trusted_proxies)
         self._threads = Threads()
         self._refreshes = Refreshes(verifier)
@@ -94,7 +104,8 @@ class ForwardAuth:
             )
         if answer.allowed and answer.key is not None:
             key = answer.key
-            await send(_yes(key.id, key.name, key.owner, path.startswith(ENVOY_PREFIX)))
+            warning = self._warning.headers(answer)
+            await send(_yes(key.id, key.name, key.owner, path.startswith(ENVOY_PREFIX), warning))
             await send(_NO_BODY)
         else:
             await asgi.refuse(send)
@@ -232,8 +243,9 @@ def _without_prefix(path: str) -> str:
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def _yes(key_id: str, name: str, owner: str | None, for_envoy: bool) -> asgi.Message:
+def _yes(key_id: str, name: str, owner: str | None, for_envoy: bool, warning: Headers) -> asgi.Message:
     headers = [(b"x-key-id", quote(key_id, safe="").encode()), (b"x-key-name", quote(name, safe="").encode())]
+    headers += [(header.lower().encode(), value.encode()) for header, value in warning]
     if owner is not None:
         headers.append((b"x-key-owner", quote(owner, safe="").encode()))
     if not for_envoy:

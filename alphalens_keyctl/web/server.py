@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import IntEnum
 from functools import partial
 from pathlib import Path
@@ -54,6 +55,7 @@ class Service:
     usage: RecordingPolicy = RecordingPolicy.REQUIRED
     max_staleness: float = 1.0
     access_log: bool = False
+    warn_within: timedelta | None = None
     quiet: bool = False
 
 
@@ -99,7 +101,12 @@ def _serve_here(listener: socket.socket, service: Service) -> Outcome:
     from alphalens_keyctl.web.forward_auth import ForwardAuth
 
     verifier = _verifier(service, flush_on_sigterm=True)
-    app = ForwardAuth(verifier, trusted_proxies=service.trusted_proxies, access_log=service.access_log)
+    app = ForwardAuth(
+        verifier,
+        trusted_proxies=service.trusted_proxies,
+        access_log=service.access_log,
+        warn_within=service.warn_within,
+    )
     server = uvicorn.Server(_uvicorn_config(partial(_loaded, app)))
     with _stopping_on_signals(server):
         try:

@@ -1,11 +1,13 @@
 """The middleware for WSGI applications: Flask, Django and others."""
 
 from collections.abc import Callable, Collection, Iterable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from alphalens_keyctl.web import challenge, headers
+from alphalens_keyctl.web import challenge, early_warning, headers
 from alphalens_keyctl.web.client_address import UNIX, TrustedProxies
+from alphalens_keyctl.web.early_warning import EarlyWarning
 
 if TYPE_CHECKING:
     from alphalens_keyctl import KeyVerifier
@@ -22,9 +24,9 @@ _NO_ADDRESS: Final = frozenset({"", "<local>"})
 class ApiKeyWsgiMiddleware:
     """Passes a request with a good key in the header `API-Key` to the application, and answers any other with 401.
 
-    The application finds the key's record, a `Key`, at `environ["alphalens_keyctl.api_key"]`. `exempt` and
-    `trusted_proxies` mean what they mean to `ApiKeyMiddleware`. The caller who made the verifier closes it; a
-    verifier also writes every use when the process ends.
+    The application finds the key's record, a `Key`, at `environ["alphalens_keyctl.api_key"]`. `exempt`,
+    `trusted_proxies` and `warn_within` mean what they mean to `ApiKeyMiddleware`. The caller who made the
+    verifier closes it; a verifier also writes every use when the process ends.
 
     WSGI gives `X_Forwarded_For` and `X-Forwarded-For` one name, and `API_Key` and `API-Key`. gunicorn, waitress,
     werkzeug and nginx drop headers with an underscore, and under a2wsgi the middleware tells them apart. Any other
@@ -39,11 +41,13 @@ class ApiKeyWsgiMiddleware:
         *,
         trusted_proxies: Iterable[str] = (),
         exempt: Collection[str] = (),
+        warn_within: timedelta | None = None,
     ) -> None:
         self._app = app
         self._verifier = verifier
         self._proxies = TrustedProxies(trusted_proxies)
         self._exempt = frozenset((exempt,) if isinstance(exempt, str) else exempt)
+        self._warning = EarlyWarning(verifier, warn_within)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
@@ -63,7 +67,20 @@ class ApiKeyWsgiMiddleware:
             start_response(f"{challenge.STATUS} Unauthorized", [*challenge.HEADERS])
             return [] if environ.get("REQUEST_METHOD") == "HEAD" else [challenge.BODY]
         environ[KEY] = answer.key
+        if warning := self._warning.headers(answer):
+            start_response = _warning(start_response, warning)
         return self._app(environ, start_response)
+
+
+def _warning(start_response: StartResponse, warning: early_warning.Headers) -> StartResponse:
+    """Return a `start_response` that adds the headers to the application's."""
+
+    def start_with_warning(status: str, own: list[tuple[str, str]], *more: Any) -> Any:
+        if not early_warning.names_either(name for name, _ in own):
+            own = [*own, *warning]
+        return start_response(status, own, *more)
+
+    return start_with_warning
 
 
 def _peer(environ: Environ) -> str | None:

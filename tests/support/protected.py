@@ -27,6 +27,8 @@ class _Echo(BaseHTTPRequestHandler):
         body = json.dumps({"headers": headers, "body": size}).encode()
         self.send_response(401 if self.path == "/own-401" else 200)
         self.send_header("Content-Length", str(len(body)))
+        if self.path == "/own-deprecation":
+            self.send_header("Deprecation", "@1")
         self.end_headers()
         self.wfile.write(body)
 
