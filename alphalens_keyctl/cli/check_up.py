@@ -6,6 +6,7 @@ away.
 
 import os
 import platform
+import shlex
 import sqlite3
 import stat
 from collections.abc import Callable, Iterator
@@ -104,14 +105,14 @@ def _configuration(settings: Settings) -> Diagnosis:
             "configuration",
             State.PROBLEM,
             f"{path} can be changed by others, who could name another database",
-            f"chmod go-w {path}",
+            f"chmod go-w {shlex.quote(str(path))}",
         )
     if mode & 0o044 and _holds_password(path):
         return Diagnosis(
             "configuration",
             State.PROBLEM,
             f"{path} holds a password and can be read by others",
-            f"chmod 600 {path}",
+            f"chmod 600 {shlex.quote(str(path))}",
         )
     return Diagnosis("configuration", State.OK, f"{path}{profile}")
 

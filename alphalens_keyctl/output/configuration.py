@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from alphalens_keyctl.output.screen import Screen, cell
+from alphalens_keyctl.output.tables import NARROW
 from alphalens_keyctl.settings import Origin, Source
 
 Value = str | float | timedelta | tuple[str, ...] | None
@@ -46,17 +47,18 @@ def table(settings: Sequence[Setting], screen: Screen) -> str:
         # A line each, which cut and awk take apart.
         return "".join(f"{each.name}\t{_written(each.value)}\t{_from(each.source)}\n" for each in settings)
     lines = Table.grid(padding=(0, 2, 0, 0))
-    lines.add_column(no_wrap=True)
-    lines.add_column(overflow="fold")
-    lines.add_column(overflow="fold")
+    narrow = screen.width < NARROW
+    for number in range(1 if narrow else 3):
+        lines.add_column(no_wrap=number == 0 and not narrow, overflow="fold")
     for each in settings:
         is_default = each.source.origin is Origin.DEFAULT
         style = "dim" if is_default else ""
-        lines.add_row(
-            Text(each.name, style="dim" if is_default else "bold"),
-            cell(_written(each.value), style),
-            cell(_from(each.source), style),
-        )
+        name, origin = Text(each.name, style="dim" if is_default else "bold"), cell(_from(each.source), style)
+        value = cell(_written(each.value), style)
+        if narrow:
+            lines.add_row(Text.assemble(name, " ", value, "" if is_default else f" ({origin})"))
+        else:
+            lines.add_row(name, value, origin)
     return screen.draw(lines)
 
 

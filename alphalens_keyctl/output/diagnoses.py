@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from alphalens_keyctl.output.inert import for_terminal
 from alphalens_keyctl.output.screen import Screen, cell
+from alphalens_keyctl.output.tables import NARROW
 from alphalens_keyctl.output.words import counted
 
 
@@ -54,11 +56,19 @@ def listed(diagnoses: Sequence[Diagnosis], screen: Screen) -> str:
         lines = ["\t".join(map(for_terminal, each)) + "\n" for each in diagnoses]
         return "".join(lines) + total + "\n"
     rows = Table.grid(padding=(0, 2, 0, 0))
-    for _ in range(2):
+    narrow = screen.width < NARROW
+    for _ in range(0 if narrow else 2):
         rows.add_column(no_wrap=True)
     rows.add_column(overflow="fold")
     for each in diagnoses:
-        rows.add_row(Text(each.state.value, style=_STYLES[each.state]), Text(each.check), cell(each.detail))
-        if each.advice:
-            rows.add_row("", "", cell(each.advice, "dim"))
+        said = [cell(each.detail), *([cell(each.advice, "dim")] if each.advice else [])]
+        state, check = Text(each.state.value, style=_STYLES[each.state]), Text(each.check)
+        if narrow:
+            rows.add_row(Text.assemble(state, " ", check))
+            for line in said:
+                rows.add_row(Padding(line, (0, 0, 0, 2)))
+        else:
+            rows.add_row(state, check, said[0])
+            for line in said[1:]:
+                rows.add_row("", "", line)
     return screen.draw(rows, Text(total, style="bold"))

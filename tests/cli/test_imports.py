@@ -93,7 +93,7 @@ RUNS: Final = (
     ("audit",), ("audit", "verify"), ("audit", "head"), ("audit", "usage"), ("audit", "check"),
     ("audit", "check", "--sarif"), ("audit", "prune", "--usage", "--older-than", "90d", "--yes"),
     ("policy", "set", "--require", "owner"), ("policy", "show"),
-    ("db", "status"), ("db", "upgrade"), ("db", "grant", "--verifier", "svc"),
+    ("db", "status"), ("db", "upgrade"), ("db", "grant", "--verifier", "svc"), ("config",), ("doctor",),
 )  # fmt: skip
 
 

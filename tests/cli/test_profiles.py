@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import Keyctl
-from tests.support.terminal import Session
+from tests.support.terminal import Session, on_terminal
 
 
 def configure(keyctl: Keyctl, content: str) -> Path:
@@ -95,3 +95,12 @@ def test_a_question_by_filter_says_where_a_database_comes_from_that_is_not_the_p
     shown = session.end()
     assert "(from --database)" in shown.text
     assert shown.status == 0
+
+
+@pytest.mark.parametrize("width", [40, 120])
+def test_config_fits_the_screen_and_says_every_source(fresh_keyctl: Keyctl, width: int) -> None:
+    configure(fresh_keyctl, 'default_profile = "prod"\n[profile.prod]\ncolor = "red"\n')
+    shown = on_terminal(fresh_keyctl, "config", width=width)
+    assert shown.status == 0
+    assert max(map(len, shown.lines)) <= width
+    assert "[profile.prod]" in next(line for line in shown.lines if line.startswith("color"))

@@ -54,7 +54,7 @@ def keys(keyctl: Keyctl) -> Keys:
 
 
 def told(answer: Answer) -> dict[str, list[str]]:
-    return {name: answer.headers[name] for name in ("deprecation", "sunset") if name in answer.headers}
+    return {name: [*answer.headers[name]] for name in ("deprecation", "sunset") if name in answer.headers}
 
 
 async def asgi_application(scope: Mapping[str, Any], receive: Any, send: Any) -> None:
