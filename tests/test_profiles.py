@@ -9,6 +9,7 @@ from alphalens_keyctl import keyformat
 from alphalens_keyctl.config_file import COLORS
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.settings import Given, Origin, Settings, Source, load
+from tests.support.readme import block
 
 FILE = """
 database_url = "top.db"
@@ -175,3 +176,9 @@ def test_warn_within_is_a_duration_or_nothing(tmp_path: Path) -> None:
     assert settled(tmp_path, "").warn_within.days == 14
     assert settled(tmp_path, 'warn_within = "4w"').warn_within.days == 28
     assert not settled(tmp_path, 'warn_within = "0"').warn_within
+
+
+def test_the_readmes_profiles_are_read(tmp_path: Path) -> None:
+    found = settled(tmp_path, block("profiles", "toml"), Given(profile="prod"))
+    assert (found.database_url, found.color, found.lock_timeout) == ("postgresql://ops@db.example/keys", "red", 10.0)
+    assert settled(tmp_path, block("profiles", "toml")).profile == "staging"

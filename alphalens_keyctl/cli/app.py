@@ -10,7 +10,20 @@ from typer.core import TyperGroup
 
 from alphalens_keyctl import __version__, settings
 from alphalens_keyctl.cli import config as config_
-from alphalens_keyctl.cli import create, db, doctor, policy, resume, revoke, rotate, serve, show, suspend, update, verify
+from alphalens_keyctl.cli import (
+    create,
+    db,
+    doctor,
+    policy,
+    resume,
+    revoke,
+    rotate,
+    serve,
+    show,
+    suspend,
+    update,
+    verify,
+)
 from alphalens_keyctl.cli import list as list_
 from alphalens_keyctl.cli.audit.app import app as audit
 from alphalens_keyctl.cli.run import Start
