@@ -32,8 +32,7 @@ def serve_proxy(
     gc.enable()  # which the entry disabled, for commands that end soon
     server.serve(
         server.Service(
-            database_url=run.settings.database_url,
-            usage_database_url=run.settings.usage_database_url,
+            settings=run.settings,
             host=host,
             port=port,
             unix_socket=unix_socket,

@@ -9,6 +9,7 @@ from alphalens_keyctl.models import Reason
 from alphalens_keyctl.moments import utc_now
 from alphalens_keyctl.output import channel, documents, sentences
 from alphalens_keyctl.output.errors import error_document
+from alphalens_keyctl.verification.recording_policy import RecordingPolicy
 from alphalens_keyctl.verification.verifier import KeyVerifier
 
 
@@ -17,12 +18,8 @@ def verify_key(run: Run, presented: bytes, *, record: bool, json: bool) -> None:
     # A verifier logs what went wrong. This command says it itself: stderr holds one document at most (promise 10).
     logging.getLogger("alphalens_keyctl").addHandler(logging.NullHandler())
     settings = run.settings
-    with KeyVerifier(
-        settings.database_url,
-        usage_database_url=settings.usage_database_url,
-        usage="required" if record else "off",
-        timeout=settings.lock_timeout,
-    ) as verifier:
+    usage = RecordingPolicy.REQUIRED if record else "off"
+    with KeyVerifier(settings=settings, usage=usage, timeout=settings.lock_timeout) as verifier:
         found = verifier.verify(presented)
         trouble = verifier.trouble
     if trouble is not None and found.reason is Reason.UNAVAILABLE:

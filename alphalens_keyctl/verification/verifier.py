@@ -8,13 +8,13 @@ from hashlib import sha256
 from types import TracebackType
 from typing import Final, Self
 
-from alphalens_keyctl import settings
 from alphalens_keyctl.database import Database, Limits, parse_address
 from alphalens_keyctl.database.address import Address, PostgreSQLAddress, SQLiteAddress
 from alphalens_keyctl.database.postgresql import ReadOnlyError
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import LONGEST, MalformedKeyError, parse, same_digest
 from alphalens_keyctl.models import Key, Reason, Status
+from alphalens_keyctl.settings import Given, Settings, of_this_process
 from alphalens_keyctl.verification import process
 from alphalens_keyctl.verification.judgement import Record, Verification, judge, unavailable
 from alphalens_keyctl.verification.recorder import Recorder
@@ -67,6 +67,7 @@ class KeyVerifier:
         cache_size: int = 100_000,
         max_pending: int = 100_000,
         flush_on_sigterm: bool = False,
+        settings: Settings | None = None,
     ) -> None:
         """Make a verifier; nothing connects yet. Times are in seconds.
 
@@ -79,15 +80,14 @@ class KeyVerifier:
         takes uses, and while it is a standby; "best-effort" drops uses and counts them in `dropped`.
         "off" records nothing. `flush_on_sigterm`: install a handler of SIGTERM that writes the uses that wait, within
         12 s, before the process ends by the signal; a handler that the program has installed stays instead, and the
-        program calls `close`.
+        program calls `close`. `settings`: what a program that has read the settings found, in place of both URLs.
 
         Raises `KeyctlError` for a bad configuration, but not for a database that is away: the first call finds that
         out. Raises ValueError for a size below 1, an unknown `usage`, and `flush_on_sigterm` outside the main thread.
         """
         if cache_size < 1 or max_pending < 1:
             raise ValueError("cache_size and max_pending are at least 1")
-        given = settings.Given(database_url=database_url, usage_database_url=usage_database_url)
-        chosen = settings.of_this_process(given)
+        chosen = settings or of_this_process(Given(database_url=database_url, usage_database_url=usage_database_url))
         written = chosen.usage_database_url
         self.address = parse_address(chosen.database_url)
         self.warn_within = chosen.warn_within

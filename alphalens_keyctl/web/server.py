@@ -15,6 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.settings import Settings
 from alphalens_keyctl.verification.recording_policy import RecordingPolicy
 from alphalens_keyctl.web import listening, log, workers
 from alphalens_keyctl.web.client_address import TrustedProxies
@@ -45,8 +46,7 @@ class Service:
     """What to serve, and where. `host` and `port` are used when `unix_socket` is None."""
 
     # Not in the repr: a URL may hold a password.
-    database_url: str = field(repr=False)
-    usage_database_url: str | None = field(default=None, repr=False)
+    settings: Settings = field(repr=False)
     host: str = "127.0.0.1"
     port: int = 8377
     unix_socket: Path | None = None
@@ -130,8 +130,7 @@ def _verifier(service: Service, *, flush_on_sigterm: bool = False) -> "KeyVerifi
     from alphalens_keyctl import KeyVerifier
 
     return KeyVerifier(
-        service.database_url,
-        usage_database_url=service.usage_database_url,
+        settings=service.settings,
         usage=service.usage,
         max_staleness=service.max_staleness,
         flush_on_sigterm=flush_on_sigterm,

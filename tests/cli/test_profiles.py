@@ -6,6 +6,7 @@ import pytest
 
 from tests.support.commands import Keyctl
 from tests.support.terminal import Session, on_terminal
+from tests.support.web import serving, with_key
 
 
 def configure(keyctl: Keyctl, content: str) -> Path:
@@ -104,3 +105,18 @@ def test_config_fits_the_screen_and_says_every_source(fresh_keyctl: Keyctl, widt
     assert shown.status == 0
     assert max(map(len, shown.lines)) <= width
     assert "[profile.prod]" in next(line for line in shown.lines if line.startswith("color"))
+
+
+@pytest.mark.one_database
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_verify_and_serve_work_by_the_file_that_an_option_names_alone(
+    keyctl: Keyctl, tmp_path: Path, workers: str
+) -> None:
+    """The file in its usual place is read only where no other was named."""
+    raw, _ = keyctl.create("billing")
+    configure(keyctl, "this is no TOML")
+    named = tmp_path / "named.toml"
+    named.write_text("lock_timeout = 2.5\n")
+    assert keyctl("--config", str(named), "verify", "--json", stdin=raw.encode()).json["allowed"]
+    with serving(keyctl, "--workers", workers, before=("--config", str(named))) as served:
+        assert served.ask("/verify", with_key(raw)).status == 204
