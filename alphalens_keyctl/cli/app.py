@@ -1,16 +1,15 @@
 """The application: its commands, and the options that stand before a command."""
 
-import os
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from alphalens_keyctl import __version__, settings
-from alphalens_keyctl.cli import config as config_
 from alphalens_keyctl.cli import (
+    completion,
     create,
     db,
     doctor,
@@ -24,23 +23,17 @@ from alphalens_keyctl.cli import (
     update,
     verify,
 )
+from alphalens_keyctl.cli import config as config_
 from alphalens_keyctl.cli import list as list_
 from alphalens_keyctl.cli.audit.app import app as audit
 from alphalens_keyctl.cli.run import Start
 from alphalens_keyctl.errors import Code, ExitStatus, KeyctlError
 from alphalens_keyctl.output import channel
-from alphalens_keyctl.settings import COMPLETE_VARIABLE, PROGRAM, Given
-
-_COMPLETION_OPTIONS: Final = frozenset({"install_completion", "show_completion"})
+from alphalens_keyctl.settings import PROGRAM, Given
 
 
 class Commands(TyperGroup):
-    """The commands, without what Typer would add to them and do on its own account."""
-
-    def get_params(self, ctx: Any) -> Any:
-        """Options and arguments, without the options with which Typer installs completion: the scripts for the
-        shells come with the package."""
-        return [each for each in super().get_params(ctx) if each.name not in _COMPLETION_OPTIONS]
+    """The commands, without what Typer would do on its own account."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command. Typer would end without a word on Ctrl-C; here that is an error like any other."""
@@ -55,8 +48,7 @@ app = typer.Typer(
     cls=Commands,
     help="Administer AlphaLens API keys: create, list, show, revoke, rotate and audit.",
     epilog=f"Exit codes: {', '.join(f'{status:d} {status.meaning}' for status in ExitStatus)}.",
-    # Only an application with these options answers a shell's script.
-    add_completion=COMPLETE_VARIABLE in os.environ,
+    add_completion=False,  # Typer's script for zsh evaluates what is completed; ours are in `completions/`
     pretty_exceptions_enable=False,
     # Rich's boxes cut the names of options at 40 columns, and colour a pipe under FORCE_COLOR.
     rich_markup_mode=None,
@@ -100,7 +92,7 @@ def options(
         str | None,
         typer.Option(
             "--profile",
-            metavar="NAME",
+            metavar="PROFILE",
             show_default=False,
             help=f"Use the settings of this profile in config.toml. [env var: {settings.PROFILE_VARIABLE}]",
         ),
@@ -141,3 +133,4 @@ app.command(name="doctor", short_help="Look for what is wrong, and say what to d
 app.add_typer(audit, name="audit")
 app.add_typer(policy.app, name="policy")
 app.add_typer(db.app, name="db")
+app.command(name="completion", short_help="Print or install what TAB needs in a shell.")(completion.completion)

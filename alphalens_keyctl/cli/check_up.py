@@ -19,11 +19,11 @@ from typing import Final
 
 from alphalens_keyctl import __version__, migrations
 from alphalens_keyctl import settings as setting
+from alphalens_keyctl.address import PostgreSQLAddress
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.run import Start
 from alphalens_keyctl.config_file import CONFIG_FILE, read_file
 from alphalens_keyctl.database import Database, Limits, health, parse_address
-from alphalens_keyctl.database.address import PostgreSQLAddress
 from alphalens_keyctl.database.schema import SchemaState, require
 from alphalens_keyctl.delivery import keyring
 from alphalens_keyctl.errors import Code, ExitStatus, KeyctlError

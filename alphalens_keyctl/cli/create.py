@@ -28,7 +28,7 @@ def create(
         ),
     ] = "never",
     owner: Annotated[
-        str | None, typer.Option("--owner", metavar="TEXT", help="Who answers for the key.", show_default=False)
+        str | None, typer.Option("--owner", metavar="OWNER", help="Who answers for the key.", show_default=False)
     ] = None,
     purpose: Annotated[
         str | None, typer.Option("--purpose", metavar="TEXT", help="What the key is for.", show_default=False)

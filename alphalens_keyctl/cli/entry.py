@@ -7,7 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 import typer
 from typer.main import get_command
@@ -18,8 +18,10 @@ from alphalens_keyctl.moments import utc_now
 from alphalens_keyctl.output import channel
 from alphalens_keyctl.output.errors import error_document
 from alphalens_keyctl.output.inert import for_terminal
-from alphalens_keyctl.settings import COMPLETE_VARIABLE, PROGRAM
+from alphalens_keyctl.settings import PROGRAM
 
+# What the scripts of the shells run when TAB is pressed: no command, so that no command line can mean it.
+COMPLETE: Final = "__complete"
 _MACHINE_FORMATS: Final = frozenset({"--json", "--jsonl"})
 
 _BEFORE_THE_COMMAND: Final = frozenset(
@@ -45,41 +47,24 @@ def main() -> int:
     _keep_standard_descriptors()
     _write_any_text()
     arguments = sys.argv[1:]
-    completing = COMPLETE_VARIABLE in os.environ
     try:
-        if not completing:
-            _refuse_raw_keys(arguments)
+        _refuse_raw_keys(arguments)
         from alphalens_keyctl.cli.app import app
 
         command = get_command(app)
-        if completing:
-            _judge_nothing(command)
+        if arguments == [COMPLETE]:
+            from alphalens_keyctl.cli.complete.answer import answer
+
+            answer(command)
+            return ExitStatus.DONE
         status = command(arguments, prog_name=PROGRAM, standalone_mode=False, obj=(asked_at, _for_machine(arguments)))
         return status if isinstance(status, int) else ExitStatus.DONE
     except channel.ReaderGoneError:
         return ExitStatus.DONE  # `list | head` has what it wanted
-    except SystemExit as done:  # Typer leaves completion this way
-        return done.code if isinstance(done.code, int) else ExitStatus.FAILED
     except BaseException as error:  # noqa: BLE001  # nothing may reach the user as a traceback
         return _fail(error, arguments)
     finally:
         gc.freeze()
-
-
-def _judge_nothing(command: Any) -> None:
-    """Take every argument and option as it was typed: to judge one, Typer would load pydantic, and TAB would take
-    three times as long."""
-    known = command.get_params
-
-    def as_typed(context: Any) -> Any:
-        parameters = known(context)  # with --help, which Typer makes here
-        for parameter in parameters:
-            parameter.process_value = lambda _context, value: value
-        return parameters
-
-    command.get_params = as_typed
-    for each in getattr(command, "commands", {}).values():
-        _judge_nothing(each)
 
 
 def _end_by_signals_as_anywhere() -> None:

@@ -26,7 +26,7 @@ def set_(
         list[str] | None,
         typer.Option(
             "--require",
-            metavar="WHAT",
+            metavar="FIELDS",
             show_default=False,
             help="What each key must have, joined by commas: owner, purpose, expires.",
         ),
@@ -35,7 +35,7 @@ def set_(
         str | None,
         typer.Option(
             "--name-pattern",
-            metavar="GLOB",
+            metavar="PATTERN",
             show_default=False,
             help="How a name must look, with * and ?; letter case does not matter.",
         ),
@@ -44,7 +44,7 @@ def set_(
         list[str] | None,
         typer.Option(
             "--unset",
-            metavar="WHAT",
+            metavar="DEMAND",
             show_default=False,
             help="Ask this no more: max-lifetime, require or name-pattern; repeat for more.",
         ),

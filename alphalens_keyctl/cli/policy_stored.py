@@ -16,7 +16,7 @@ from alphalens_keyctl.output import documents, sentences
 from alphalens_keyctl.output.words import counted
 
 # What --unset takes, and what then stands in the policy.
-_NOTHING: Final[dict[str, dict[str, Any]]] = {
+UNSET: Final[dict[str, dict[str, Any]]] = {
     "max-lifetime": {"max_lifetime": None},
     "require": {"require": ()},
     "name-pattern": {"name_pattern": None},
@@ -42,13 +42,13 @@ def set_policy(
     if name_pattern is not None:
         changes["name_pattern"] = text.parse_line(name_pattern, what="name pattern", longest=text.LONGEST_NAME)
     for what in unset or ():
-        if what not in _NOTHING:
-            raise KeyctlError(Code.USAGE, f"there is no '{what}' to unset", f"There are: {', '.join(_NOTHING)}.")
-        if any(changes.get(name, nothing) != nothing for name, nothing in _NOTHING[what].items()):
+        if what not in UNSET:
+            raise KeyctlError(Code.USAGE, f"there is no '{what}' to unset", f"There are: {', '.join(UNSET)}.")
+        if any(changes.get(name, nothing) != nothing for name, nothing in UNSET[what].items()):
             raise KeyctlError(
                 Code.USAGE, f"--{what} and --unset {what} contradict each other", "Leave one of them out."
             )
-        changes |= _NOTHING[what]
+        changes |= UNSET[what]
     if not changes:
         raise KeyctlError(
             Code.USAGE,

@@ -11,7 +11,6 @@ from alphalens_keyctl.cli.options.arguments import (
     JsonLinesOption,
     JsonOption,
     OverrideOption,
-    complete_key_id,
     parse_key,
     parse_override,
 )
@@ -56,7 +55,6 @@ def rotate(
         list[str] | None,
         typer.Argument(
             metavar="KEY",
-            autocompletion=complete_key_id,
             show_default=False,
             help="Names, ids, first characters of ids (6 or more), or - for a raw key on stdin.",
         ),

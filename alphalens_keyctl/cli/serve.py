@@ -61,14 +61,17 @@ def serve(
     usage: Annotated[
         RecordingPolicy,
         typer.Option(
-            "--usage", help="When a use cannot be recorded: refuse the request, or answer it and count the loss."
+            "--usage",
+            metavar="POLICY",
+            help="When a use cannot be recorded: refuse the request (required), or answer it and count the loss "
+            "(best-effort).",
         ),
     ] = RecordingPolicy.REQUIRED,
     warn_within: Annotated[
         str | None,
         typer.Option(
             "--warn-within",
-            metavar="DURATION",
+            metavar="DUR",
             show_default=False,
             help="Tell a key's holder so long before it expires, by the header Sunset; 0: not at all."
             " Default: warn_within of config.toml, else 14d.",

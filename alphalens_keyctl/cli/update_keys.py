@@ -3,14 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 from sqlalchemy import ColumnElement, Connection
 
 from alphalens_keyctl import text
 from alphalens_keyctl.cli.change_keys import change_keys
 from alphalens_keyctl.cli.options.guards import Asked
-from alphalens_keyctl.cli.options.new_values import NewValues
+from alphalens_keyctl.cli.options.new_values import LABEL, UNSET, NewValues
 from alphalens_keyctl.cli.run import Run
 from alphalens_keyctl.database import Database, Writing
 from alphalens_keyctl.errors import Code, KeyctlError
@@ -23,10 +22,6 @@ from alphalens_keyctl.models import Key, Status
 from alphalens_keyctl.moments import parse_expiry
 from alphalens_keyctl.output import sentences
 from alphalens_keyctl.provenance import Act
-
-_LABEL: Final = "label:"
-# What --unset takes, and the column that it empties.
-_UNSET: Final = {"owner": "owner", "purpose": "purpose", "expires": "expires_at"}
 
 
 def update(run: Run, asked: Asked, given: NewValues, *, override: str | None) -> None:
@@ -86,7 +81,7 @@ def _parsed(given: NewValues, asked: Asked, now: datetime) -> Update:
         raise KeyctlError(
             Code.USAGE,
             "update needs to know what to set",
-            "For example --set-owner TEXT or --unset purpose; --owner and --label select keys here and set nothing.",
+            "For example --set-owner OWNER or --unset purpose; --owner and --label select keys here and set nothing.",
         )
     if given.set_name is not None and len(asked.references) != 1:
         raise KeyctlError(Code.USAGE, "--set-name takes one KEY", "Two keys cannot have one name.")
@@ -94,14 +89,14 @@ def _parsed(given: NewValues, asked: Asked, now: datetime) -> Update:
     labels = text.parse_labels(given.set_label or ())
     unset_labels = set()
     for what in given.unset or ():
-        if what.startswith(_LABEL):
-            unset_labels.add(text.parse_label_name(what.removeprefix(_LABEL)))
-        elif what in _UNSET:
-            if _UNSET[what] in fields and fields[_UNSET[what]] is not None:
+        if what.startswith(LABEL):
+            unset_labels.add(text.parse_label_name(what.removeprefix(LABEL)))
+        elif what in UNSET:
+            if UNSET[what] in fields and fields[UNSET[what]] is not None:
                 raise _contradiction(f"--set-{what}", f"--unset {what}")
-            fields[_UNSET[what]] = None
+            fields[UNSET[what]] = None
         else:
-            raise KeyctlError(Code.USAGE, f"there is no '{what}' to unset", f"There are: {', '.join(_UNSET)}, label:K.")
+            raise KeyctlError(Code.USAGE, f"there is no '{what}' to unset", f"There are: {', '.join(UNSET)}, label:K.")
     for label in sorted(unset_labels & set(labels)):
         raise _contradiction(f"--set-label {label}=…", f"--unset label:{label}")
     name = None if given.set_name is None else text.parse_name(given.set_name)

@@ -13,8 +13,8 @@ from typing import NewType, Protocol
 
 from sqlalchemy import Connection, Engine
 
+from alphalens_keyctl.address import Address, PostgreSQLAddress, SQLiteAddress, parse_address
 from alphalens_keyctl.database import faults, postgresql, schema, sqlite
-from alphalens_keyctl.database.address import Address, PostgreSQLAddress, SQLiteAddress, parse_address
 from alphalens_keyctl.database.attempt import Attempt
 from alphalens_keyctl.database.session_attempts import SessionAttempts
 from alphalens_keyctl.errors import Code, KeyctlError

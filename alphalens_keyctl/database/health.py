@@ -8,8 +8,8 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, text
 
+from alphalens_keyctl.address import Address, PostgreSQLAddress
 from alphalens_keyctl.database import indexes, postgresql
-from alphalens_keyctl.database.address import Address, PostgreSQLAddress
 from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.moments import utc_now
 

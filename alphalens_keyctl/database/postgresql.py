@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from sqlalchemy import Connection, Engine, create_engine, event, text
 
 from alphalens_keyctl import interrupts
-from alphalens_keyctl.database.address import PostgreSQLAddress
+from alphalens_keyctl.address import PostgreSQLAddress
 from alphalens_keyctl.database.server_errors import drop_values
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.moments import UNREADABLE

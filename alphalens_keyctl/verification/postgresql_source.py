@@ -13,8 +13,8 @@ from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from alphalens_keyctl.address import PostgreSQLAddress
 from alphalens_keyctl.database import Database, Limits, postgresql
-from alphalens_keyctl.database.address import PostgreSQLAddress
 from alphalens_keyctl.database.faults import explain, unreadable
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.verification import listener

@@ -7,9 +7,9 @@ from contextlib import suppress
 from itertools import count
 from typing import Final
 
+from alphalens_keyctl.address import SQLiteAddress
 from alphalens_keyctl.database import Database, Limits, faults, sqlite_files
 from alphalens_keyctl.database import sqlite as file
-from alphalens_keyctl.database.address import SQLiteAddress
 from alphalens_keyctl.database.sqlite_files import Files
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.verification import process

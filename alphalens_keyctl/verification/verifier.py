@@ -8,8 +8,8 @@ from hashlib import sha256
 from types import TracebackType
 from typing import Final, Self
 
+from alphalens_keyctl.address import Address, PostgreSQLAddress, SQLiteAddress
 from alphalens_keyctl.database import Database, Limits, parse_address
-from alphalens_keyctl.database.address import Address, PostgreSQLAddress, SQLiteAddress
 from alphalens_keyctl.database.postgresql import ReadOnlyError
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import LONGEST, MalformedKeyError, parse, same_digest

@@ -42,6 +42,7 @@ def run(
     command: Sequence[str],
     env: Mapping[str, str],
     *,
+    stdin: Path | None = None,
     stdout: int | IO[bytes] = subprocess.DEVNULL,
     also: int = 0,
 ) -> Cost:
@@ -50,20 +51,21 @@ def run(
     The peak is the kernel's for that process. Between fork and exec it is still this one, so that this
     process's own memory is the least that can be reported: seeding therefore happens in another.
     """
-    begin = time.perf_counter()
-    process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=stdout)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - begin
+    with open(stdin or os.devnull, "rb") as read:
+        begin = time.perf_counter()
+        process = subprocess.Popen(command, env=env, stdin=read, stdout=stdout)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - begin
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in (0, also):
         raise RuntimeError(f"exit status {process.returncode}: {command}")
     return Cost(seconds, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
 
 
-def output(command: Sequence[str], env: Mapping[str, str]) -> bytes:
+def output(command: Sequence[str], env: Mapping[str, str], *, stdin: Path | None = None) -> bytes:
     """What a command that must succeed writes."""
-    done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=_LIMIT)
-    return done.stdout
+    with open(stdin or os.devnull, "rb") as read:
+        return subprocess.run(command, env=env, stdin=read, capture_output=True, check=True, timeout=_LIMIT).stdout
 
 
 def lines_of(command: Sequence[str], env: Mapping[str, str]) -> int:

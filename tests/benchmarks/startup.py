@@ -8,31 +8,36 @@ from tests.benchmarks import processes, table
 from tests.benchmarks.processes import Cost
 from tests.benchmarks.scale import Scale
 
-# What completions/alphalens-keyctl.bash sets when TAB is pressed at the end of such a line.
 _TAB = {
-    "TAB on a command": {"COMP_WORDS": "alphalens-keyctl li", "COMP_CWORD": "1"},
-    "TAB on an option": {"COMP_WORDS": "alphalens-keyctl list --st", "COMP_CWORD": "2"},
+    "TAB on a command": ("li",),
+    "TAB on an option": ("list", "--st"),
+    "TAB on a key's name, SQLite": ("show", "ord"),
 }
-_COMPLETE = {"_ALPHALENS_KEYCTL_COMPLETE": "complete_bash"}
+_COMMAND_GOAL = 1.4
+_KEY_GOAL = 2.0
 _TYPER = processes.python("import typer")
 _SQLMODEL = processes.python("import typer, sqlmodel")
 
 
 def program(scale: Scale, folder: Path) -> list[table.Row]:
-    """What needs no database: help, version, completion."""
+    """What answers at once: help, version, completion."""
     env = processes.environment(folder)
+    created = (*processes.PROGRAM, "create", "orders", "--no-print", "--pipe-to", "true")
+    subprocess.run(created, env=env, check=True, stderr=subprocess.DEVNULL)
     measures: dict[str, Callable[[int], Cost]] = {"typer": _always(_TYPER, env)}
     for how, ours in _ways().items():
         for option in ("--help", "--version"):
             measures[option + how] = _always((*ours, option), env)
         for name, words in _TAB.items():
-            pressed = env | _COMPLETE | words
-            if not processes.output(ours, pressed).strip():
+            asked = folder / f"{name}.request"
+            asked.write_bytes(b"".join(word.encode() + b"\0" for word in ("alphalens-keyctl", *words)))
+            if not processes.output((*ours, "__complete"), env, stdin=asked):
                 raise RuntimeError(f"{name} completes nothing")
-            measures[name + how] = _always(ours, pressed)
+            measures[name + how] = _always((*ours, "__complete"), env, stdin=asked)
     costs = processes.in_turn(measures, scale.starts)
     base = costs.pop("typer").seconds
-    return [table.duration(name, cost.seconds, base, "import typer", 2.5) for name, cost in costs.items()]
+    goals = {name: _KEY_GOAL if "key" in name else _COMMAND_GOAL for name in costs}
+    return [table.duration(name, cost.seconds, base, "import typer", goals[name]) for name, cost in costs.items()]
 
 
 def commands(scale: Scale, folder: Path) -> list[table.Row]:
@@ -59,8 +64,8 @@ def _ways() -> dict[str, tuple[str, ...]]:
     return {"": processes.PROGRAM} | ({", installed script": script} if script else {})
 
 
-def _always(command: Sequence[str], env: Mapping[str, str]) -> Callable[[int], Cost]:
-    return lambda _round: processes.run(command, env)
+def _always(command: Sequence[str], env: Mapping[str, str], stdin: Path | None = None) -> Callable[[int], Cost]:
+    return lambda _round: processes.run(command, env, stdin=stdin)
 
 
 def _on_its_key(command: Sequence[str], options: Sequence[str], env: Mapping[str, str]) -> Callable[[int], Cost]:

@@ -13,8 +13,8 @@ import pytest
 from psycopg import sql
 
 from alphalens_keyctl import keyformat
+from alphalens_keyctl.address import PostgreSQLAddress
 from alphalens_keyctl.database import Database, Limits, parse_address
-from alphalens_keyctl.database.address import PostgreSQLAddress
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keys import lifecycle, revocation, rotation
 from alphalens_keyctl.keys.revocation import Revocation
@@ -105,18 +105,6 @@ def test_a_verdict_keeps_its_exit_status_when_nobody_reads_it(keyctl: Keyctl, by
         "ALTER TABLE audit_event DISABLE TRIGGER USER; UPDATE audit_event SET actor = 'x' WHERE seq = 1",
     )
     assert into_closed_pipe(keyctl, "audit", "verify").status == 5
-
-
-@pytest.mark.one_database
-def test_tab_offers_no_id_that_a_shell_could_run(keyctl: Keyctl, database: Database) -> None:
-    """Promise 12."""
-    with unguarded.off(database):
-        put(database, "trap", raw=with_id(r"\$(touch zz)"))
-    good = put(database, "good")
-    words = {"_TYPER_COMPLETE_ARGS": "alphalens-keyctl show ", "_ALPHALENS_KEYCTL_COMPLETE": "complete_zsh"}
-    offered = keyctl.spawn(environment=words).stdout
-    assert good in offered
-    assert "touch" not in offered
 
 
 @pytest.mark.one_database

@@ -12,23 +12,29 @@ import pytest
 
 from tests.support.command_tree import COMMANDS
 from tests.support.commands import Keyctl
+from tests.support.tab import request
 
 # Not pydantic: Typer itself reads arguments with it.
 HEAVY = {"sqlmodel", "sqlalchemy", "alembic", "psycopg", "keyring"}
 
 
-def loaded(keyctl: Keyctl, *arguments: str, **environment: str) -> set[str]:
+def loaded(keyctl: Keyctl, *arguments: str) -> set[str]:
     """The top-level packages that an interpreter loads to run a command."""
+    return imported(run_alone(keyctl, *arguments).stderr)
+
+
+def run_alone(keyctl: Keyctl, *arguments: str, stdin: bytes = b"") -> "subprocess.CompletedProcess[str]":
+    """Run a command that must succeed in an interpreter of its own, which writes to stderr what it loads."""
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "alphalens_keyctl", *arguments],
-        env=keyctl.environment | environment,
-        stdin=subprocess.DEVNULL,
+        env=keyctl.environment,
+        input=stdin.decode(),
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    return imported(done.stderr)
+    return done
 
 
 def imported(importtime: str) -> set[str]:
@@ -41,10 +47,12 @@ def test_help_and_version_load_no_database(fresh_keyctl: Keyctl, arguments: list
     assert not loaded(fresh_keyctl, *arguments) & HEAVY
 
 
-def test_tab_on_a_command_or_an_option_loads_no_database(fresh_keyctl: Keyctl) -> None:
-    for words, position in (("alphalens-keyctl ro", "1"), ("alphalens-keyctl list --js", "2")):
-        variables = {"COMP_WORDS": words, "COMP_CWORD": position, "_ALPHALENS_KEYCTL_COMPLETE": "complete_bash"}
-        assert not loaded(fresh_keyctl, **variables) & (HEAVY | {"pydantic"})
+def test_tab_loads_no_library_of_databases_and_on_a_key_of_a_file_the_driver_alone(fresh_keyctl: Keyctl) -> None:
+    fresh_keyctl.create("orders")
+    for words, offers in ((["ro"], "rotate\t"), (["list", "--js"], "--json\t"), (["show", "or"], "orders\t")):
+        done = run_alone(fresh_keyctl, "__complete", stdin=request(*words))
+        assert done.stdout.startswith(offers)
+        assert not imported(done.stderr) & (HEAVY | {"pydantic", "rich"}), words
 
 
 def test_a_command_on_sqlite_loads_neither_alembic_nor_psycopg_nor_rich_once_the_file_exists(
@@ -62,7 +70,7 @@ LATE: Final = {
     *(f"alphalens_keyctl.delivery.{name}" for name in ("command", "files", "keyring")),
 }
 # They import late for every command at once, and say why.
-ENTRY: Final = {"alphalens_keyctl.cli.entry", "alphalens_keyctl.cli.run"}
+ENTRY: Final = {"alphalens_keyctl.cli.entry", "alphalens_keyctl.cli.run", "alphalens_keyctl.cli.complete.values"}
 
 
 def test_an_options_file_imports_its_job_file_when_it_runs_and_a_job_file_imports_on_top() -> None:
@@ -92,7 +100,7 @@ RUNS: Final = (
     ("suspend", "search"), ("resume", "search"), ("revoke", "search", "--yes"), ("revoke", "--owner", "ops", "--yes"),
     ("audit",), ("audit", "verify"), ("audit", "head"), ("audit", "usage"), ("audit", "check"),
     ("audit", "check", "--sarif"), ("audit", "prune", "--usage", "--older-than", "90d", "--yes"),
-    ("policy", "set", "--require", "owner"), ("policy", "show"),
+    ("completion", "bash"), ("policy", "set", "--require", "owner"), ("policy", "show"),
     ("db", "status"), ("db", "upgrade"), ("db", "grant", "--verifier", "svc"), ("config",), ("doctor",),
 )  # fmt: skip
 

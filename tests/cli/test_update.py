@@ -63,7 +63,7 @@ def test_a_key_that_a_filter_beside_it_leaves_out_is_an_error_and_none_changes(k
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["ci"], "usage", "--set-owner TEXT"),
+        (["ci"], "usage", "--set-owner OWNER"),
         (["ci", "--owner", "new"], "usage", "--owner and --label select keys here and set nothing"),
         (["--set-owner", "x"], "usage", "which keys"),
         (["ci", "--set-owner", "x", "--unset", "owner"], "usage", "--set-owner and --unset owner"),

@@ -3,7 +3,7 @@
 import psycopg
 import pytest
 
-from alphalens_keyctl.database.address import PostgreSQLAddress, parse_address
+from alphalens_keyctl.address import PostgreSQLAddress, parse_address
 from alphalens_keyctl.database.postgresql import dialer
 
 LIMIT = 0.3  # seconds

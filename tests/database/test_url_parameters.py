@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 from alphalens_keyctl import KeyVerifier
+from alphalens_keyctl.address import PostgreSQLAddress
 from alphalens_keyctl.database import Database, Limits, parse_address
-from alphalens_keyctl.database.address import PostgreSQLAddress
 from alphalens_keyctl.database.postgresql import dialer
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.models import Reason

@@ -18,8 +18,8 @@ from alembic.config import Config
 from sqlalchemy import Connection, event, insert, true, update
 from sqlalchemy.engine import Engine
 
+from alphalens_keyctl.address import PostgreSQLAddress
 from alphalens_keyctl.database import Database, Limits, Writing, parse_address, postgresql, sqlite
-from alphalens_keyctl.database.address import PostgreSQLAddress
 from alphalens_keyctl.database.schema import SchemaState
 from alphalens_keyctl.keyformat import ALPHABET, DIGEST_SCHEME
 from alphalens_keyctl.keys import lookup, policy, revocation, selection

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select, text
 
+from alphalens_keyctl import glance
 from alphalens_keyctl.database import Database
 from alphalens_keyctl.keyformat import DIGEST_SCHEME, generate
-from alphalens_keyctl.keys import selection
+from alphalens_keyctl.keys import glimpses, selection
 from alphalens_keyctl.keys.selection import Selection, Sort
 from alphalens_keyctl.models import CURRENT_SQL, Key, Status, key_table
 
@@ -74,3 +75,16 @@ def test_python_and_the_database_agree_what_the_clock_makes_of_a_key(database: D
         if until != float("inf"):  # holds until then, and no longer
             assert key._replace(status=stored[key.id]).status_at(until)[0] in (Status.EXPIRED, Status.RETIRED)
     assert {key.status for key in keys.values()} == set(Status) - {Status.DAMAGED}  # which no clock makes
+
+
+def test_tab_tells_the_status_that_list_tells(database: Database, keys: dict[str, Key]) -> None:
+    """Promise 5: TAB asks the database without SQLAlchemy, in words of its own."""
+    stored = frozenset(Status)
+    with glance.at(database.address) as look:
+        told = {
+            key.id: key.status for start in "123456789" for key in glimpses.names(look, f"key-{start}", stored, NOW)
+        }
+        by_id = {key.id: key.status for key_id in keys for key in glimpses.ids(look, key_id, stored, NOW)}
+    assert by_id == {key.id: key.status for key in keys.values()}
+    assert told.items() <= by_id.items()
+    assert len(told) > len(keys) / 2

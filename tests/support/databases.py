@@ -8,8 +8,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from alphalens_keyctl.address import PostgreSQLAddress
 from alphalens_keyctl.database import Database
-from alphalens_keyctl.database.address import PostgreSQLAddress
 from tests.support.raw_keys import key_id
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, func, text
 from sqlalchemy import select as sql_select
 
 from alphalens_keyctl import KeyVerifier
+from alphalens_keyctl.address import SQLiteAddress
 from alphalens_keyctl.database import Database, Limits, parse_address
-from alphalens_keyctl.database.address import SQLiteAddress
 from alphalens_keyctl.keys import selection
 from alphalens_keyctl.logs import audit
 from alphalens_keyctl.models import CURRENT_SQL, Key, Reason, key_table

@@ -27,7 +27,7 @@ def usage(
         str | None,
         typer.Option(
             "--outcome",
-            metavar="REASON",
+            metavar="OUTCOME",
             show_default=False,
             help="Only this outcome: ok, malformed, unknown, expired, revoked, …",
         ),

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share, and how KEY is parsed and completed."""
+"""Arguments and options that several commands share, and how KEY is parsed."""
 
 from enum import StrEnum
 from typing import Annotated, Final, TypeVar
@@ -13,25 +13,11 @@ from alphalens_keyctl.keyformat import MalformedKeyError, RawKey, parse
 _Word = TypeVar("_Word", bound=StrEnum)
 
 
-def complete_key_id(context: typer.Context, incomplete: str) -> list[str]:
-    """Return ids of keys that begin with `incomplete`, for TAB; none when the database cannot be read.
-
-    Ids alone: zsh would run code that stands in a name (promise 12).
-    """
-    try:
-        from alphalens_keyctl.cli import complete_key
-
-        return complete_key.ids_starting_with(context.find_root().params, incomplete)
-    except (KeyctlError, OSError, ImportError):
-        return []
-
-
 KeyArgument = Annotated[
     str,
     typer.Argument(
         metavar="KEY",
         help="A name, an id, its first 6 or more characters, or - for a raw key on stdin.",
-        autocompletion=complete_key_id,
         show_default=False,
     ),
 ]

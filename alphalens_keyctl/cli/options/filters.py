@@ -23,7 +23,7 @@ class Filters:
         str | None, typer.Option("--name", metavar="GLOB", show_default=False, help="Named like this, with * and ?.")
     ] = None
     owner: Annotated[
-        str | None, typer.Option("--owner", metavar="TEXT", show_default=False, help="Owned by exactly this owner.")
+        str | None, typer.Option("--owner", metavar="OWNER", show_default=False, help="Owned by exactly this owner.")
     ] = None
     label: Annotated[
         list[str] | None,

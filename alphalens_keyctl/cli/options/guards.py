@@ -7,7 +7,7 @@ from typing import Annotated, Final, NamedTuple
 import typer
 
 from alphalens_keyctl import text
-from alphalens_keyctl.cli.options.arguments import MOST_ROWS, complete_key_id, parse_key
+from alphalens_keyctl.cli.options.arguments import MOST_ROWS, parse_key
 from alphalens_keyctl.cli.options.filters import Filters
 from alphalens_keyctl.keyformat import RawKey
 
@@ -19,7 +19,6 @@ KeysArgument = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="KEY",
-        autocompletion=complete_key_id,
         show_default=False,
         help="Names, ids, first characters of ids (6 or more), or - for a raw key on stdin.",
     ),

@@ -1,9 +1,13 @@
 """The options that say what keys get: new values."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
+
+# What --unset takes, and the column that it empties; and what stands before the name of a label there.
+UNSET: Final = {"owner": "owner", "purpose": "purpose", "expires": "expires_at"}
+LABEL: Final = "label:"
 
 
 @dataclass(frozen=True)
@@ -15,7 +19,7 @@ class NewValues:
         typer.Option("--set-name", metavar="NAME", show_default=False, help="A new name, for one KEY."),
     ] = None
     set_owner: Annotated[
-        str | None, typer.Option("--set-owner", metavar="TEXT", show_default=False, help="Who answers for the keys.")
+        str | None, typer.Option("--set-owner", metavar="OWNER", show_default=False, help="Who answers for the keys.")
     ] = None
     set_purpose: Annotated[
         str | None, typer.Option("--set-purpose", metavar="TEXT", show_default=False, help="What the keys are for.")

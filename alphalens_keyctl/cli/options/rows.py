@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from alphalens_keyctl.cli.options.arguments import MOST_ROWS, complete_key_id
+from alphalens_keyctl.cli.options.arguments import MOST_ROWS
 from alphalens_keyctl.moments import parse_since
 
 # Rows of a table without --limit.
@@ -19,7 +19,6 @@ KeyFilter = Annotated[
     typer.Option(
         "--key",
         metavar="KEY",
-        autocompletion=complete_key_id,
         show_default=False,
         help="Only this key; a name means every key that ever had it.",
     ),

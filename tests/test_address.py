@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from alphalens_keyctl.database.address import Address, PostgreSQLAddress, SQLiteAddress, parse_address
+from alphalens_keyctl.address import Address, PostgreSQLAddress, SQLiteAddress, parse_address
 from alphalens_keyctl.database.postgresql import make_engine
 from alphalens_keyctl.errors import Code, KeyctlError
 
