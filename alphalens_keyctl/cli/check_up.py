@@ -20,7 +20,9 @@ from typing import Final
 from alphalens_keyctl import __version__, migrations
 from alphalens_keyctl import settings as setting
 from alphalens_keyctl.address import PostgreSQLAddress
+from alphalens_keyctl.cli import completion_script
 from alphalens_keyctl.cli import run as runs
+from alphalens_keyctl.cli.completion import Shell
 from alphalens_keyctl.cli.run import Start
 from alphalens_keyctl.config_file import CONFIG_FILE, read_file
 from alphalens_keyctl.database import Database, Limits, health, parse_address
@@ -257,26 +259,11 @@ def _keyring() -> Diagnosis:
 
 def _completion() -> Diagnosis:
     shell = Path(os.environ.get("SHELL", "")).name
-    found = {name: path for name, paths in _scripts().items() for path in paths if path.is_file()}
+    found = {kind.value: path for kind in Shell for path in completion_script.places(kind) if path.is_file()}
     if shell in found:
         return Diagnosis("completion", State.OK, f"{shell}: {found[shell]}")
-    if shell in _scripts():
+    if shell in set(Shell):
         return Diagnosis(
             "completion", State.WARNING, f"not installed for {shell}", f"{PROGRAM} completion {shell} --install"
         )
     return Diagnosis("completion", State.OK, f"installed for {', '.join(found)}" if found else "no shell of ours runs")
-
-
-def _scripts() -> dict[str, list[Path]]:
-    """Return the files in which each shell finds the script: this user's own, then the system's."""
-    home = Path(os.environ.get("HOME") or "/nonexistent")
-    data = Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share")
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
-    own = Path(os.environ.get("BASH_COMPLETION_USER_DIR") or data / "bash-completion")
-    shared = (Path("/usr/local/share"), Path("/usr/share"))
-    vendor = [folder / "fish" / "vendor_completions.d" for folder in shared]
-    return {
-        "bash": [each / "completions" / PROGRAM for each in (own, *(folder / "bash-completion" for folder in shared))],
-        "zsh": [folder / "zsh" / "site-functions" / f"_{PROGRAM}" for folder in (data, *shared)],
-        "fish": [folder / f"{PROGRAM}.fish" for folder in (config / "fish" / "completions", *vendor)],
-    }

@@ -3,6 +3,7 @@
 import os
 import shlex
 import stat
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,12 @@ _FILES: Final = {
     Shell.ZSH: f"_{PROGRAM}",
     Shell.FISH: f"{PROGRAM}.fish",
     Shell.POWERSHELL: f"{PROGRAM}.ps1",
+}
+# Where the wheel puts them, seen from a `share` folder.
+_SYSTEM: Final = {
+    Shell.BASH: f"bash-completion/completions/{PROGRAM}",
+    Shell.ZSH: f"zsh/site-functions/_{PROGRAM}",
+    Shell.FISH: f"fish/vendor_completions.d/{PROGRAM}.fish",
 }
 # Every script begins with it, in zsh behind the line that compinit wants: a file without it is somebody else's.
 _MARK: Final = f"# {PROGRAM}: completion for ".encode()
@@ -68,6 +75,16 @@ def destination(shell: Shell) -> Path:
     if shell is Shell.FISH:
         return _configuration_folder() / "fish" / "completions" / _FILES[shell]
     return _configuration_folder() / "powershell" / _FILES[shell]
+
+
+def places(shell: Shell) -> list[Path]:
+    """Return the files in which a shell looks for the script: this user's, if there is a home, then the system's."""
+    found = []
+    with suppress(KeyctlError):
+        found.append(destination(shell))
+    if (installed := _SYSTEM.get(shell)) is not None:
+        found += [Path("/usr/local/share") / installed, Path("/usr/share") / installed]
+    return found
 
 
 def _data_folder() -> Path:
