@@ -291,7 +291,7 @@ def test_what_was_typed_cannot_act_on_the_terminal_through_an_error(fresh_keyctl
 def test_these_are_the_commands_and_no_others() -> None:
     assert set(COMMANDS) == {
         (), ("create",), ("list",), ("show",), ("revoke",), ("suspend",), ("resume",), ("rotate",), ("verify",),
-        ("update",), ("policy",), ("policy", "set"), ("policy", "show"),
+        ("update",), ("policy",), ("policy", "set"), ("policy", "show"), ("completion",),
         ("audit",),
         ("audit", "verify"), ("audit", "head"), ("audit", "usage"), ("audit", "check"), ("audit", "prune"),
         ("serve",),
