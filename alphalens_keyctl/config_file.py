@@ -5,7 +5,6 @@ What is wrong is named by file, table and key, never by its value, which may hol
 
 import re
 import stat
-import tomllib
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -40,6 +39,8 @@ def read_file(path: Path, *, required: bool) -> ConfigFile:
         if stat.S_ISFIFO(path.stat().st_mode):
             raise invalid(f"the configuration file {path} is a FIFO, which may never answer")
         with path.open("rb") as file:
+            import tomllib  # where there is a file: every start would take longer by it, --help too
+
             found = tomllib.loads(file.read(_LARGEST_FILE).decode("utf-8"))
     except FileNotFoundError:
         if required:

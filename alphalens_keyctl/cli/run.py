@@ -5,7 +5,6 @@ that need them.
 """
 
 import os
-import platform
 import pwd
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -149,7 +148,7 @@ class Start:
         settings = of_this_process(self.given)
         os_user = _os_user()
         ci = provenance.recognise_ci(os.environ)
-        host, claims = platform.node(), provenance.claims_in(os.environ)
+        host, claims = os.uname().nodename, provenance.claims_in(os.environ)
         act = Act(
             at=self.asked_at,
             actor=provenance.actor_name(settings.actor, ci, os_user),
