@@ -73,11 +73,13 @@ class KeyctlError(Exception):
     """Raised for everything that a user can be told about.
 
     `message` says what is wrong, `hint` what to do about it (may be empty). Neither ever holds a raw key or a
-    password: code that builds an error from foreign text redacts the text first.
+    password: code that builds an error from foreign text redacts the text first. `told` is the message for who typed
+    what is wrong, and repeats it; a value from a file may be a secret on the wrong line, and is not repeated.
     """
 
-    def __init__(self, code: Code, message: str, hint: str = "") -> None:
+    def __init__(self, code: Code, message: str, hint: str = "", *, told: str | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.hint = hint
+        self.told = message if told is None else told

@@ -5,18 +5,28 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.text import quoted
 
 # What stands for a stored time that is none, or that Python cannot hold.
 UNREADABLE: Final = datetime.min.replace(tzinfo=UTC)
 LONGEST_SPAN: Final = timedelta(days=36525)  # a hundred years; more is taken for a slip of the pen
-_UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_SPAN = re.compile(r"([0-9]{1,9})([mhdw])")
+# A month is 30 days and a year 365, whenever it begins: a span in config.toml begins nowhere.
+_UNITS: Final = {
+    "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1),
+    "mo": timedelta(days=30), "y": timedelta(days=365),
+}  # fmt: skip
+_SPAN = re.compile(r"([0-9]{1,9})(mo|[mhdwy])")
+# What people write for a span that has no other meaning: "90 days", "7D", "3 months".
+_NEAR_SPAN: Final = r"(?i:([0-9]{1,9}) ?(m|mo|h|d|w|y|mins?|minutes?|hours?|days?|weeks?|months?|years?))"
+_SHORT: Final = {"mi": "m", "mo": "mo"}
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # RFC 3339, 5.6: an offset is required, T and Z may be lower case.
 _INSTANT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-5][0-9])"
 )
-_WHEN_HINT: Final = "Write a duration (30m 24h 7d 4w), a date (2027-01-31) or an instant (2027-01-31T09:00:00Z)"
+_LOCAL_INSTANT: Final = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?"
+_SPANS: Final = "30m 24h 7d 4w 3mo 1y"
+_WHEN_HINT: Final = f"Write a duration ({_SPANS}), a date (2027-01-31) or an instant (2027-01-31T09:00:00Z)"
 
 
 def utc_now() -> datetime:
@@ -25,7 +35,8 @@ def utc_now() -> datetime:
 
 
 def parse_span(text: str, *, what: str, zero: bool = False) -> timedelta:
-    """`30m`, `24h`, `7d`, `4w` → a span. `zero` allows a span of nothing, also written as a bare `0`.
+    """`30m`, `24h`, `7d`, `4w`, `3mo` (90 days), `1y` (365 days) → a span. `zero` allows a span of nothing, also
+    written as a bare `0`.
 
     `what` names the span in the message ("age"). Raises `KeyctlError` (invalid_input) for anything else, and for more
     than a hundred years.
@@ -34,15 +45,15 @@ def parse_span(text: str, *, what: str, zero: bool = False) -> timedelta:
         return timedelta(0)
     match = _SPAN.fullmatch(text)
     if match is None:
-        raise _refusal(what, "is not a duration", "Write a number and a unit: 30m 24h 7d 4w.")
+        raise _refusal(what, text, "is not a duration", f"Write a number and a unit: {_meant_span(text) or _SPANS}.")
     try:
-        span = timedelta(**{_UNITS[match[2]]: int(match[1])})
+        span = int(match[1]) * _UNITS[match[2]]
     except OverflowError:
         span = timedelta.max
     if not span and not zero:
-        raise _refusal(what, "is a duration of nothing", "Write at least 1m.")
+        raise _refusal(what, text, "is a duration of nothing", "Write at least 1m.")
     if span > LONGEST_SPAN:
-        raise _refusal(what, "is more than a hundred years", "Choose a shorter duration.")
+        raise _refusal(what, text, "is more than a hundred years", "Choose a shorter duration.")
     return span
 
 
@@ -64,9 +75,9 @@ def parse_expiry(text: str, *, now: datetime) -> datetime | None:
         return now + parse_span(text, what="expiry")
     expiry = _parse_instant(text, what="expiry", also=", or 'never'.")
     if expiry <= now:
-        raise _refusal("expiry", "lies in the past", "Choose an instant to come; revoke a key to end it now.")
+        raise _refusal("expiry", text, "lies in the past", "Choose an instant to come; revoke a key to end it now.")
     if expiry - now > LONGEST_SPAN:
-        raise _refusal("expiry", "is more than a hundred years away", "Choose a nearer one, or 'never'.")
+        raise _refusal("expiry", text, "is more than a hundred years away", "Choose a nearer one, or 'never'.")
     return expiry
 
 
@@ -98,9 +109,28 @@ def _parse_instant(text: str, *, what: str, also: str) -> datetime:
         if _INSTANT.fullmatch(text) is not None:
             return datetime.fromisoformat(text.upper()).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise _refusal(what, "names a day or time that does not exist", _WHEN_HINT + also) from None
-    raise _refusal(what, "is neither a duration, a date nor an instant", _WHEN_HINT + also)
+        raise _refusal(what, text, "names a day or time that does not exist", _WHEN_HINT + also) from None
+    if re.fullmatch(_LOCAL_INSTANT, text) is not None:
+        seconds = "" if text.count(":") == 2 else ":00"
+        hint = f"Add Z or +01:00: {text[:10]}T{text[11:]}{seconds}Z."
+        raise _refusal(what, text, "says nothing of its time zone", hint)
+    meant = _meant_span(text)
+    if meant is not None:
+        raise _refusal(what, text, "is not a duration", f"Write a number and a unit: {meant}.")
+    raise _refusal(what, text, "is neither a duration, a date nor an instant", _WHEN_HINT + also)
 
 
-def _refusal(what: str, problem: str, hint: str) -> KeyctlError:
-    return KeyctlError(Code.INVALID_INPUT, f"the {what} {problem}", hint)
+def _meant_span(text: str) -> str | None:
+    """Return how a span is written that `text` almost is, or None."""
+    if re.fullmatch(r"[1-9][0-9]{0,8}", text) is not None:
+        return f"{text}d"
+    match = re.fullmatch(_NEAR_SPAN, text)
+    if match is None or text != text.strip():
+        return None
+    unit = match[2].lower()
+    return match[1] + _SHORT.get(unit[:2], unit[0])
+
+
+def _refusal(what: str, text: str, problem: str, hint: str) -> KeyctlError:
+    told = f"the {what} {quoted(text)} {problem}" if text else None
+    return KeyctlError(Code.INVALID_INPUT, f"the {what} {problem}", hint, told=told)

@@ -13,6 +13,7 @@ from alphalens_keyctl import keyformat
 from alphalens_keyctl.errors import Code, KeyctlError
 
 LONGEST_NAME: Final = 100
+_LONGEST_QUOTED: Final = 60
 LONGEST_OWNER: Final = 100
 LONGEST_PURPOSE: Final = 200
 LONGEST_REASON: Final = 500
@@ -38,7 +39,8 @@ def parse_line(text: str, *, what: str, longest: int) -> str:
     """One line of text as it will be stored: normalised to NFC, without anything that a terminal would act on.
 
     `what` names the text in the message ("name"); `longest` is in characters after normalisation. Raises `KeyctlError`:
-    invalid_input, or raw_key_in_argument for a text that holds a raw key. The message never repeats the text.
+    invalid_input, or raw_key_in_argument for a text that holds a raw key. The message never repeats the
+    text; `told` does, as `quoted` shows it.
     """
     given, text = text, unicodedata.normalize("NFC", text)
     # Before and after: normalisation turns some other letters into letters of a raw key.
@@ -49,17 +51,27 @@ def parse_line(text: str, *, what: str, longest: int) -> str:
             "Keep raw keys out of metadata; name a key by its id.",
         )
     if not text:
-        raise _refusal(what, "is empty", f"It takes 1 to {longest} characters.")
+        raise _refusal(what, "", "is empty", f"It takes 1 to {longest} characters.")
     if len(text) > longest:
-        raise _refusal(what, f"is {len(text)} characters long", f"Keep it to {longest} characters.")
+        raise _refusal(what, text, f"is {len(text)} characters long", f"Keep it to {longest} characters.")
     for character in text:
         if (problem := _problem_with(character)) is not None:
-            raise _refusal(what, f"holds {problem}", "Leave the character out.")
+            raise _refusal(what, text, f"holds {problem}", "Leave the character out.")
     if text != text.strip(" "):
-        raise _refusal(what, "begins or ends with a space", "Leave the outer spaces out.")
+        raise _refusal(what, text, "begins or ends with a space", "Leave the outer spaces out.")
     if unicodedata.category(text[0]).startswith("M"):
-        raise _refusal(what, "begins with a combining mark", "Begin with a letter, digit or symbol.")
+        raise _refusal(what, text, "begins with a combining mark", "Begin with a letter, digit or symbol.")
     return text
+
+
+def quoted(text: str) -> str:
+    """Return `text` in quotes, to be repeated in an error: one that is long loses its middle, and one in which a secret
+    may stand, a raw key or a URL with its password, is left out as `'...'` (promise 1)."""
+    if keyformat.resembles_raw_key(text) or keyformat.resembles_raw_key(unicodedata.normalize("NFKC", text)):
+        return "'...'"
+    if "://" in text:
+        return "'...'"
+    return f"'{text}'" if len(text) <= _LONGEST_QUOTED else f"'{text[:40]}...{text[-10:]}'"
 
 
 def tame(text: str, *, longest: int) -> str:
@@ -76,7 +88,7 @@ def parse_name(text: str) -> str:
     """The name of a key, as `parse_line` returns it. `-` alone is refused: as KEY it means a raw key on stdin."""
     name = parse_line(text, what="name", longest=LONGEST_NAME)
     if name == "-":
-        raise _refusal("name", "is a lone '-'", "That stands for a raw key on standard input.")
+        raise _refusal("name", "", "is a lone '-'", "That stands for a raw key on standard input.")
     return name
 
 
@@ -90,7 +102,7 @@ def parse_label(text: str) -> tuple[str, str]:
     """`key=value` → the key and the value. Raises `KeyctlError` as `parse_label_name` and `parse_line` do."""
     key, equals, value = text.partition("=")
     if not equals:
-        raise _refusal("label", "has no '='", "Write it as key=value, for example team=billing.")
+        raise _refusal("label", text, "has no '='", "Write it as key=value, for example team=billing.")
     return parse_label_name(key), parse_line(value, what="label value", longest=LONGEST_LABEL_VALUE)
 
 
@@ -100,6 +112,7 @@ def parse_label_name(text: str) -> str:
     if _LABEL_KEY.fullmatch(text) is None:
         raise _refusal(
             "label",
+            text,
             "has a key that is not plain",
             "Label keys are 1 to 63 of a-z 0-9 . _ / -, with a letter or digit at both ends.",
         )
@@ -112,10 +125,10 @@ def parse_labels(texts: Iterable[str]) -> Mapping[str, str]:
     labels: dict[str, str] = {}
     for key, value in map(parse_label, texts):
         if key in labels:
-            raise _refusal("label", f"'{key}' is given twice", "Give each label key once.")
+            raise _refusal("label", "", f"'{key}' is given twice", "Give each label key once.")
         labels[key] = value
     if len(labels) > MOST_LABELS:
-        raise _refusal("label", f"count is {len(labels)}", f"Keep it to {MOST_LABELS} labels.")
+        raise _refusal("label", "", f"count is {len(labels)}", f"Keep it to {MOST_LABELS} labels.")
     return labels
 
 
@@ -136,5 +149,6 @@ def _problem_with(character: str) -> str | None:
     return None
 
 
-def _refusal(what: str, problem: str, hint: str) -> KeyctlError:
-    return KeyctlError(Code.INVALID_INPUT, f"the {what} {problem}", hint)
+def _refusal(what: str, text: str, problem: str, hint: str) -> KeyctlError:
+    told = f"the {what} {quoted(text)} {problem}" if text else None
+    return KeyctlError(Code.INVALID_INPUT, f"the {what} {problem}", hint, told=told)

@@ -14,6 +14,7 @@ from alphalens_keyctl.moments import parse_expiry, parse_since, parse_span, rfc3
 NOW = datetime(2026, 11, 23, 6, 34, 0, 123456, tzinfo=UTC)
 CENTURY = timedelta(days=36525)
 UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+UNITS |= {"mo": timedelta(days=30), "y": timedelta(days=365)}
 # Every instant, written at every offset that RFC 3339 has; the outermost days would leave the calendar in UTC.
 OFFSETS = st.integers(-(24 * 60 - 1), 24 * 60 - 1).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 INSTANTS = st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29), timezones=OFFSETS)  # noqa: DTZ001  # OFFSETS adds it
@@ -103,7 +104,23 @@ NEITHER = [
         "1e3d",
         "0x7d",
     ],
-    *["7s", "7y", "7M", "7mo", "1d1h", "1d 1h", "7days", "P7D", "PT1H", "seven days", "1_000m", "\u0667d", "\uff17d"],
+    *[
+        "7s",
+        "7Y",
+        "7M",
+        "7Mo",
+        "7o",
+        "7mon",
+        "1d1h",
+        "1d 1h",
+        "7days",
+        "P7D",
+        "PT1H",
+        "seven days",
+        "1_000m",
+        "\u0667d",
+        "\uff17d",
+    ],
     *[
         "\u00b2d",
         "\u0967d",
@@ -210,7 +227,7 @@ def test_an_expiry_begins_a_microsecond_from_now_and_ends_in_a_hundred_years() -
     assert refused(expiry, "9999-12-31")
 
 
-@given(st.integers(1, 999_999_999), st.sampled_from("mhdw"))
+@given(st.integers(1, 999_999_999), st.sampled_from(list(UNITS)))
 def test_every_duration_counts_its_units_or_is_too_long(number: int, unit: str) -> None:
     text = f"{number}{unit}"
     if number > CENTURY // UNITS[unit]:
@@ -231,7 +248,7 @@ def test_every_instant_to_come_is_an_expiry_at_whatever_offset_it_is_written(mom
     assert since(text) == moment
 
 
-@given(INSTANTS, st.sampled_from("0123456789mhdwTtZz:-+. \n\u0663\u00b2"), st.integers(0, 32), st.integers(0, 2))
+@given(INSTANTS, st.sampled_from("0123456789mohdwyTtZz:-+. \n\u0663\u00b2"), st.integers(0, 32), st.integers(0, 2))
 def test_what_is_near_an_instant_is_that_instant_or_refused(moment: datetime, put: str, place: int, cut: int) -> None:
     written = moment.isoformat()
     text = written[:place] + put + written[place + cut :]
@@ -242,7 +259,7 @@ def test_what_is_near_an_instant_is_that_instant_or_refused(moment: datetime, pu
 # The grammar of WHEN and of RFC 3339, section 5.6, written down a second time.
 HOUR, SIXTY = r"([01][0-9]|2[0-3])", r"[0-5][0-9]"
 GRAMMAR = re.compile(
-    rf"[0-9]+[mhdw]|[0-9]{{4}}-[01][0-9]-[0-3][0-9]"
+    rf"[0-9]+(mo|[mhdwy])|[0-9]{{4}}-[01][0-9]-[0-3][0-9]"
     rf"([Tt]{HOUR}:{SIXTY}:{SIXTY}(\.[0-9]+)?([Zz]|[+-]{HOUR}:{SIXTY}))?"
 )
 
@@ -251,7 +268,7 @@ def matches_grammar(text: str) -> bool:
     return GRAMMAR.fullmatch(text) is not None
 
 
-@given(st.text() | st.text("0123456789mhdwTtZz:-+. \nnever\u0663") | st.from_regex(GRAMMAR, fullmatch=True))
+@given(st.text() | st.text("0123456789mohdwyTtZz:-+. \nnever\u0663") | st.from_regex(GRAMMAR, fullmatch=True))
 def test_any_text_is_of_the_grammar_or_refused_and_nothing_worse(text: str) -> None:
     for parse in (expiry, since, grace):
         if not refused(parse, text):
@@ -288,3 +305,23 @@ def test_both_forms_of_one_instant() -> None:
     whole = datetime(2027, 1, 31, 1, tzinfo=timezone(timedelta(hours=2)))
     assert rfc3339(whole) == "2027-01-30T23:00:00Z"
     assert rfc3339_exact(whole) == "2027-01-30T23:00:00.000000Z"
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("2027-01-31T09:00", "Add Z or +01:00: 2027-01-31T09:00:00Z."),
+        ("2027-01-31 09:00:05", "Add Z or +01:00: 2027-01-31T09:00:05Z."),
+        ("90", "90d."),
+        ("7D", ": 7d."),
+        ("90 days", ": 90d."),
+        ("3months", ": 3mo."),
+        ("2Years", ": 2y."),
+        ("5 Min", ": 5m."),
+    ],
+)
+def test_a_refusal_says_what_would_be_right_and_repeats_the_text_to_who_typed_it(text: str, hint: str) -> None:
+    with pytest.raises(KeyctlError) as caught:
+        expiry(text)
+    assert caught.value.hint.endswith(hint)
+    assert f"the expiry '{text}' " in caught.value.told

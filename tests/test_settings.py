@@ -342,7 +342,7 @@ def test_the_thresholds_have_the_defaults_of_the_readme_and_are_frozen() -> None
 ILL_TYPED_THRESHOLDS = {
     **{
         name: [
-            *["1", "90", "true", "0.5", "''", "'hunter2'", "'90'", "'0d'", "'-1d'", "'1y'", "' 1d'", "'1d '"],
+            *["1", "90", "true", "0.5", "''", "'hunter2'", "'90'", "'0d'", "'-1d'", "'1Y'", "' 1d'", "'1d '"],
             *["'36526d'", "'999999999w'", "'1٠d'", "['1d']", "{d = 1}", "1979-05-27", "nan"],
         ]
         for name in DURATIONS

@@ -318,3 +318,14 @@ def test_any_label_is_accepted_or_refused_and_nothing_worse(label: str) -> None:
         assert parsed.code.exit_status == 2
         return
     assert text.parse_label("=".join(parsed)) == parsed
+
+
+def test_what_is_repeated_in_an_error_is_short_and_holds_no_secret() -> None:
+    """Promise 1."""
+    raw = keyformat.generate().reveal()
+    wide = "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in raw)
+    for secret in (raw, f"x {raw[:50]} y", wide, "postgresql://jo:hunter2@db/keys"):
+        assert text.quoted(secret) == "'...'"
+    assert text.quoted("90 days") == "'90 days'"
+    assert text.quoted("x" * 60) == f"'{'x' * 60}'"
+    assert text.quoted("x" * 61) == f"'{'x' * 40}...{'x' * 10}'"

@@ -1,13 +1,10 @@
 """The application: its commands, and the options that stand before a command."""
 
-from datetime import datetime
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
-from alphalens_keyctl import __version__, settings
+from alphalens_keyctl import __version__
 from alphalens_keyctl.cli import (
     completion,
     create,
@@ -22,36 +19,24 @@ from alphalens_keyctl.cli import (
     suspend,
     update,
     verify,
+    version,
 )
 from alphalens_keyctl.cli import config as config_
+from alphalens_keyctl.cli import help as help_
 from alphalens_keyctl.cli import list as list_
 from alphalens_keyctl.cli.audit.app import app as audit
+from alphalens_keyctl.cli.commands import App
+from alphalens_keyctl.cli.options.groups import with_groups
+from alphalens_keyctl.cli.options.program import ProgramOptions
 from alphalens_keyctl.cli.run import Start
-from alphalens_keyctl.errors import Code, ExitStatus, KeyctlError
+from alphalens_keyctl.errors import ExitStatus
 from alphalens_keyctl.output import channel
-from alphalens_keyctl.settings import PROGRAM, Given
+from alphalens_keyctl.settings import PROGRAM
 
-
-class Commands(TyperGroup):
-    """The commands, without what Typer would do on its own account."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run a command. Typer would end without a word on Ctrl-C; here that is an error like any other."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt as interrupt:
-            notes = " ".join(getattr(interrupt, "__notes__", []))
-            raise KeyctlError(Code.INTERRUPTED, "interrupted", notes) from interrupt
-
-
-app = typer.Typer(
-    cls=Commands,
+app = App(
     help="Administer AlphaLens API keys: create, list, show, revoke, rotate and audit.",
     epilog=f"Exit codes: {', '.join(f'{status:d} {status.meaning}' for status in ExitStatus)}.",
     add_completion=False,  # Typer's script for zsh evaluates what is completed; ours are in `completions/`
-    pretty_exceptions_enable=False,
-    # Rich's boxes cut the names of options at 40 columns, and colour a pipe under FORCE_COLOR.
-    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -63,59 +48,22 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback(invoke_without_command=True)
+@with_groups(given=ProgramOptions)
 def options(
     ctx: typer.Context,
-    database: Annotated[
-        str | None,
-        typer.Option(
-            "--database",
-            metavar="URL",
-            show_default=False,
-            help=f"A path, sqlite:///PATH or postgresql://USER@HOST/DATABASE. [env var: {settings.DATABASE_VARIABLE}]",
-        ),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", metavar="FILE", show_default=False, help="Read this file instead of config.toml."),
-    ] = None,
-    actor: Annotated[
-        str | None,
-        typer.Option(
-            "--actor",
-            metavar="NAME",
-            show_default=False,
-            help="Who acts, for the audit log. Default: the CI run, else the system's user."
-            f" [env var: {settings.ACTOR_VARIABLE}]",
-        ),
-    ] = None,
-    profile: Annotated[
-        str | None,
-        typer.Option(
-            "--profile",
-            metavar="PROFILE",
-            show_default=False,
-            help=f"Use the settings of this profile in config.toml. [env var: {settings.PROFILE_VARIABLE}]",
-        ),
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only results and errors.")] = False,
-    no_color: Annotated[bool, typer.Option("--no-color", help="Print without colour.")] = False,
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Print a traceback with an error.")
-    ] = False,  # read by the entry, which also serves errors that come before this
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
+    *,
+    given: ProgramOptions,
 ) -> None:
     """Administer AlphaLens API keys: create, list, show, revoke, rotate and audit."""
     if ctx.invoked_subcommand is None:
         channel.note(ctx.get_help())
         raise typer.Exit(ExitStatus.USAGE)
-    if ctx.resilient_parsing:
-        return
-    asked_at, machine = ctx.obj  # the entry put it there
-    assert isinstance(asked_at, datetime)  # noqa: S101  # for the types
-    given = Given(database, actor, config, profile=profile)
-    ctx.obj = Start(asked_at, given, quiet=quiet, no_color=no_color, machine=machine)
+    if not ctx.resilient_parsing:
+        asked_at, machine = ctx.obj  # the entry put it there
+        ctx.obj = Start(asked_at, given, machine=machine)
 
 
 app.command(name="create", short_help="Create a key and show it once.")(create.create)
@@ -130,6 +78,8 @@ app.command(name="verify", short_help="Say whether a raw key opens, and why not.
 app.command(name="serve", short_help="Tell a proxy whether a request carries a good key.")(serve.serve)
 app.command(name="config", short_help="Show every setting and where it comes from.")(config_.config)
 app.command(name="doctor", short_help="Look for what is wrong, and say what to do.")(doctor.doctor)
+app.command(name="help", short_help="Explain a command or a topic.")(help_.help_)
+app.command(name="version", short_help="Print the version.")(version.version)
 app.add_typer(audit, name="audit")
 app.add_typer(policy.app, name="policy")
 app.add_typer(db.app, name="db")

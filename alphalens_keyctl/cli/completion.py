@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.options.arguments import one_of
 
 
@@ -28,11 +29,15 @@ def completion(
 
     For one session of bash: source <(alphalens-keyctl completion bash). With --install the script stays, for this
     user. Without a database TAB completes commands and options, and says nothing.
+
+    Examples:
+      alphalens-keyctl completion bash --install
+      alphalens-keyctl completion zsh > _alphalens-keyctl
     """
     wanted = one_of(Shell, shell, "script for the shell")
     from alphalens_keyctl.cli import completion_script
 
     if install:
-        completion_script.install(wanted, quiet=bool(ctx.find_root().params["quiet"]))
+        completion_script.install(wanted, quiet=runs.start_of(ctx).options.quiet)
     else:
         completion_script.print_script(wanted)

@@ -9,9 +9,11 @@ from alphalens_keyctl import text
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.options.arguments import JsonOption, OverrideOption, parse_override
 from alphalens_keyctl.cli.options.destinations import Destinations
-from alphalens_keyctl.cli.options.groups import with_groups
+from alphalens_keyctl.cli.options.groups import Panel, with_groups
+from alphalens_keyctl.cli.run import Run
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.moments import parse_expiry
+from alphalens_keyctl.settings import PROGRAM
 
 
 @with_groups(destinations=Destinations)
@@ -24,22 +26,46 @@ def create(
     expires: Annotated[
         str,
         typer.Option(
-            "--expires", metavar="WHEN", help="When the key expires: 30m 24h 7d 4w, 2027-01-31, an instant, or never."
+            "--expires",
+            metavar="WHEN",
+            rich_help_panel=Panel.NEW_VALUES,
+            help="When the key expires: 30m 24h 7d 4w 3mo 1y, 2027-01-31, an instant, or never.",
         ),
     ] = "never",
     owner: Annotated[
-        str | None, typer.Option("--owner", metavar="OWNER", help="Who answers for the key.", show_default=False)
+        str | None,
+        typer.Option(
+            "--owner",
+            metavar="OWNER",
+            rich_help_panel=Panel.NEW_VALUES,
+            help="Who answers for the key.",
+            show_default=False,
+        ),
     ] = None,
     purpose: Annotated[
-        str | None, typer.Option("--purpose", metavar="TEXT", help="What the key is for.", show_default=False)
+        str | None,
+        typer.Option(
+            "--purpose",
+            metavar="TEXT",
+            rich_help_panel=Panel.NEW_VALUES,
+            help="What the key is for.",
+            show_default=False,
+        ),
     ] = None,
     label: Annotated[
         list[str] | None,
-        typer.Option("--label", metavar="K=V", help="A label; repeat for more.", show_default=False),
+        typer.Option(
+            "--label",
+            metavar="K=V",
+            rich_help_panel=Panel.NEW_VALUES,
+            help="A label; repeat for more.",
+            show_default=False,
+        ),
     ] = None,
     override: OverrideOption = None,
     if_missing: Annotated[
-        bool, typer.Option("--if-missing", help="Do nothing when a key of that name exists.")
+        bool,
+        typer.Option("--if-missing", rich_help_panel=Panel.SAFETY, help="Do nothing when a key of that name exists."),
     ] = False,
     from_: Annotated[
         Path | None,
@@ -51,7 +77,10 @@ def create(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="With --from: check the file, and create nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", rich_help_panel=Panel.SAFETY, help="With --from: check the file, and create nothing."
+        ),
     ] = False,
     *,
     destinations: Destinations,
@@ -61,6 +90,12 @@ def create(
 
     Without a terminal, stdout is the raw key alone. The key is created only when every destination takes it;
     when one fails, none keeps it.
+
+    Examples:
+      alphalens-keyctl create billing --owner team-a --expires 90d
+      alphalens-keyctl create ci --if-missing --no-print --key-file ci-key
+      # Try what a file would create, and create nothing:
+      alphalens-keyctl create --from keys.csv --dry-run
     """
     run = runs.of(ctx)
     override = parse_override(override)
@@ -76,8 +111,10 @@ def create(
 
         create_from.create_from(run, str(from_), destinations, override=override, dry_run=dry_run)
         return
-    if name is None or dry_run:
-        raise KeyctlError(Code.USAGE, "create needs a NAME" if name is None else "--dry-run is for --from", "Give one.")
+    if dry_run:
+        raise KeyctlError(Code.USAGE, "--dry-run is for --from", f"For example: {PROGRAM} create --from FILE --dry-run")
+    if name is None:
+        name = _ask_for_name(run)
     from alphalens_keyctl.cli import create_key
 
     create_key.create_key(
@@ -92,3 +129,9 @@ def create(
         if_missing=if_missing,
         json=json,
     )
+
+
+def _ask_for_name(run: Run) -> str:
+    if run.machine or not runs.can_ask():
+        raise KeyctlError(Code.USAGE, "create needs a NAME", f"For example: {PROGRAM} create billing --expires 90d")
+    return run.ask("Name of the new key", text.parse_name)

@@ -5,14 +5,20 @@ from typing import Annotated
 import typer
 
 from alphalens_keyctl.cli import run as runs
+from alphalens_keyctl.cli.commands import App
 from alphalens_keyctl.cli.options.arguments import JsonOption
 
-app = typer.Typer(help="Look after the database: its schema, and what roles may do in it.", no_args_is_help=False)
+app = App(help="Look after the database: its schema, and what roles may do in it.")
 
 
 @app.command()
 def upgrade(ctx: typer.Context, json: JsonOption = False) -> None:
-    """Make the tables, or bring them to this version's schema. Safe to repeat, and to run twice at once."""
+    """Make the tables, or bring them to this version's schema. Safe to repeat, and to run twice at once.
+
+    Examples:
+      alphalens-keyctl db upgrade
+      alphalens-keyctl --database postgresql://admin@db.example/keys db upgrade
+    """
     run = runs.of(ctx)
     from alphalens_keyctl.cli import db_schema
 
@@ -21,7 +27,12 @@ def upgrade(ctx: typer.Context, json: JsonOption = False) -> None:
 
 @app.command()
 def status(ctx: typer.Context, json: JsonOption = False) -> None:
-    """Say which database is used and whether its schema is this version's. Creates and changes nothing."""
+    """Say which database is used and whether its schema is this version's. Creates and changes nothing.
+
+    Examples:
+      alphalens-keyctl db status
+      alphalens-keyctl db status --json
+    """
     run = runs.of(ctx)
     from alphalens_keyctl.cli import db_schema
 
@@ -47,6 +58,10 @@ def grant(
     """Give a database role of PostgreSQL what a service or a reader needs, and no more; print the statements.
 
     Rights that the role had on these tables before are taken away first. Safe to repeat.
+
+    Examples:
+      alphalens-keyctl db grant --verifier api
+      alphalens-keyctl db grant --verifier api --revoke
     """
     run = runs.of(ctx)
     from alphalens_keyctl.cli import db_grant

@@ -7,26 +7,38 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from shutil import get_terminal_size
 from typing import Final, Protocol, runtime_checkable
 
 import typer
 from typer.main import get_command
 
+from alphalens_keyctl.cli import help_page
+from alphalens_keyctl.cli.commands import WRONG_VALUE
 from alphalens_keyctl.errors import Code, ExitStatus, KeyctlError
 from alphalens_keyctl.keyformat import resembles_raw_key
 from alphalens_keyctl.moments import utc_now
 from alphalens_keyctl.output import channel
-from alphalens_keyctl.output.errors import error_document
-from alphalens_keyctl.output.inert import for_terminal
+from alphalens_keyctl.output.errors import error_document, error_lines
 from alphalens_keyctl.settings import PROGRAM
+from alphalens_keyctl.text import quoted
 
 # What the scripts of the shells run when TAB is pressed: no command, so that no command line can mean it.
 COMPLETE: Final = "__complete"
 _MACHINE_FORMATS: Final = frozenset({"--json", "--jsonl"})
-
-_BEFORE_THE_COMMAND: Final = frozenset(
-    {"--database", "--config", "--actor", "--profile", "--quiet", "--no-color", "--debug", "--version"}
-)
+# What Typer says of a value that is none of a type → what people say.
+_PLAINLY: Final = {
+    ", unable to parse string as an integer": "",
+    ", unable to parse string as a number": "",
+    "Value error, ": "",
+    "Input should": "it should",
+    "valid integer range": "whole number",
+    "valid integer": "whole number",
+    "valid float range": "number",
+    "valid number": "number",
+    "valid float": "number",
+    "a number range": "a number",
+}
 
 
 @runtime_checkable
@@ -119,9 +131,10 @@ def _fail(error: BaseException, arguments: Sequence[str]) -> int:
     if _for_machine(arguments):
         channel.note(error_document(told))
     else:
-        channel.note(f"error: {for_terminal(told.message)}")
-        if told.hint:
-            channel.note(f"hint: {for_terminal(told.hint)}")
+        terminal = channel.is_terminal(sys.stderr)
+        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or "--no-color" in _options(arguments)
+        width = get_terminal_size().columns if terminal else None
+        channel.note_drawn(error_lines(told, width=width, color=terminal and not plain))
     if "--debug" in _options(arguments):
         # Frames and messages only: the locals of a frame may hold a raw key.
         channel.note("".join(traceback.format_exception(error)).rstrip())
@@ -132,9 +145,9 @@ def _as_keyctl_error(error: BaseException) -> KeyctlError:
     notes = " ".join(getattr(error, "__notes__", []))
     if isinstance(error, KeyctlError):
         hint = " ".join(part for part in (notes, error.hint) if part)
-        return KeyctlError(error.code, error.message, hint)
+        return KeyctlError(error.code, error.told, hint)
     if isinstance(error, _UsageError):
-        return KeyctlError(Code.USAGE, error.format_message(), _help_hint(error))
+        return KeyctlError(Code.USAGE, _usage_message(error), _help_hint(error))
     if isinstance(error, KeyboardInterrupt) or _was_interrupted(error):
         return KeyctlError(Code.INTERRUPTED, "interrupted", notes)
     if isinstance(error, typer.Abort):
@@ -156,11 +169,29 @@ def _was_interrupted(error: BaseException) -> bool:
     return isinstance(error, typer.Abort) and isinstance(error.__context__, KeyboardInterrupt)
 
 
+def _usage_message(error: _UsageError) -> str:
+    """Return a message of Typer without the names of its types, and with the value that is wrong."""
+    message = error.format_message()
+    for theirs, ours in _PLAINLY.items():
+        message = message.replace(theirs, ours)
+    message = message[:1].lower() + message[1:]
+    wrong = getattr(error, WRONG_VALUE, None)
+    if wrong is None or f"'{wrong}'" in message:
+        return message
+    return message.replace("invalid value for", f"invalid value {quoted(wrong)} for", 1)
+
+
 def _help_hint(error: _UsageError) -> str:
     context = getattr(error, "ctx", None)
     option = getattr(error, "option_name", "")
-    if option in _BEFORE_THE_COMMAND and context is not None and context.parent is not None:
-        return f"{option} stands before the command: {PROGRAM} {option} … {context.info_name}"
     if option in _MACHINE_FORMATS and context is not None and context.parent is None:
         return f"{option} stands after the command."
-    return f"Try '{context.command_path if context is not None else PROGRAM} --help'."
+    if context is None:
+        return f"Try '{PROGRAM} --help'."
+    hint = f"Try '{context.command_path} --help'."
+    lines = [line for line in help_page.examples(context.command) if not line.startswith("#")]
+    return (
+        f"For example: {lines[0]}; '{context.command_path} --help' tells more."
+        if lines and type(error).__name__ == "MissingParameter"
+        else hint
+    )

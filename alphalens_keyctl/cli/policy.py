@@ -5,12 +5,10 @@ from typing import Annotated
 import typer
 
 from alphalens_keyctl.cli import run as runs
+from alphalens_keyctl.cli.commands import App
 from alphalens_keyctl.cli.options.arguments import JsonOption
 
-app = typer.Typer(
-    help="What every key must be, kept in the database: create, rotate and update refuse what breaks it.",
-    no_args_is_help=False,
-)
+app = App(help="What every key must be, kept in the database: create, rotate and update refuse what breaks it.")
 
 
 @app.command(name="set")
@@ -58,6 +56,10 @@ def set_(
 
     Keys that there are stay as they are: 'audit check' reports those outside the policy. --override REASON of create,
     rotate and update makes an exception, which goes on record.
+
+    Examples:
+      alphalens-keyctl policy set --max-lifetime 365d --require owner,purpose
+      alphalens-keyctl policy set --unset require --reason "tried out"
     """
     run = runs.of(ctx)
     from alphalens_keyctl.cli import policy_stored
@@ -75,7 +77,12 @@ def set_(
 
 @app.command()
 def show(ctx: typer.Context, json: JsonOption = False) -> None:
-    """Show what every key must be."""
+    """Show what every key must be.
+
+    Examples:
+      alphalens-keyctl policy show
+      alphalens-keyctl policy show --json
+    """
     run = runs.of(ctx)
     from alphalens_keyctl.cli import policy_stored
 

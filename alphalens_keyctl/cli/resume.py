@@ -21,6 +21,10 @@ def resume(
     """Resume suspended keys: they open again, unless they have expired meanwhile.
 
     Resuming a key that is not suspended is fine.
+
+    Examples:
+      alphalens-keyctl resume billing
+      alphalens-keyctl resume --owner team-a --yes
     """
     run = runs.of(ctx)
     request = asked(keys, filters, guards, json=json)

@@ -24,6 +24,12 @@ def revoke(
     """Revoke keys: they open nothing from now on, and nothing brings them back.
 
     When one of them cannot be found, none is revoked. Revoking a revoked key is fine.
+
+    Examples:
+      alphalens-keyctl revoke billing --reason "leaked in a ticket"
+      # See first, then do; from cron --yes answers the question:
+      alphalens-keyctl revoke --suspended-for 30d --dry-run
+      alphalens-keyctl revoke --suspended-for 30d --yes
     """
     run = runs.of(ctx)
     request = asked(keys, filters, guards, json=json)

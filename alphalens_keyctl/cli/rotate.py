@@ -16,7 +16,7 @@ from alphalens_keyctl.cli.options.arguments import (
 )
 from alphalens_keyctl.cli.options.destinations import Destinations
 from alphalens_keyctl.cli.options.filters import Filters
-from alphalens_keyctl.cli.options.groups import with_groups
+from alphalens_keyctl.cli.options.groups import Panel, with_groups
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import RawKey
 from alphalens_keyctl.moments import parse_expiry, parse_span
@@ -78,6 +78,7 @@ def rotate(
         str | None,
         typer.Option(
             "--expires",
+            rich_help_panel=Panel.NEW_VALUES,
             metavar="WHEN",
             show_default=False,
             help="When the new key expires. Default: after the lifetime that the old key was given.",
@@ -87,6 +88,7 @@ def rotate(
         str | None,
         typer.Option(
             "--if-older-than",
+            rich_help_panel=Panel.WHICH_KEYS,
             metavar="DUR",
             show_default=False,
             help="Rotate only a key that was activated at least DUR ago.",
@@ -96,6 +98,7 @@ def rotate(
         str | None,
         typer.Option(
             "--if-expiring-within",
+            rich_help_panel=Panel.WHICH_KEYS,
             metavar="DUR",
             show_default=False,
             help="Rotate only a key that expires within DUR; beside --if-older-than, one of the two is enough.",
@@ -105,6 +108,7 @@ def rotate(
         str | None,
         typer.Option(
             "--check",
+            rich_help_panel=Panel.SAFETY,
             metavar="CMD",
             show_default=False,
             help="Finally run CMD with the new raw key on its stdin; if it fails, take the rotation back.",
@@ -114,7 +118,10 @@ def rotate(
     abort: Annotated[
         bool, typer.Option("--abort", help="Take an unused new key back; the old key becomes current again.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be rotated, and change nothing.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", rich_help_panel=Panel.SAFETY, help="Show what would be rotated, and change nothing."),
+    ] = False,
     json: JsonOption = False,
     jsonl: JsonLinesOption = False,
     *,
@@ -125,6 +132,12 @@ def rotate(
 
     The old key keeps working until its grace is over. Of several rotations of one key at once, one wins and the
     others exit 6. Several keys, or filters, need --pipe-to or --jsonl.
+
+    Examples:
+      # The old key works for 7 days more:
+      alphalens-keyctl rotate billing --grace 7d
+      alphalens-keyctl rotate ci --if-older-than 30d --no-print --pipe-to 'gh secret set ALPHALENS_API_KEY'
+      alphalens-keyctl rotate --owner team-a --older-than 90d --dry-run
     """
     run = runs.of(ctx)
     runs.one_format(json=json, jsonl=jsonl)

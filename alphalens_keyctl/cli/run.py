@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING
 
 import typer
 
 from alphalens_keyctl import provenance
+from alphalens_keyctl.cli.options.program import ProgramOptions
 from alphalens_keyctl.errors import Code, ExitStatus, KeyctlError
 from alphalens_keyctl.output import channel
+from alphalens_keyctl.output.errors import error_lines
 from alphalens_keyctl.provenance import Act
 from alphalens_keyctl.settings import Given, Settings, of_this_process
 
@@ -107,16 +110,22 @@ class Run:
         """
         from alphalens_keyctl.output.whereabouts import whereabouts
 
-        sys.stderr.write(f"{whereabouts(self.settings, color=self.color)}\n{question} [y/N]: ")
-        sys.stderr.flush()
-        said = b""
-        try:
-            said = sys.stdin.buffer.readline()
-        finally:
-            if not said.endswith(b"\n"):  # Ctrl-C and the end of input leave the cursor behind the question
-                sys.stderr.write("\n")
-        if said.strip().lower() not in (b"y", b"yes"):
+        asked = f"{whereabouts(self.settings, color=self.color)}\n{question} [y/N]: "
+        if _answer(asked).strip().lower() not in (b"y", b"yes"):
             raise KeyctlError(Code.DECLINED, "not confirmed", "Nothing was changed.")
+
+    def ask(self, question: str, parse: Callable[[str], str]) -> str:
+        """Ask for a text on stderr until `parse` takes it; return what `parse` makes of it.
+
+        Says what is wrong with each answer that `parse` refuses with a `KeyctlError`. Raises `KeyctlError` (declined)
+        at the end of input.
+        """
+        while said := _answer(f"{question}: "):
+            try:
+                return parse(said.decode("utf-8", "surrogateescape").rstrip("\r\n"))
+            except KeyctlError as error:
+                channel.note_drawn(error_lines(error, width=get_terminal_size().columns, color=self.color))
+        raise KeyctlError(Code.DECLINED, "not answered", "Nothing was changed.")
 
     def note_delivery(self, destinations: Sequence[str]) -> None:
         """Say which destinations besides stdout a raw key was delivered to."""
@@ -126,19 +135,23 @@ class Run:
 
 @dataclass(frozen=True)
 class Start:
-    """What stands before the command. The settings are settled when a command asks for its run, so that a broken
-    configuration stops no command that needs none."""
+    """What a run is made of, while options of the program may still follow the command. The settings are settled when a
+    command asks for its run, so that a broken configuration stops no command that needs none."""
 
     asked_at: datetime
-    given: Given
-    quiet: bool = False
-    no_color: bool = False
+    options: ProgramOptions
     machine: bool = False
+
+    @property
+    def given(self) -> Given:
+        """What the options say of the settings."""
+        given = self.options
+        return Given(given.database, given.actor, given.config, profile=given.profile)
 
     @property
     def color(self) -> bool:
         """Whether colours are wanted."""
-        return not (self.no_color or os.environ.get("NO_COLOR"))
+        return not (self.options.no_color or os.environ.get("NO_COLOR"))
 
     def run(self) -> Run:
         """Return the run that the options, the environment, config.toml and the operating system make.
@@ -154,7 +167,7 @@ class Start:
             actor=provenance.actor_name(settings.actor, ci, os_user),
             origin=provenance.origin(host=host, os_user=os_user, ci=ci, claims=claims),
         )
-        return Run(self.asked_at, settings, act, self.quiet, self.color, self.machine)
+        return Run(self.asked_at, settings, act, self.options.quiet, self.color, self.machine)
 
 
 def of(context: typer.Context) -> Run:
@@ -172,6 +185,19 @@ def start_of(context: typer.Context) -> Start:
     start = context.find_root().obj
     assert isinstance(start, Start)  # noqa: S101  # the application's callback put it there
     return start
+
+
+def _answer(question: str) -> bytes:
+    """Return the line that is typed behind a question, with its end; nothing at the end of input."""
+    sys.stderr.write(question)
+    sys.stderr.flush()
+    said = b""
+    try:
+        said = sys.stdin.buffer.readline()
+    finally:
+        if not said.endswith(b"\n"):  # Ctrl-C and the end of input leave the cursor behind the question
+            sys.stderr.write("\n")
+    return said
 
 
 def report(text: str) -> None:

@@ -20,12 +20,14 @@ _MOST_STALENESS: Final = 3600.0
 def serve(
     ctx: typer.Context,
     host: Annotated[
-        str | None, typer.Option("--host", show_default=False, help=f"Listen on this address. Default: {HOST}.")
+        str | None,
+        typer.Option("--host", metavar="ADDRESS", show_default=False, help=f"Listen on this address. Default: {HOST}."),
     ] = None,
     port: Annotated[
         int | None,
         typer.Option(
             "--port",
+            metavar="N",
             min=0,
             max=65535,
             show_default=False,
@@ -39,7 +41,7 @@ def serve(
         ),
     ] = None,
     workers: Annotated[
-        int, typer.Option("--workers", min=1, max=_MOST_WORKERS, help="Serve in this many processes.")
+        int, typer.Option("--workers", metavar="N", min=1, max=_MOST_WORKERS, help="Serve in this many processes.")
     ] = 1,
     trusted_proxy: Annotated[
         list[str] | None,
@@ -88,6 +90,10 @@ def serve(
     most 64 KiB and has 10 s to arrive; an idle connection is kept 75 s, and a worker keeps 4,096 connections. GET
     /healthz and /readyz, as the first request on a connection, report health. Logs go to stderr, one JSON object
     per line. SIGTERM and Ctrl-C end it with exit 0, once every use is written.
+
+    Examples:
+      alphalens-keyctl serve --trusted-proxy 127.0.0.1
+      alphalens-keyctl serve --unix-socket keyctl.sock --trusted-proxy unix --workers 2
     """
     run = runs.of(ctx)
     if unix_socket is not None and (host is not None or port is not None):

@@ -16,7 +16,13 @@ def show(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Show everything about one key, its lineage, and how much it was used."""
+    """Show everything about one key, its lineage, and how much it was used.
+
+    Examples:
+      alphalens-keyctl show billing
+      # Whose raw key is this? It is read from stdin:
+      alphalens-keyctl show - < ci-key
+    """
     run = runs.of(ctx)
     reference = parse_key(key)
     from alphalens_keyctl.cli import show_key

@@ -21,6 +21,10 @@ def suspend(
     """Suspend keys: they open nothing until they are resumed.
 
     Verifiers see a suspension as fast as a revocation. Suspending a suspended key is fine.
+
+    Examples:
+      alphalens-keyctl suspend billing --reason "who uses it?"
+      alphalens-keyctl suspend --unused-for 90d --max 20 --dry-run
     """
     run = runs.of(ctx)
     request = asked(keys, filters, guards, json=json)

@@ -25,6 +25,11 @@ def update(
 
     A name means its current key. All of them change or none. A revoked or retired key stays as it is; an expired one
     opens again once it has a new expiry. A new name is also that of the old keys of a rotation that still open.
+
+    Examples:
+      alphalens-keyctl update billing --set-owner payments --set-label team=billing --unset purpose
+      alphalens-keyctl update billing --set-expires 90d
+      alphalens-keyctl update --owner team-a --set-owner team-b --dry-run
     """
     run = runs.of(ctx)
     request = asked(keys, filters, guards, json=json)

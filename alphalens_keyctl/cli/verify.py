@@ -17,6 +17,10 @@ def verify(
     """Check a raw key from stdin: exit 0 when it opens, 4 when not, with the reason.
 
     The check does not count as a use, unless --record is given.
+
+    Examples:
+      alphalens-keyctl verify < ci-key
+      alphalens-keyctl verify --json < ci-key
     """
     run = runs.of(ctx)
     presented = standard_input.read_line()

@@ -57,11 +57,16 @@ def _blocks(pieces: Iterable[str]) -> Iterator[str]:
 
 def note(text: str) -> None:
     """Write lines to stderr, inert (promise 12) and with raw keys redacted. A failed write is no error."""
+    note_drawn("\n".join(map(for_terminal, redact(text).split("\n"))))
+
+
+def note_drawn(text: str) -> None:
+    """Write to stderr what was made inert before colours came to it. A failed write is no error."""
     stream = sys.stderr
     if stream is None:
         return
     try:
-        stream.write("\n".join(map(for_terminal, redact(text).split("\n"))) + "\n")
+        stream.write(f"{text}\n")
         stream.flush()
     except OSError:
         abandon(stream)

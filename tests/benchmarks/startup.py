@@ -26,8 +26,8 @@ def program(scale: Scale, folder: Path) -> list[table.Row]:
     subprocess.run(created, env=env, check=True, stderr=subprocess.DEVNULL)
     measures: dict[str, Callable[[int], Cost]] = {"typer": _always(_TYPER, env)}
     for how, ours in _ways().items():
-        for option in ("--help", "--version"):
-            measures[option + how] = _always((*ours, option), env)
+        for line in ("--help", "rotate --help", "--version"):
+            measures[line + how] = _always((*ours, *line.split()), env)
         for name, words in _TAB.items():
             asked = folder / f"{name}.request"
             asked.write_bytes(b"".join(word.encode() + b"\0" for word in ("alphalens-keyctl", *words)))

@@ -384,6 +384,7 @@ def test_the_wheel_installs_the_scripts_where_shells_look_and_where_completion_f
     ):
         assert any(name.endswith(place) for name in names), names
     assert any(name.endswith("migrations/versions/rev_0001_keys_and_audit_log.py") for name in names)
+    assert any(name.endswith("alphalens_keyctl/docs/exit-codes.md") for name in names)
     zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
     printed = subprocess.check_output(
         [sys.executable, "-m", "alphalens_keyctl", "completion", "powershell"],

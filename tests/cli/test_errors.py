@@ -296,6 +296,7 @@ def test_these_are_the_commands_and_no_others() -> None:
         ("audit", "verify"), ("audit", "head"), ("audit", "usage"), ("audit", "check"), ("audit", "prune"),
         ("serve",),
         ("db",), ("db", "upgrade"), ("db", "status"), ("db", "grant"), ("config",), ("doctor",),
+        ("help",), ("version",),
     }  # fmt: skip
 
 

@@ -102,6 +102,7 @@ RUNS: Final = (
     ("audit", "check", "--sarif"), ("audit", "prune", "--usage", "--older-than", "90d", "--yes"),
     ("completion", "bash"), ("policy", "set", "--require", "owner"), ("policy", "show"),
     ("db", "status"), ("db", "upgrade"), ("db", "grant", "--verifier", "svc"), ("config",), ("doctor",),
+    ("help",), ("help", "exit-codes"), ("version",),
 )  # fmt: skip
 
 

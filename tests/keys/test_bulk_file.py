@@ -139,7 +139,7 @@ def test_a_line_separator_inside_a_text_of_json_ends_no_line() -> None:
         ("name,expires\na,0d\n", "line 2 is refused: the expiry is a duration of nothing"),
         ("name,expires\na,2027-02-30\n", "line 2 is refused: the expiry names a day or time that does not exist"),
         ("name,expires\na,9999-01-01\n", "line 2 is refused: the expiry is more than a hundred years away"),
-        ("name,expires\na,2027-01-31 10:00\n", "line 2 is refused: the expiry is neither"),
+        ("name,expires\na,2027-01-31 10:00\n", "line 2 is refused: the expiry says nothing of its time zone"),
         ('{"name": "a"}\n{"name": "b"\n', "line 2 is not a JSON object"),
         ('{"name": "a"}\nname\n', "line 2 is not a JSON object"),
         ('{"name": "a"}\n["b"]\n', "line 2 is not a JSON object"),

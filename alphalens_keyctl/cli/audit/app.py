@@ -1,11 +1,11 @@
 """The group `audit`: `audit` alone, and its subcommands."""
 
-import typer
-
 from alphalens_keyctl.cli.audit import check, head, log, prune, usage, verify
+from alphalens_keyctl.cli.commands import App
 
-app = typer.Typer(
-    help="Read the audit log and the usage log, and prove that the audit log is whole.", invoke_without_command=True
+app = App(
+    short_help="Read the audit log and the usage log, and prove that the audit log is whole.",
+    invoke_without_command=True,
 )
 app.callback()(log.audit)
 app.command()(verify.verify)

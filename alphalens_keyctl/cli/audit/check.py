@@ -7,6 +7,7 @@ import typer
 
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.options.arguments import JsonOption
+from alphalens_keyctl.cli.options.groups import Panel
 from alphalens_keyctl.errors import Code, KeyctlError
 
 
@@ -31,8 +32,12 @@ def check(
         ),
     ] = "warning",
     json: JsonOption = False,
-    sarif: Annotated[bool, typer.Option("--sarif", help="Print SARIF 2.1.0, for code scanning.")] = False,
-    junit: Annotated[bool, typer.Option("--junit", help="Print JUnit XML, for CI.")] = False,
+    sarif: Annotated[
+        bool, typer.Option("--sarif", rich_help_panel=Panel.OUTPUT, help="Print SARIF 2.1.0, for code scanning.")
+    ] = False,
+    junit: Annotated[
+        bool, typer.Option("--junit", rich_help_panel=Panel.OUTPUT, help="Print JUnit XML, for CI.")
+    ] = False,
 ) -> None:
     """Check every key against the policy; exit 5 when one breaks a rule.
 
@@ -40,6 +45,10 @@ def check(
 
     The table `check` of config.toml sets the limits: rotation_age, unused, never_used, expiring, suspended, owners,
     ignore.
+
+    Examples:
+      alphalens-keyctl audit check --fail-on error
+      alphalens-keyctl audit check --rule expiring --json
     """
     run = runs.of(ctx)
     reports = [Report(name) for name, wanted in (("json", json), ("sarif", sarif), ("junit", junit)) if wanted]

@@ -40,7 +40,13 @@ def audit(
     jsonl: JsonLinesOption = False,
     csv: CsvOption = False,
 ) -> None:
-    """Show who changed which key when, oldest first."""
+    """Show who changed which key when, oldest first.
+
+    Examples:
+      alphalens-keyctl audit --key billing
+      alphalens-keyctl audit --action key.revoke --since 7d
+      alphalens-keyctl audit --jsonl > audit.jsonl
+    """
     if ctx.invoked_subcommand is not None:
         _refuse_options_before(ctx, ctx.invoked_subcommand)
         return

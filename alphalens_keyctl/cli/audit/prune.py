@@ -6,6 +6,7 @@ import typer
 
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.options.arguments import JsonOption
+from alphalens_keyctl.cli.options.groups import Panel
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.moments import parse_span
 
@@ -19,13 +20,22 @@ def prune(
     usage: Annotated[
         bool, typer.Option("--usage", help="Prune the usage log; the audit log is never shortened.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed, and remove nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", rich_help_panel=Panel.SAFETY, help="Show what would be removed, and remove nothing."),
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", rich_help_panel=Panel.SAFETY, help="Do not ask for confirmation.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Remove old rows of the usage log for good, and write an event to the audit log.
 
     Each key keeps its last use and its number of uses.
+
+    Examples:
+      alphalens-keyctl audit prune --usage --older-than 90d --dry-run
+      alphalens-keyctl audit prune --usage --older-than 52w --yes
     """
     run = runs.of(ctx)
     if not usage:

@@ -45,6 +45,10 @@ def usage(
     """Show which keys were used, when and from where, and what was refused.
 
     The table sums the uses up; --json, --jsonl and --csv print every row, oldest first.
+
+    Examples:
+      alphalens-keyctl audit usage --key billing --since 24h
+      alphalens-keyctl audit usage --outcome revoked --jsonl | jq -r .client_ip
     """
     run = runs.of(ctx)
     machine = runs.one_format(json=json, jsonl=jsonl, csv=csv)

@@ -21,7 +21,14 @@ def verify(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Check the whole audit log: exit 0 when it is sound, else 5 with the first break and its kind."""
+    """Check the whole audit log: exit 0 when it is sound, else 5 with the first break and its kind.
+
+    Examples:
+      alphalens-keyctl audit verify
+      # Keep the head elsewhere, and compare the log with it later:
+      alphalens-keyctl audit head --json > head.json
+      alphalens-keyctl audit verify --head head.json
+    """
     run = runs.of(ctx)
     from alphalens_keyctl.cli.audit import verify_log
 

@@ -7,6 +7,7 @@ import typer
 
 from alphalens_keyctl import text
 from alphalens_keyctl.cli.options import standard_input
+from alphalens_keyctl.cli.options.groups import Panel
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import MalformedKeyError, RawKey, parse
 
@@ -21,20 +22,21 @@ KeyArgument = Annotated[
         show_default=False,
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-JsonLinesOption = Annotated[bool, typer.Option("--jsonl", help="Print JSON Lines.")]
+JsonOption = Annotated[bool, typer.Option("--json", rich_help_panel=Panel.OUTPUT, help="Print one JSON document.")]
+JsonLinesOption = Annotated[bool, typer.Option("--jsonl", rich_help_panel=Panel.OUTPUT, help="Print JSON Lines.")]
 OverrideOption = Annotated[
     str | None,
     typer.Option(
         "--override",
         metavar="REASON",
+        rich_help_panel=Panel.SAFETY,
         show_default=False,
         help="Do what the stored policy forbids; REASON goes on record.",
     ),
 ]
 # More than any database holds, and a number that both databases take.
 MOST_ROWS: Final = 1_000_000_000
-CsvOption = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
+CsvOption = Annotated[bool, typer.Option("--csv", rich_help_panel=Panel.OUTPUT, help="Print CSV.")]
 
 
 def one_of(words: type[_Word], given: str, what: str) -> _Word:

@@ -6,13 +6,17 @@ from typing import Annotated, Final
 
 import typer
 
+from alphalens_keyctl.cli.options.groups import OptionGroup, Panel
+
 ENV_VARIABLE: Final = "ALPHALENS_API_KEY"
 PIPE_LIMIT: Final = 60.0  # seconds: enough for a secret store over a slow network, and a CI job can wait for it
 
 
 @dataclass(frozen=True)
-class Destinations:
+class Destinations(OptionGroup):
     """Where a new raw key goes, beside stdout or with `no_print` instead of it."""
+
+    panel = Panel.DELIVERY
 
     keyring: Annotated[bool, typer.Option("--keyring", help="Keep the raw key in the system's keyring.")] = False
     key_file: Annotated[
@@ -44,6 +48,8 @@ class Destinations:
     ] = True
     pipe_timeout: Annotated[
         float,
-        typer.Option("--pipe-timeout", metavar="SECONDS", min=0.1, max=3600, help="How long each command may take."),
+        typer.Option(
+            "--pipe-timeout", metavar="SECONDS", min=0.1, max=3600, help="How long each command may take, up to 3600."
+        ),
     ] = PIPE_LIMIT
     no_print: Annotated[bool, typer.Option("--no-print", help="Do not write the raw key to stdout.")] = False

@@ -5,10 +5,14 @@ from typing import Annotated
 
 import typer
 
+from alphalens_keyctl.cli.options.groups import OptionGroup, Panel
+
 
 @dataclass(frozen=True)
-class Filters:
+class Filters(OptionGroup):
     """The filters as they were written. `select_keys.selection` parses them when a command runs."""
+
+    panel = Panel.WHICH_KEYS
 
     status: Annotated[
         list[str] | None,

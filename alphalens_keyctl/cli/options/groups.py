@@ -3,18 +3,41 @@
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, get_type_hints
+from dataclasses import fields
+from enum import StrEnum
+from typing import Any, ClassVar, Final, get_type_hints
 
 
-def with_groups(**groups: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+class Panel(StrEnum):
+    """A heading of `--help`, in the order in which the headings stand there."""
+
+    WHICH_KEYS = "Which keys"
+    NEW_VALUES = "New values"
+    DELIVERY = "Delivery"
+    SAFETY = "Safety"
+    OUTPUT = "Output"
+
+
+# Above all panels stand the options that only this command has.
+OWN: Final = "Options"
+
+
+class OptionGroup:
+    """The base of a dataclass whose fields are options. `panel` is the heading of `--help` that they stand under."""
+
+    panel: ClassVar[str] = OWN
+
+
+def with_groups(**groups: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that gives a command the options of whole groups.
 
-    Each keyword is the name of one of the command's parameters, and the dataclass of its group, whose fields are
-    annotated as a command's parameters are. Typer sees the fields as options; the command gets an instance.
+    Each keyword is the name of one of the command's parameters, and the dataclass of its group (an `OptionGroup`),
+    whose fields are annotated as a command's parameters are. Typer sees the fields as options; the command gets an
+    instance.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        hints = {name: get_type_hints(group, include_extras=True) for name, group in groups.items()}
+        hints = {name: _options(group) for name, group in groups.items()}
 
         @functools.wraps(command)
         def with_options(**given: Any) -> None:
@@ -32,8 +55,18 @@ def with_groups(**groups: type) -> Callable[[Callable[..., None]], Callable[...,
     return decorate
 
 
+def _options(group: type[Any]) -> dict[str, Any]:
+    """Return the annotations of a group's fields, each option under the group's panel."""
+    hints = get_type_hints(group, include_extras=True)
+    options = {field.name: hints[field.name] for field in fields(group)}
+    for annotation in options.values():
+        for option in annotation.__metadata__:
+            option.rich_help_panel = option.rich_help_panel or group.panel
+    return options
+
+
 def _parameters(
-    command: Callable[..., None], groups: dict[str, type], hints: dict[str, dict[str, Any]]
+    command: Callable[..., None], groups: dict[str, type[Any]], hints: dict[str, dict[str, Any]]
 ) -> "list[inspect.Parameter]":
     own = get_type_hints(command, include_extras=True)
     found: list[inspect.Parameter] = []

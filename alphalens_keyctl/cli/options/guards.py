@@ -9,6 +9,7 @@ import typer
 from alphalens_keyctl import text
 from alphalens_keyctl.cli.options.arguments import MOST_ROWS, parse_key
 from alphalens_keyctl.cli.options.filters import Filters
+from alphalens_keyctl.cli.options.groups import OptionGroup, Panel
 from alphalens_keyctl.keyformat import RawKey
 
 # Keys that one command may change when filters select them, unless --max allows more: a mistyped filter in a crontab
@@ -26,8 +27,10 @@ KeysArgument = Annotated[
 
 
 @dataclass(frozen=True)
-class Guards:
+class Guards(OptionGroup):
     """The options that guard against changing the wrong keys, or too many."""
+
+    panel = Panel.SAFETY
 
     reason: Annotated[
         str | None, typer.Option("--reason", metavar="TEXT", help="Why, for the audit log.", show_default=False)

@@ -5,14 +5,18 @@ from typing import Annotated, Final
 
 import typer
 
+from alphalens_keyctl.cli.options.groups import OptionGroup, Panel
+
 # What --unset takes, and the column that it empties; and what stands before the name of a label there.
 UNSET: Final = {"owner": "owner", "purpose": "purpose", "expires": "expires_at"}
 LABEL: Final = "label:"
 
 
 @dataclass(frozen=True)
-class NewValues:
+class NewValues(OptionGroup):
     """The new values as they were written. `update_keys` parses them when the command runs."""
+
+    panel = Panel.NEW_VALUES
 
     set_name: Annotated[
         str | None,

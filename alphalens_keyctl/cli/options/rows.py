@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from alphalens_keyctl.cli.options.arguments import MOST_ROWS
+from alphalens_keyctl.cli.options.groups import Panel
 from alphalens_keyctl.moments import parse_since
 
 # Rows of a table without --limit.
@@ -37,7 +38,9 @@ def until_option(help_text: str) -> Any:
 
 def limit_option(help_text: str) -> Any:
     """Return the option `--limit N`: a number of rows, from 0 on."""
-    return typer.Option("--limit", metavar="N", min=0, max=MOST_ROWS, show_default=False, help=help_text)
+    return typer.Option(
+        "--limit", metavar="N", rich_help_panel=Panel.OUTPUT, min=0, max=MOST_ROWS, show_default=False, help=help_text
+    )
 
 
 def parse_period(since: str | None, until: str | None, *, now: datetime) -> tuple[datetime | None, datetime | None]:
