@@ -43,10 +43,15 @@ def test_every_option_has_a_heading_a_word_for_its_value_and_a_sentence() -> Non
                 assert parameter.metavar, (path, parameter.name)
 
 
+def test_every_command_of_the_program_stands_under_a_heading() -> None:
+    named = [name for names in help_page.COMMAND_PANELS.values() for name in names]
+    assert sorted(named) == sorted({path[0] for path in COMMANDS if path})
+
+
 def test_options_stand_under_the_heading_of_their_group(fresh_keyctl: Keyctl) -> None:
     said = fresh_keyctl.ok("rotate", "--help").stdout
     parts = dict(re.findall(r"^(\S.*)\n((?:  .*\n)+)", said, re.MULTILINE))
-    for title, option in (("Which keys", "--owner TEXT"), ("Delivery", "--pipe-to CMD"), ("Safety", "--dry-run"),
+    for title, option in (("Which keys", "--owner OWNER"), ("Delivery", "--pipe-to CMD"), ("Safety", "--dry-run"),
                           ("Output", "--json"), ("Options", "--grace DUR"), ("New values", "--expires WHEN"),
                           ("Examples", "alphalens-keyctl rotate billing")):  # fmt: skip
         assert re.search(rf"^  {re.escape(option)}( |$)", parts[title], re.MULTILINE), title

@@ -18,7 +18,7 @@ _CONSOLE: Final = re.compile(r"```console\n(.*?)```\n", re.DOTALL)
 _RAW_KEY: Final = re.compile(r"\balk_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}\b")
 # What is another each time: an id, and a part of one; a time; an age, and which of two was in the same second.
 _VARYING: Final = (
-    (re.compile(r"\b(?=[0-9A-Za-z]*[0-9])(?=[0-9A-Za-z]*[A-Za-z])[0-9A-Za-z]{12}\b|\b[A-Za-z]{12}\b(?= )"), "ID"),
+    (re.compile(r"\b(?=[0-9A-Za-z]*([0-9]|[a-z][0-9A-Za-z]*[A-Z]))[0-9A-Za-z]{12}\b"), "ID"),
     (re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9:]{5,8}Z?( UTC)?)?"), "TIME"),
     (re.compile(r"\b(just now|[0-9]+ ?s(econds?)?( ago)?)\b"), "AGE"),
     (_RAW_KEY, "alk_…"),

@@ -10,6 +10,8 @@ from typing import Any, Final, NamedTuple
 
 from alphalens_keyctl.cli.complete.cursor import Cursor
 from alphalens_keyctl.cli.completion import Shell
+from alphalens_keyctl.cli.help_page import COMMAND_PANELS
+from alphalens_keyctl.cli.topics import TOPICS
 from alphalens_keyctl.verification.recording_policy import RecordingPolicy
 from alphalens_keyctl.vocabulary import Action, Reason, Status
 
@@ -94,6 +96,11 @@ def _required(cursor: Cursor) -> Iterator[Value]:
     return _joined(REQUIRABLE, cursor)
 
 
+def _explained() -> Iterator[Value]:
+    yield from (Value(name) for names in COMMAND_PANELS.values() for name in names)
+    yield from starmap(Value, TOPICS.items())
+
+
 def _joined(words: Iterable[str], cursor: Cursor) -> Iterator[Value]:
     """The words that may follow those that are written, with commas between."""
     before, comma, start = cursor.start.rpartition(",")
@@ -149,6 +156,7 @@ def _files(_cursor: Cursor) -> Iterator[Value]:
 _BY_METAVAR: Final[Mapping[str, Callable[[Cursor], Iterator[Value]]]] = {
     "ACTION": _among(lambda: map(Value, Action)),
     "BY": _among(_sorts),
+    "COMMAND|TOPIC": _among(_explained),
     "DEMAND": _among(_demands),
     "FIELDS": _required,
     "FILE": _files,
