@@ -67,10 +67,10 @@ def put_many(database: Database, number: int, **columns: Any) -> None:
 
 
 def test_without_findings_it_says_so_and_exits_0(keyctl: Keyctl) -> None:
-    assert keyctl.ok("audit", "check").stdout == "Nothing found by 11 rules.\n"
+    assert keyctl.ok("audit", "check").stdout == "Nothing found by 15 rules.\n"
     keyctl.create("in-order", *IN_ORDER)
     done = keyctl.ok("audit", "check")
-    assert (done.stdout, done.stderr) == ("Nothing found by 11 rules.\n", "")
+    assert (done.stdout, done.stderr) == ("Nothing found by 15 rules.\n", "")
     assert keyctl.ok("audit", "check", "--json").json == {"findings": [], "errors": 0, "warnings": 0}
 
 
@@ -189,7 +189,7 @@ def test_people_read_key_by_key_what_is_wrong_in_numbers_and_one_command_to_past
         "  warning  nobody wrote down what it is for  no-purpose",
         "  alphalens-keyctl rotate 'ending soon' --expires 90d",
         "",
-        "2 errors, 6 warnings by 11 rules",
+        "2 errors, 6 warnings by 15 rules",
     ]
     assert done.stderr == ""
     only = keyctl("audit", "check", "--rule", "no-purpose", "--rule", "owner-unknown").stdout.splitlines()
@@ -225,7 +225,7 @@ def test_people_see_the_first_hundred_keys_and_how_much_more_there_is(keyctl: Ke
     assert lines[-3:] == [
         "and 921 findings about other keys: --json lists all",
         "Put your own words for PURPOSE.",
-        "0 errors, 1,021 warnings by 11 rules",
+        "0 errors, 1,021 warnings by 15 rules",
     ]
 
 
@@ -453,7 +453,7 @@ def test_junit_is_a_case_for_each_rule_failed_where_a_key_breaks_it(keyctl: Keyc
     assert junit(keyctl.ok("audit", "check", "--junit")).get("failures") == "0"
     ending = one_of_each(keyctl)
     suite = junit(keyctl("audit", "check", "--junit"))
-    assert (suite.get("tests"), suite.get("failures")) == ("11", "2")
+    assert (suite.get("tests"), suite.get("failures")) == ("15", "2")
     failed = {case.get("name"): case.find("failure") for case in suite if case.find("failure") is not None}
     assert set(failed) == {"expiring", "owner-unknown"}
     failure = failed["expiring"]
@@ -553,7 +553,7 @@ def test_thousands_of_findings_are_all_reported(
         assert done.stdout.count("key 'service 0") == 4_200
         assert junit(done).get("failures") == "2"
     else:
-        assert done.stdout.endswith("0 errors, 4,200 warnings by 11 rules\n")
+        assert done.stdout.endswith("0 errors, 4,200 warnings by 15 rules\n")
 
 
 def test_a_database_that_is_away_is_a_7_and_no_all_clear(keyctl: Keyctl, tmp_path: Path) -> None:

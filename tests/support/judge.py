@@ -92,6 +92,7 @@ class Judge:
     def assert_sound(self) -> None:
         """Promises 4, 6 and 7: the file is whole, the chain holds, and keys and events say the same."""
         assert audit.verify(self.database).broken is None
+        self.database.close()  # it took two connections, of which `wait_until_alone` knows one; the next use connects
         with self.database.reading() as connection:
             if connection.dialect.name == "sqlite":
                 assert connection.exec_driver_sql("PRAGMA integrity_check").scalars().all() == ["ok"]

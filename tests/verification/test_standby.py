@@ -177,8 +177,8 @@ def test_serve_on_a_standby_is_not_ready_until_it_knows_where_to_write(
         assert served.ask("/readyz").status == 503
         assert served.ask("/", with_key(raw)).status == 401
         assert "standby" in served.log_text()
-    (tmp_path / "config.toml").write_text(f"usage_database_url = '{own_url}'\n")
-    with serving(Keyctl(fork_server, home, read_url), before=("--config", str(tmp_path / "config.toml"))) as served:
+    (tmp_path / "config.toml").write_text(f"database_url = '{read_url}'\nusage_database_url = '{own_url}'\n")
+    with serving(Keyctl(fork_server, home, None), before=("--config", str(tmp_path / "config.toml"))) as served:
         assert served.ask("/readyz").status == 204
         assert served.ask("/", with_key(raw)).status == 204
         assert served.stop().status == 0
