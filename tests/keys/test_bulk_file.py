@@ -257,6 +257,7 @@ KEYS = st.builds(
         st.from_regex(r"\A[a-z0-9]([a-z0-9._/-]{0,9}[a-z0-9])?\Z"), is_line(text.LONGEST_LABEL_VALUE), max_size=4
     ),
     expires_at=st.none() | st.timedeltas(timedelta(days=1), timedelta(days=30_000)).map(NOW.__add__),
+    override=st.none(),  # stands in no file
 )
 
 
