@@ -30,7 +30,11 @@ _RAW_KEY = re.compile(
 # Wider than a valid key on purpose: a key that lost a few characters to a bad copy, or gained some, still gives most of
 # its secret away. The match looks behind for the prefix and the id instead of consuming them: where two keys stand
 # together without a gap, the prefix of the second ends the secret of the first.
-_LOOKALIKE = re.compile(r"(?<=[a-z][a-z0-9]_[0-9A-Za-z]{12}_|[a-z0-9]{2}_[0-9A-Za-z]{12}_)[0-9A-Za-z]{16,}")
+_LOOKALIKE = re.compile(
+    r"(?<=[a-z][a-z0-9]_[0-9A-Za-z]{12}_|[a-z0-9]{2}_[0-9A-Za-z]{12}_)[0-9A-Za-z]{16,}"
+    # Without its prefix, which everybody knows, most of a key still stands there when this much does.
+    r"|(?<=[0-9A-Za-z]{12}_)[0-9A-Za-z]{40,}"
+)
 
 
 class MalformedKeyError(Exception):
@@ -124,7 +128,22 @@ def is_id(text: str) -> bool:
 
 def resembles_raw_key(text: str) -> bool:
     """Whether a raw key, or enough of one to give its secret away, stands anywhere in `text`."""
-    return _LOOKALIKE.search(text) is not None
+    return _LOOKALIKE.search(text) is not None or _holds_wrapped_raw_key(text)
+
+
+def _holds_wrapped_raw_key(text: str) -> bool:
+    """Whether a raw key stands in `text` once white space is taken out, as a copy over the end of a line has some. The
+    checksum tells the raw key from words."""
+    joined = "".join(text.split())
+    if len(joined) == len(text):
+        return False
+    for match in _RAW_KEY.finditer(joined):
+        # A word before the raw key may have come to stand before its prefix.
+        for start in range(match.start("prefix"), match.end("prefix") - 1):
+            raw = joined[start : match.end()]
+            if raw[-CHECKSUM_LENGTH:] == checksum(raw[:-CHECKSUM_LENGTH]):
+                return True
+    return False
 
 
 def redact(text: str) -> str:

@@ -353,3 +353,18 @@ def test_an_id_is_twelve_base62_characters(text: str, expected: bool) -> None:
 def test_generated_ids_are_ids(count: int) -> None:
     keys: list[RawKey] = [keyformat.generate() for _ in range(count)]
     assert all(keyformat.is_id(key.id) and key.prefix == "alk" for key in keys)
+
+
+@given(raw_keys(), st.integers(1, 60), st.sampled_from([" ", "\n", "\r\n  "]))
+def test_a_raw_key_without_its_prefix_or_wrapped_resembles_one(raw: str, at: int, gap: str) -> None:
+    """Promise 1: the secret is in such a text whole."""
+    bare = raw.partition("_")[2]
+    assert keyformat.resembles_raw_key(f"key {bare}!")
+    assert bare[13:] not in keyformat.redact(f"key {bare}!")
+    assert keyformat.resembles_raw_key(f"here is {raw[:at]}{gap}{raw[at:]}")
+
+
+def test_words_that_stand_together_without_their_spaces_resemble_no_raw_key() -> None:
+    assert not keyformat.resembles_raw_key(
+        "the my_applications_are rotated nightly by the team that runs all of the platform"
+    )

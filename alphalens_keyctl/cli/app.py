@@ -1,5 +1,6 @@
 """The application: its commands, and the options that stand before a command."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ from alphalens_keyctl.cli import (
     create,
     db,
     doctor,
+    help_page,
     policy,
     resume,
     revoke,
@@ -30,7 +32,7 @@ from alphalens_keyctl.cli.options.groups import with_groups
 from alphalens_keyctl.cli.options.program import ProgramOptions
 from alphalens_keyctl.cli.run import Start
 from alphalens_keyctl.errors import ExitStatus
-from alphalens_keyctl.output import channel
+from alphalens_keyctl.output import channel, pages
 from alphalens_keyctl.settings import PROGRAM
 
 app = App(
@@ -59,7 +61,7 @@ def options(
 ) -> None:
     """Administer AlphaLens API keys: create, list, show, revoke, rotate and audit."""
     if ctx.invoked_subcommand is None:
-        channel.note(ctx.get_help())
+        channel.note_drawn(pages.drawn(help_page.of(ctx.command, ctx), pages.Paper.of(sys.stderr)))
         raise typer.Exit(ExitStatus.USAGE)
     if not ctx.resilient_parsing:
         asked_at, machine = ctx.obj  # the entry put it there

@@ -1,6 +1,7 @@
 """What all commands have in common: their help, the program's options behind them, and an answer to a guessed word."""
 
 import copy
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -36,7 +37,7 @@ class Command(TyperCommand):
 
     def get_help(self, ctx: Any) -> str:
         """Return the text of `--help`."""
-        return pages.drawn(help_page.of(self, ctx), pages.Paper.of_stdout())
+        return pages.drawn(help_page.of(self, ctx), pages.Paper.of(sys.stdout))
 
 
 class Group(TyperGroup):
@@ -59,7 +60,7 @@ class Group(TyperGroup):
 
     def get_help(self, ctx: Any) -> str:
         """Return the text of `--help`."""
-        return pages.drawn(help_page.of(self, ctx), pages.Paper.of_stdout())
+        return pages.drawn(help_page.of(self, ctx), pages.Paper.of(sys.stdout))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command that is called. For an unknown word the error names the command that may be meant."""

@@ -29,12 +29,13 @@ def create_from(run: Run, source: str, given: Destinations, *, override: str | N
     deliver_key.handover(run, given)  # refuses contradicting options before the file is read
     lines = bulk_file.parse(_read(source), now=run.act.at, override=override)
     handout = _handout(run, given) if given.pipe_to else bulk_issuance.Handout(show=_show(run))
-    with run.database(create=True) as database:
-        if dry_run:
-            bulk_issuance.refuse(database, lines, run.act)
-        elif lines:
-            with run.progress("Create keys", len(lines)) as tell:
-                bulk_issuance.take_in(database, lines, run.act, handout, prefix=run.settings.key_prefix, tell=tell)
+    if dry_run:
+        if run.has_database():  # else there is no key and no policy that the file could run into
+            with run.database() as database:
+                bulk_issuance.refuse(database, lines, run.act)
+    elif lines:
+        with run.database(create=True) as database, run.progress("Create keys", len(lines)) as tell:
+            bulk_issuance.take_in(database, lines, run.act, handout, prefix=run.settings.key_prefix, tell=tell)
     run.note(f"{'Would create' if dry_run else 'Created'} {counted(len(lines), 'key')}.")
 
 

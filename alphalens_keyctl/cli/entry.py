@@ -3,12 +3,13 @@
 import gc
 import io
 import os
+import re
 import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from shutil import get_terminal_size
-from typing import Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import typer
 from typer.main import get_command
@@ -26,6 +27,8 @@ from alphalens_keyctl.text import quoted
 # What the scripts of the shells run when TAB is pressed: no command, so that no command line can mean it.
 COMPLETE: Final = "__complete"
 _MACHINE_FORMATS: Final = frozenset({"--json", "--jsonl"})
+# What Typer guesses for an unknown option is often an option that does something else.
+_GUESSES: Final = re.compile(r" ?(\(Possible options: [^)]*\)|Did you mean [^?]*\?)$")
 # What Typer says of a value that is none of a type → what people say.
 _PLAINLY: Final = {
     ", unable to parse string as an integer": "",
@@ -171,7 +174,7 @@ def _was_interrupted(error: BaseException) -> bool:
 
 def _usage_message(error: _UsageError) -> str:
     """Return a message of Typer without the names of its types, and with the value that is wrong."""
-    message = error.format_message()
+    message = _GUESSES.sub("", error.format_message())
     for theirs, ours in _PLAINLY.items():
         message = message.replace(theirs, ours)
     message = message[:1].lower() + message[1:]
@@ -181,13 +184,18 @@ def _usage_message(error: _UsageError) -> str:
     return message.replace("invalid value for", f"invalid value {quoted(wrong)} for", 1)
 
 
+def _options_of_commands(context: Any) -> set[str]:
+    commands = context.command.commands.values()
+    return {name for command in commands for each in command.params for name in (*each.opts, *each.secondary_opts)}
+
+
 def _help_hint(error: _UsageError) -> str:
     context = getattr(error, "ctx", None)
     option = getattr(error, "option_name", "")
-    if option in _MACHINE_FORMATS and context is not None and context.parent is None:
-        return f"{option} stands after the command."
     if context is None:
         return f"Try '{PROGRAM} --help'."
+    if context.parent is None and option in _options_of_commands(context):
+        return f"{option} stands after the command."
     hint = f"Try '{context.command_path} --help'."
     lines = [line for line in help_page.examples(context.command) if not line.startswith("#")]
     return (

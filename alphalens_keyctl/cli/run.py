@@ -78,6 +78,12 @@ class Run:
         finally:
             database.close()
 
+    def has_database(self) -> bool:
+        """Return whether there is a database to open. Raises `KeyctlError` as `database.exists` does."""
+        from alphalens_keyctl.database import exists, parse_address
+
+        return exists(parse_address(self.settings.database_url))
+
     def screen(self) -> "Screen":
         from alphalens_keyctl.output.screen import Screen
 

@@ -1,5 +1,6 @@
 """What `help` does: print the help of a command, or a topic from `alphalens_keyctl/docs/`."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
@@ -19,7 +20,7 @@ def show_help(ctx: Any, about: Sequence[str]) -> None:
     Raises `KeyctlError` (usage) for other words.
     """
     root = ctx.find_root()
-    paper = Paper.of_stdout()
+    paper = Paper.of(sys.stdout)
     if not about:
         section = Section(f"Topics, for '{PROGRAM} help TOPIC'", list(TOPICS.items()))
         channel.write([root.command.get_help(root), "\n\n", drawn_section(section, paper), "\n"])

@@ -3,10 +3,9 @@ all of `--help` may take."""
 
 import os
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from shutil import get_terminal_size
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TextIO
 
 from alphalens_keyctl.output.channel import is_terminal
 
@@ -28,9 +27,10 @@ class Paper(NamedTuple):
     bold: bool
 
     @classmethod
-    def of_stdout(cls) -> "Paper":
-        """Return the paper of stdout. A pipe gets no escape sequence, whatever the environment says (promise 10)."""
-        if not is_terminal(sys.stdout):
+    def of(cls, stream: TextIO | None) -> "Paper":
+        """Return the paper of a standard stream. A pipe gets no escape sequence, whatever the environment says (promise
+        10)."""
+        if not is_terminal(stream):
             return cls(PIPE_WIDTH, bold=False)
         plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
         return cls(max(20, min(get_terminal_size().columns, WIDEST)), bold=not plain)

@@ -264,3 +264,10 @@ def test_input_that_does_not_come_whole_is_given_up_with_what_is_missing(fresh_k
     assert f"error: {'stdin' if source == '-' else source}: {missing} within" in done.stderr
     assert "\nhint: " in done.stderr
     assert not (fresh_keyctl.home / ".local").exists()
+
+
+def test_a_dry_run_makes_no_database(fresh_keyctl: Keyctl, fleet: str) -> None:
+    url = f"sqlite:///{fresh_keyctl.home / 'new.db'}"
+    done = fresh_keyctl.ok("--database", url, "create", "--from", fleet, "--dry-run")
+    assert (done.stdout, done.stderr) == ("", "Would create 3 keys.\n")
+    assert not (fresh_keyctl.home / "new.db").exists()

@@ -354,3 +354,13 @@ def test_only_create_makes_a_database_at_a_path_that_was_given(
     assert not path.exists()
     fresh_keyctl.ok(*before, "create", "ci", environment=environment)
     assert path.exists()
+
+
+def test_a_raw_key_that_lost_its_prefix_or_was_wrapped_is_not_echoed_either(fresh_keyctl: Keyctl) -> None:
+    """Promise 1: errors repeat the value that was wrong, and no secret."""
+    raw, _ = fresh_keyctl.create("ci")
+    for text in (raw.partition("_")[2], f"{raw[:20]} {raw[20:]}", f"{raw[:40]}\n{raw[40:]}"):
+        for arguments in (("show", text), ("create", text), ("list", "--columns", text), ("help", text), (text,)):
+            result = fresh_keyctl(*arguments, "--json")
+            assert result.error["code"] == "raw_key_in_argument", arguments
+            assert raw[-20:] not in result.stderr

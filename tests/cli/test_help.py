@@ -241,3 +241,20 @@ def test_create_asks_nobody_where_nobody_can_answer_and_gives_up_at_the_end_of_i
     shown = session.end()
     assert shown.status == 1
     assert "Nothing was changed" in shown.text
+
+
+def test_the_program_alone_shows_its_help_in_bold_and_no_escape_sequence_spelled_out(fresh_keyctl: Keyctl) -> None:
+    shown = on_terminal(fresh_keyctl, width=80)
+    assert shown.status == 2
+    assert b"\x1b[1mOptions\x1b[0m" in shown.raw
+    assert "\\x1b" not in shown.text
+    assert "\x1b" not in fresh_keyctl().stderr
+
+
+def test_an_unknown_option_is_told_where_it_stands_and_no_other_is_guessed(fresh_keyctl: Keyctl) -> None:
+    assert fresh_keyctl("--owner", "ann", "list").stderr == (
+        "error: no such option: --owner\nhint: --owner stands after the command.\n"
+    )
+    assert fresh_keyctl("list", "--no-expiry").stderr == (
+        "error: no such option: --no-expiry\nhint: Try 'alphalens-keyctl list --help'.\n"
+    )
