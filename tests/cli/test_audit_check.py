@@ -561,3 +561,11 @@ def test_a_database_that_is_away_is_a_7_and_no_all_clear(keyctl: Keyctl, tmp_pat
     (tmp_path / "text").write_text("no database")
     done = keyctl("--database", str(tmp_path / "text"), "audit", "check", "--json")
     assert (done.status, done.stdout) == (7, "")
+
+
+def test_the_command_to_paste_keeps_to_a_stored_policy_that_is_shorter_than_the_thresholds(keyctl: Keyctl) -> None:
+    keyctl.ok("policy", "set", "--max-lifetime", "20d")
+    keyctl.create("ending", *IN_ORDER[:4], "--expires", "3d")
+    [finding] = keyctl("audit", "check", "--json").json["findings"]
+    assert finding["command"] == "alphalens-keyctl rotate ending --expires 20d"
+    keyctl.ok(*shlex.split(finding["command"])[1:])

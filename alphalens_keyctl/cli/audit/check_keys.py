@@ -3,6 +3,8 @@
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
 
 import typer
 
@@ -10,9 +12,10 @@ from alphalens_keyctl.cli.audit.check import Report
 from alphalens_keyctl.cli.options.arguments import one_of
 from alphalens_keyctl.cli.run import Run
 from alphalens_keyctl.errors import ExitStatus
-from alphalens_keyctl.keys import policy
+from alphalens_keyctl.keys import policy, stored_policy
 from alphalens_keyctl.keys.policy import Finding, Rule, Severity
 from alphalens_keyctl.output import channel, findings
+from alphalens_keyctl.settings import Thresholds
 
 
 def check_keys(run: Run, *, rules: Sequence[str], fail_on: str, report: Report | None) -> None:
@@ -26,14 +29,24 @@ def check_keys(run: Run, *, rules: Sequence[str], fail_on: str, report: Report |
     with run.database() as database, database.reading() as connection:
         found = _Watched(policy.check(connection, chosen, limits, now=run.act.at))
         with suppress(channel.ReaderGoneError):
-            channel.write(_rendered(run, found, chosen, report), utf8=report is Report.JUNIT)
+            advised = _allowed(limits, stored_policy.read(connection).max_lifetime)
+            channel.write(_rendered(run, found, chosen, report, advised), utf8=report is Report.JUNIT)
         deque(found, maxlen=0)  # the verdict is about every finding, even when nobody reads on
     if Severity.ERROR in found.severities or (found.severities and least is Severity.WARNING):
         raise typer.Exit(ExitStatus.FOUND)
 
 
-def _rendered(run: Run, found: Iterable[Finding], rules: Sequence[Rule], report: Report | None) -> Iterable[str]:
-    limits = run.settings.check
+def _allowed(limits: Thresholds, longest: timedelta | None) -> Thresholds:
+    """Return the thresholds by which a command is advised: the command must give no key a longer life than the stored
+    policy allows, or the command is refused."""
+    if longest is None:
+        return limits
+    return replace(limits, rotation_age=min(limits.rotation_age, longest), expiring=min(limits.expiring, longest / 2))
+
+
+def _rendered(
+    run: Run, found: Iterable[Finding], rules: Sequence[Rule], report: Report | None, limits: Thresholds
+) -> Iterable[str]:
     if report is Report.JSON:
         return findings.as_json(found, limits)
     if report is Report.SARIF:
