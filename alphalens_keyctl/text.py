@@ -132,6 +132,11 @@ def parse_labels(texts: Iterable[str]) -> Mapping[str, str]:
     return labels
 
 
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun: "1 key", "2 keys"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {plural or noun + 's'}"
+
+
 def is_inert(character: str) -> bool:
     """Whether a character can be written to a terminal unchanged."""
     return character == " " or _problem_with(character) is None

@@ -12,6 +12,7 @@ from alphalens_keyctl.damage import key_of
 from alphalens_keyctl.database.instants import stored_text
 from alphalens_keyctl.database.streaming import pages
 from alphalens_keyctl.keys.conditions import RETIRES, contains, has_label, matches, status_at, unindexed
+from alphalens_keyctl.keys.within import Within
 from alphalens_keyctl.models import CURRENT_SQL, FINAL, Key, KeyFields, Status, key_table
 from alphalens_keyctl.text import fold
 
@@ -41,7 +42,7 @@ class Selection(NamedTuple):
     Without `statuses` the filters select keys of every status that is not final (revoked, retired), and of those too
     where `final` is set. Spans are positive; a key unused `unused_for` a span counts from its activation where it was
     never used. `without` are names of labels that a key must not have. Each text of `containing` must be a part of
-    the key's name, id or owner, whatever the case of its letters.
+    the key's name, id or owner, whatever the case of its letters. `within` is what whoever selects may see.
     """
 
     statuses: tuple[Status, ...] = ()
@@ -57,6 +58,7 @@ class Selection(NamedTuple):
     older_than: timedelta | None = None
     suspended_for: timedelta | None = None
     containing: tuple[str, ...] = ()
+    within: Within | None = None
 
 
 class KeyDocument(KeyFields[str, str]):
@@ -117,8 +119,9 @@ def ids(
 
 
 def leaves_any_out(connection: Connection, wanted: Selection, *, now: datetime) -> bool:
-    """Whether there is a key that `wanted` does not select and whose status is not final."""
-    query = select(key_table.c.id).where(_where(Selection(), now), _where(wanted, now).is_not(true())).limit(1)
+    """Whether there is a key, within what may be seen, that `wanted` does not select and whose status is not final."""
+    there = _where(Selection(within=wanted.within), now)
+    query = select(key_table.c.id).where(there, _where(wanted, now).is_not(true())).limit(1)
     return connection.scalar(query) is not None
 
 
@@ -241,6 +244,8 @@ def _where(wanted: Selection, now: datetime) -> ColumnElement[bool]:
     ]
     conditions += [has_label(name, value) for name, value in wanted.labels.items()]
     conditions += [c.labels[name].as_string().is_(None) for name in wanted.without]
+    if wanted.within is not None:
+        conditions.append(wanted.within.condition())
     return and_(True, *conditions)
 
 

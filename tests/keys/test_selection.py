@@ -18,7 +18,7 @@ from alphalens_keyctl.keyformat import DIGEST_SCHEME, generate
 from alphalens_keyctl.keys import selection
 from alphalens_keyctl.keys.selection import Selection, Sort
 from alphalens_keyctl.models import Status, key_table
-from alphalens_keyctl.output import sentences
+from alphalens_keyctl.keys import wording
 from alphalens_keyctl.text import fold
 from tests.support.commands import Keyctl
 from tests.support.databases import by_hand, dialect
@@ -459,12 +459,12 @@ def test_a_selection_says_back_in_words_what_it_selects() -> None:
             "expiring within 3 hours, created more than 4 weeks ago",
         ),
     ):
-        assert sentences.selected(wanted) == said
+        assert wording.selected(wanted) == said
     labels = Selection(final=True, labels={"team": "billing", "tier": "gold"}, without=("env",))
-    assert sentences.selected(labels) == "labelled team=billing, labelled tier=gold, without label env"
+    assert wording.selected(labels) == "labelled team=billing, labelled tier=gold, without label env"
 
 
 def test_a_span_is_said_back_as_it_is_and_not_rounded_to_another() -> None:
     """Who confirms "not used for 4 weeks" has not confirmed 30 days."""
-    said = {sentences.selected(Selection(final=True, unused_for=days * DAY)) for days in (28, 29, 30, 31)}
+    said = {wording.selected(Selection(final=True, unused_for=days * DAY)) for days in (28, 29, 30, 31)}
     assert len(said) == 4
