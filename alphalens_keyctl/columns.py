@@ -1,11 +1,12 @@
 """What the columns of the tables hold, and how a value that this program never writes is read."""
 
+import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final
 
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Integer, Text
+from sqlalchemy import JSON, BigInteger, ColumnElement, DateTime, Dialect, Integer, Text, cast, type_coerce
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from alphalens_keyctl.moments import UNREADABLE
@@ -18,6 +19,8 @@ Sequence = BigInteger().with_variant(Integer(), "sqlite")
 
 # What stands for labels that cannot be read.
 UNREADABLE_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
+# What stands for a list of texts that cannot be read: no text of any such list is empty.
+UNREADABLE_TEXTS: Final = ("",)
 
 
 def _forgiving(read: Callable[[Any], Any] | None, instead: object) -> Callable[[Any], Any]:
@@ -73,3 +76,41 @@ class JsonObject(TypeDecorator[Mapping[str, str]]):
             return self
         # A type decorator would bind the name in labels[name] as JSON, but the name is a plain text.
         return self.impl_instance.coerce_compared_value(op, value)
+
+
+class JsonTexts(TypeDecorator[tuple[str, ...]]):
+    """A JSON list of texts, on PostgreSQL JSONB; None is NULL. Read as the text that the database writes, because its
+    driver would make None of JSON's own null, and None lifts a restriction (promise 9)."""
+
+    impl = JSON
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name != "postgresql":
+            return dialect.type_descriptor(JSON(none_as_null=True))
+        from sqlalchemy.dialects.postgresql import JSONB
+
+        return dialect.type_descriptor(JSONB(none_as_null=True))
+
+    def column_expression(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        return type_coerce(cast(column, Text), _TextsAsText())
+
+
+class _TextsAsText(TypeDecorator[tuple[str, ...]]):
+    impl = Text
+    cache_ok = True
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
+        return texts_of
+
+
+def texts_of(stored: object) -> tuple[Any, ...] | None:
+    """The list that stands in a column of `JsonTexts`, from its text; None for NULL, `UNREADABLE_TEXTS` for what is no
+    list. What stands in the list may be anything."""
+    if stored is None:
+        return None
+    try:
+        found = json.loads(stored) if isinstance(stored, str) else None
+    except (ValueError, RecursionError):
+        return UNREADABLE_TEXTS
+    return tuple(found) if isinstance(found, list) else UNREADABLE_TEXTS

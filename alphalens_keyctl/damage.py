@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from alphalens_keyctl import networks, scopes
 from alphalens_keyctl.columns import UNREADABLE_LABELS
 from alphalens_keyctl.models import Key, Status
 from alphalens_keyctl.moments import UNREADABLE
@@ -29,13 +30,16 @@ def damaged_key(row: Sequence[Any]) -> Key:
     texts: dict[str, Any] = {
         name: value if value is None else legible(value)
         for name, value in key._asdict().items()
-        if name not in times and name not in ("labels", "use_count")
+        if name not in times and name not in ("labels", "use_count", "scopes", "allow_from")
     }
     rest: dict[str, Any] = {
         "status": Status.DAMAGED.value,
         "created_at": times["created_at"] or UNREADABLE,
         "labels": key.labels if are_labels(key.labels) else {},
         "use_count": key.use_count if type(key.use_count) is int else 0,
+        # Never None, which lifts a restriction.
+        "scopes": key.scopes if key.scopes is None or scopes.are_sound(key.scopes) else (),
+        "allow_from": key.allow_from if key.allow_from is None or networks.are_sound(key.allow_from) else (),
     }
     return key._replace(**texts | times | rest)
 
@@ -52,6 +56,10 @@ def is_sound(key: Key) -> bool:
     for time in (key.created_at, *_times(key)):
         if time is not None and (not isinstance(time, datetime) or time == UNREADABLE):
             return False
+    if key.scopes is not None and not scopes.are_sound(key.scopes):
+        return False
+    if key.allow_from is not None and not networks.are_sound(key.allow_from):
+        return False
     return are_labels(key.labels)
 
 

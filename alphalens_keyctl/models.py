@@ -11,7 +11,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from sqlalchemy import BigInteger, Column, Computed, ForeignKey, Index, LargeBinary, Text, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
-from alphalens_keyctl.columns import ByteOrderText, Instant, JsonObject, Sequence
+from alphalens_keyctl.columns import ByteOrderText, Instant, JsonObject, JsonTexts, Sequence
 from alphalens_keyctl.vocabulary import CURRENT_SQL as CURRENT_SQL
 from alphalens_keyctl.vocabulary import FINAL as FINAL
 from alphalens_keyctl.vocabulary import LIVE_SUCCESSOR_SQL as LIVE_SUCCESSOR_SQL
@@ -24,10 +24,11 @@ from alphalens_keyctl.vocabulary import Status as Status
 
 _Time = TypeVar("_Time")
 _Labels = TypeVar("_Labels")
+_Texts = TypeVar("_Texts")
 _FOR_EVER: Final = float("inf")
 
 
-class KeyFields(NamedTuple, Generic[_Time, _Labels]):
+class KeyFields(NamedTuple, Generic[_Time, _Labels, _Texts]):
     """The fields of K, the JSON contract's word for a key, in their order. Everything that lists the fields of a key
     takes them from here."""
 
@@ -51,11 +52,14 @@ class KeyFields(NamedTuple, Generic[_Time, _Labels]):
     replaces: str | None
     replaced_by: str | None
     delivering_to: str | None
+    scopes: _Texts | None
+    allow_from: _Texts | None
 
 
-class Key(KeyFields[datetime, Mapping[str, str]]):
+class Key(KeyFields[datetime, Mapping[str, str], tuple[str, ...]]):
     """A key as the rest of the program sees it. Times are aware, in UTC. `status` is the status at the instant of the
-    query, unless a docstring says that it is the stored one."""
+    query, unless a docstring says that it is the stored one. `scopes` None: the key may do everything but administer
+    keys; `allow_from` None: it may be used from anywhere."""
 
     __slots__ = ()
 
@@ -125,6 +129,13 @@ class ApiKey(SQLModel, table=True):
             postgresql_where=text("suspended_at IS NOT NULL"),
         ),
         Index(
+            "api_key_scopes",
+            "scopes",
+            sqlite_where=text("scopes IS NOT NULL"),
+            postgresql_where=text("scopes IS NOT NULL"),
+            postgresql_using="gin",
+        ),
+        Index(
             "api_key_current_spelling",
             "name",
             sqlite_where=text(f"{_BEYOND_ASCII['sqlite']} AND {CURRENT_SQL}"),
@@ -157,6 +168,8 @@ class ApiKey(SQLModel, table=True):
     replaces: str | None = Field(default=None, sa_column=Column(ByteOrderText, ForeignKey("api_key.id")))
     replaced_by: str | None = Field(default=None, sa_column=Column(ByteOrderText, ForeignKey("api_key.id")))
     delivering_to: str | None = Field(default=None, sa_type=Text)
+    scopes: tuple[str, ...] | None = Field(default=None, sa_column=Column(JsonTexts()))
+    allow_from: tuple[str, ...] | None = Field(default=None, sa_column=Column(JsonTexts()))
     lease_until: datetime | None = Field(default=None, sa_type=Instant)
     first_used_at: datetime | None = Field(default=None, sa_type=Instant)
     awaits_use_of: str | None = Field(default=None, sa_column=Column(ByteOrderText, ForeignKey("api_key.id")))

@@ -51,6 +51,8 @@ class Reason(StrEnum):
     EXPIRED = "expired"
     REVOKED = "revoked"
     UNAVAILABLE = "unavailable"
+    SCOPE = "scope"
+    ADDRESS = "address"
 
 
 # The statuses under which a key opens.

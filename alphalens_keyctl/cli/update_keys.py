@@ -58,7 +58,7 @@ class _Updating:
         return updates.divided(connection, key_ids, self.new, named=named, now=now)
 
     def endangered(self, now: datetime) -> ColumnElement[bool] | None:
-        return updates.shortened(self.new)
+        return updates.narrowed(self.new)
 
     def apply(
         self,

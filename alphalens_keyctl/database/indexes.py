@@ -44,6 +44,7 @@ EXPECTED: Final = {
         "api_key_live_successor": (
             "UNIQUE INDEX ON api_key (replaces) WHERE replaces IS NOT NULL AND revoked_at IS NULL"
         ),
+        "api_key_scopes": "INDEX ON api_key (scopes) WHERE scopes IS NOT NULL",
         "api_key_suspended": "INDEX ON api_key (suspended_at) WHERE suspended_at IS NOT NULL",
         "usage_event_refused_once": (
             "UNIQUE INDEX ON usage_event (at, outcome, coalesce(key_id, ''), coalesce(client_ip, ''))"
@@ -63,6 +64,7 @@ EXPECTED: Final = {
             "UNIQUE INDEX ON api_key (replaces) WHERE ((replaces IS NOT NULL) AND (revoked_at IS NULL))"
         ),
         "api_key_pkey": "UNIQUE INDEX ON api_key (id)",
+        "api_key_scopes": "INDEX ON api_key USING gin (scopes) WHERE (scopes IS NOT NULL)",
         "api_key_suspended": "INDEX ON api_key (suspended_at) WHERE (suspended_at IS NOT NULL)",
         "audit_event_one_follower": "UNIQUE INDEX ON audit_event (previous_hash)",
         "audit_event_pkey": "UNIQUE INDEX ON audit_event (seq)",

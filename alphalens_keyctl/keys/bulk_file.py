@@ -10,16 +10,17 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final, NamedTuple, NoReturn
 
-from alphalens_keyctl import text
+from alphalens_keyctl import networks, scopes, text
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keys.lifecycle import Draft
 from alphalens_keyctl.models import Key
 from alphalens_keyctl.moments import parse_expiry
 
 LARGEST: Final = 64 << 20  # bytes; the names of a million keys take less
-_TAKEN: Final = ("name", "owner", "purpose", "labels", "expires")
+_TAKEN: Final = ("name", "owner", "purpose", "labels", "expires", "scopes", "allow_from")
 _KNOWN: Final = frozenset({*_TAKEN, *Key._fields})
 _FORMULA: Final = frozenset("=+-@\t\r")
+_LIST: Final = 'For example ["prices:read"], or one behind the other; leave them out for a key that is not restricted.'
 _ROTATED: Final = "A key that was rotated is listed twice; 'list --status active' leaves the old one out."
 
 
@@ -129,6 +130,8 @@ def _draft(number: int, row: Mapping[str, Any], now: datetime) -> Draft:
             purpose=_line(row.get("purpose"), "purpose", text.LONGEST_PURPOSE),
             labels=_labels(row.get("labels")),
             expires_at=None if expires is None else parse_expiry(_text(expires), now=now),
+            scopes=scopes.parse_all(_texts(row.get("scopes"))),
+            allow_from=networks.parse_all(_texts(row.get("allow_from"))),
         )
     except KeyctlError as error:
         _refuse(number, f"is refused: {error.message}", error.hint)
@@ -151,6 +154,21 @@ def _labels(value: object) -> Mapping[str, str]:
     if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
         raise KeyctlError(Code.INVALID_INPUT, "labels are no object of texts", 'For example {"env": "prod"}.')
     return text.parse_labels(f"{name}={each}" for name, each in value.items())
+
+
+def _texts(value: object) -> list[str]:
+    if isinstance(value, str):
+        if not value.startswith("["):
+            return value.split()
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise KeyctlError(Code.INVALID_INPUT, "scopes or networks are no JSON list", _LIST) from None
+    if value is None:
+        return []
+    if not isinstance(value, list) or not value or not all(isinstance(each, str) for each in value):
+        raise KeyctlError(Code.INVALID_INPUT, "scopes or networks are no list of texts", _LIST)
+    return value
 
 
 def _text(value: object) -> str:

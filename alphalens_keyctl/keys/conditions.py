@@ -1,6 +1,6 @@
 """What is asked of a key in SQL, on both databases: its status at an instant, its labels, what its texts contain."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from string import punctuation
 from typing import Any, Final
@@ -65,6 +65,37 @@ def _look_label_up(element: has_label, compiler: SQLCompiler, **how: Any) -> str
 def _contain_label(element: has_label, compiler: SQLCompiler, **how: Any) -> str:
     name, value = (compiler.process(each, **how) for each in (element.name, element.value))
     return f"api_key.labels @> jsonb_build_object(CAST({name} AS text), CAST({value} AS text))"
+
+
+class holds_any(ColumnElement[bool]):  # noqa: N801  # reads as the functions of SQL do
+    """Whether a column of `JsonTexts` has one of some texts. NULL has none."""
+
+    inherit_cache = False  # an element holds its own texts
+    type = Boolean()
+
+    def __init__(self, column: ColumnElement[Any], texts: Iterable[str]) -> None:
+        self.column = column
+        self.texts = [bindparam(None, text, Text, unique=True) for text in sorted(texts)]
+
+    def self_group(self, against: object = None) -> ColumnElement[bool]:
+        return self
+
+
+@compiles(holds_any, "sqlite")
+def _look_through_list(element: holds_any, compiler: SQLCompiler, **how: Any) -> str:
+    column = compiler.process(element.column, **how)
+    texts = ", ".join(compiler.process(text, **how) for text in element.texts)
+    # What is no JSON has no text; `json_each` of it would be the end of the whole list.
+    listed = f"CASE WHEN json_valid({column}) THEN {column} END"
+    # The first condition lets the index be used that has restricted keys alone.
+    return f"({column} IS NOT NULL AND EXISTS (SELECT 1 FROM json_each({listed}) WHERE value IN ({texts})))"  # noqa: S608  # bound
+
+
+@compiles(holds_any, "postgresql")
+def _ask_list(element: holds_any, compiler: SQLCompiler, **how: Any) -> str:
+    column = compiler.process(element.column, **how)
+    texts = ", ".join(f"CAST({compiler.process(text, **how)} AS text)" for text in element.texts)
+    return f"({column} IS NOT NULL AND {column} ?| ARRAY[{texts}])"
 
 
 class contains(ColumnElement[bool]):  # noqa: N801  # reads as the functions of SQL do

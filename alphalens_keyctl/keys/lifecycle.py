@@ -27,7 +27,8 @@ _AT_ONCE: Final = 1000
 
 class Draft(NamedTuple):
     """What a new key is to be. Every text is validated; `expires_at` is aware and to come, or None. `override` says why
-    the key may break the stored policy; None: it may not."""
+    the key may break the stored policy; None: it may not. `scopes` and `allow_from` are in their normal form; None: the
+    key is not restricted."""
 
     name: str
     owner: str | None = None
@@ -35,6 +36,8 @@ class Draft(NamedTuple):
     labels: Mapping[str, str] = {}
     expires_at: datetime | None = None
     override: str | None = None
+    scopes: tuple[str, ...] | None = None
+    allow_from: tuple[str, ...] | None = None
 
 
 class Pending(NamedTuple):
@@ -199,7 +202,7 @@ def _row(new: Pending, act: Act) -> dict[str, object]:
         "id": raw.id, "name": draft.name, "name_folded": fold(draft.name), "owner": draft.owner,
         "purpose": draft.purpose, "labels": dict(draft.labels), "created_at": act.at, "created_by": act.actor,
         "expires_at": draft.expires_at, "use_count": 0, "replaces": replaces, "digest": raw.digest(),
-        "digest_scheme": DIGEST_SCHEME,
+        "digest_scheme": DIGEST_SCHEME, "scopes": draft.scopes, "allow_from": draft.allow_from,
     }  # fmt: skip
 
 
@@ -210,6 +213,8 @@ def _said(new: Pending) -> dict[str, object]:
         "purpose": new.draft.purpose,
         "labels": dict(new.draft.labels) or None,
         "expires_at": rfc3339(new.draft.expires_at) if new.draft.expires_at else None,
+        "scopes": new.draft.scopes,
+        "allow_from": new.draft.allow_from,
         "replaces": new.replaces,
         "override": new.draft.override,
         "breaches": [breach.rule for breach in new.breaches] or None,

@@ -139,13 +139,16 @@ def succeed_pending(
     override: str | None = None,
     lease: float | None,
 ) -> Key:
-    """Write the successor of a key: same name, owner, purpose and labels. The successor opens nothing yet.
+    """Write the successor of a key: same name, owner, purpose, labels, scopes and networks. The successor opens nothing
+    yet.
 
     `predecessors` is what `rotatable` returned in this same transaction. `lease` is as in `lifecycle.create_pending`,
     `override` as in `Draft`. Raises `KeyctlError` as `lifecycle.write_pending` does.
     """
     key = predecessors.key
-    draft = Draft(key.name, key.owner, key.purpose, key.labels, expires_at, override)
+    draft = Draft(
+        key.name, key.owner, key.purpose, key.labels, expires_at, override, scopes=key.scopes, allow_from=key.allow_from
+    )
     return lifecycle.write_pending(tx, Pending(draft, raw, predecessors.end.id), act, lease=lease)
 
 

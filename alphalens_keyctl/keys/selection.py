@@ -11,13 +11,15 @@ from sqlalchemy import ColumnElement, Connection, Select, Text, and_, cast, func
 from alphalens_keyctl.damage import key_of
 from alphalens_keyctl.database.instants import stored_text
 from alphalens_keyctl.database.streaming import pages
-from alphalens_keyctl.keys.conditions import RETIRES, contains, has_label, matches, status_at, unindexed
+from alphalens_keyctl.keys.conditions import RETIRES, contains, has_label, holds_any, matches, status_at, unindexed
 from alphalens_keyctl.keys.within import Within
 from alphalens_keyctl.models import CURRENT_SQL, FINAL, Key, KeyFields, Status, key_table
+from alphalens_keyctl.scopes import covering, covers
 from alphalens_keyctl.text import fold
 
 _IDS_AT_ONCE: Final = 500
 TIMES: Final = frozenset(name for name in Key._fields if name.endswith("_at"))
+_JSON: Final = frozenset({"labels", "scopes", "allow_from"})
 # The stored statuses that a status which the clock adds can come from.
 _STORED: Final = {
     Status.EXPIRED: frozenset({Status.ACTIVE, Status.SUSPENDED, Status.DELIVERING}),
@@ -42,7 +44,9 @@ class Selection(NamedTuple):
     Without `statuses` the filters select keys of every status that is not final (revoked, retired), and of those too
     where `final` is set. Spans are positive; a key unused `unused_for` a span counts from its activation where it was
     never used. `without` are names of labels that a key must not have. Each text of `containing` must be a part of
-    the key's name, id or owner, whatever the case of its letters. `within` is what whoever selects may see.
+    the key's name, id or owner, whatever the case of its letters. A key must cover each of `scopes`, by itself, by a
+    wildcard or, but for a reserved scope, by being unrestricted. `within` is what whoever selects may
+    see.
     """
 
     statuses: tuple[Status, ...] = ()
@@ -58,12 +62,13 @@ class Selection(NamedTuple):
     older_than: timedelta | None = None
     suspended_for: timedelta | None = None
     containing: tuple[str, ...] = ()
+    scopes: tuple[str, ...] = ()
     within: Within | None = None
 
 
-class KeyDocument(KeyFields[str, str]):
-    """A key on its way to a machine format: times and labels are the text that the database writes (times in UTC,
-    date and time of day first). Turning a million keys into values would take longer than the query, so
+class KeyDocument(KeyFields[str, str, str]):
+    """A key on its way to a machine format: times, labels, scopes and networks are the text that the database writes
+    (times in UTC, date and time of day first). Turning a million keys into values would take longer than the query, so
     whoever writes the document finds out what a damaged row holds."""
 
     __slots__ = ()
@@ -194,7 +199,7 @@ def _column(name: str, now: datetime) -> ColumnElement[Any]:
 def _document_column(name: str, now: datetime) -> ColumnElement[Any]:
     if name in TIMES:
         return stored_text(_column(name, now))
-    return cast(key_table.c.labels, Text) if name == "labels" else _column(name, now)
+    return cast(key_table.c[name], Text) if name in _JSON else _column(name, now)
 
 
 def _query(
@@ -222,7 +227,10 @@ def _in_order(column: ColumnElement[Any], wanted: Selection) -> ColumnElement[An
     """`column`, to order by. Where the filters select few keys the order must not come from an index: SQLite would
     walk through all keys in that order instead of finding the few and sorting them."""
     narrow = wanted._replace(
-        final=False, without=(), statuses=() if Status.ACTIVE in wanted.statuses else wanted.statuses
+        final=False,
+        without=(),
+        statuses=() if Status.ACTIVE in wanted.statuses else wanted.statuses,
+        scopes=tuple(scope for scope in wanted.scopes if not covers(None, scope)),
     )
     if column is key_table.c.created_at:
         # One index serves both this filter and this order.
@@ -244,9 +252,16 @@ def _where(wanted: Selection, now: datetime) -> ColumnElement[bool]:
     ]
     conditions += [has_label(name, value) for name, value in wanted.labels.items()]
     conditions += [c.labels[name].as_string().is_(None) for name in wanted.without]
+    conditions += [_covers(scope) for scope in wanted.scopes]
     if wanted.within is not None:
         conditions.append(wanted.within.condition())
     return and_(True, *conditions)
+
+
+def _covers(scope: str) -> ColumnElement[bool]:
+    """Whether a key covers a scope: what `scopes.covers` says, to the database."""
+    held = holds_any(key_table.c.scopes, covering(scope))
+    return or_(key_table.c.scopes.is_(None), held) if covers(None, scope) else held
 
 
 def _of_status(wanted: Selection, now: datetime) -> Iterator[ColumnElement[bool]]:

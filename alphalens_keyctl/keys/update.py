@@ -1,22 +1,25 @@
-"""Update: a new name, owner, purpose, expiry or new labels for keys that there are, each key with its audit event.
+"""Update: new values for keys that there are, each key with its audit event.
 
 As in `lifecycle`, every function works inside the transaction of the caller and never commits. A successor that is
 being delivered changes with its predecessor, of which it is a copy: the handover of the name would undo the change
 else. A name belongs to a lineage: when the current key is renamed, the keys that were rotated out and still open
-follow, so that `revoke NAME` goes on ending all of them (promise 5).
+follow, so that `revoke NAME` goes on ending all of them (promise 5). They follow as well when the current key is named
+and gets other scopes or networks: an old key that went on doing what the new one may not would undo the restriction.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, or_
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
+from alphalens_keyctl import networks, scopes
 from alphalens_keyctl.damage import key_of
 from alphalens_keyctl.database import Attempts, Writing
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keys import lifecycle, lookup, rotation, selection, stored_policy
+from alphalens_keyctl.keys.conditions import holds_any
 from alphalens_keyctl.keys.lifecycle import Changed
 from alphalens_keyctl.keys.stored_policy import Breach, StoredPolicy
 from alphalens_keyctl.logs import audit
@@ -28,12 +31,31 @@ from alphalens_keyctl.text import MOST_LABELS
 _AT_ONCE: Final = 1000
 
 
+class _List(NamedTuple):
+    """A field that restricts a key: the word for one of its texts, the option's name for it, how many there may be, and
+    what a module says of such texts."""
+
+    what: str
+    option: str
+    most: int
+    normal: Callable[[Iterable[str]], tuple[str, ...]]
+    covers: Callable[[Sequence[str] | None, str], bool]
+
+
+_LISTS: Final = {
+    "scopes": _List("scope", "scope", scopes.MOST_SCOPES, scopes.normal, scopes.covers),
+    "allow_from": _List("network", "allow-from", networks.MOST_NETWORKS, networks.normal, networks.covers),
+}
+
+
 class Update(NamedTuple):
     """New values for keys; every text is validated.
 
-    `fields` has those of owner, purpose and expires_at (aware, to come) that are set; None takes the value away.
-    `labels` are set beside the labels that a key has, `unset_labels` are taken away. `override` says why the keys may
-    break the stored policy; None: they may not.
+    `fields` has those of owner, purpose and expires_at (aware, to come) that are set; None takes the value away, and
+    from scopes and allow_from, which are there only with None, every restriction. `labels` are set beside the labels
+    that a key has, `unset_labels` are taken away. `override` says why the keys may break the stored policy; None: they
+    may not. `added` and `removed` are texts by the field, scopes or allow_from. A key that is not restricted gets those
+    of `added` as its only ones.
     """
 
     name: str | None = None
@@ -41,6 +63,13 @@ class Update(NamedTuple):
     labels: Mapping[str, str] = {}
     unset_labels: frozenset[str] = frozenset()
     override: str | None = None
+    added: Mapping[str, tuple[str, ...]] = {}
+    removed: Mapping[str, tuple[str, ...]] = {}
+
+    @property
+    def restricts(self) -> bool:
+        """Whether the update changes what keys may do or from where they may be used."""
+        return bool(self.added or self.removed or not _LISTS.keys().isdisjoint(self.fields))
 
 
 def divided(connection: Connection, key_ids: Sequence[str], new: Update, *, named: bool, now: datetime) -> Changed:
@@ -49,7 +78,8 @@ def divided(connection: Connection, key_ids: Sequence[str], new: Update, *, name
 
     `named` says that somebody named the keys. Raises `KeyctlError`: wrong_state for a key that is revoked or retired,
     for a named key that is damaged, and for a new name of a key that is not the current one; invalid_input where a key
-    would have too many labels; policy_violation with every key whose new values break the stored policy.
+    would have too many labels, scopes or networks, none of the last two that is left, or still one that is taken away;
+    policy_violation with every key whose new values break the stored policy.
     """
     policy = stored_policy.read(connection)
     broken: list[tuple[str, list[Breach]]] = []
@@ -66,19 +96,35 @@ def divided(connection: Connection, key_ids: Sequence[str], new: Update, *, name
     if new.override is None:
         stored_policy.refuse(broken)
     known = {*done.changed, *done.unchanged}
-    for key in _followers(connection, done.changed, new, now):
+    for key in _followers(connection, done.changed, new, now, named=named):
         if key.id not in known and key.status != Status.DAMAGED and _changes(key, _share(key, new)):
             known.add(key.id)
             done.changed.append(key.id)
     return done
 
 
-def shortened(new: Update) -> ColumnElement[bool] | None:
-    """The condition for a key that ends sooner than before; None where `new` ends no key."""
-    expires_at = new.fields.get("expires_at")
-    if expires_at is None:
-        return None
-    return or_(key_table.c.expires_at.is_(None), key_table.c.expires_at > expires_at)
+def narrowed(new: Update) -> ColumnElement[bool] | None:
+    """The condition for a key that ends sooner than before, may do less, or is used from fewer networks; None where
+    `new` takes nothing from any key."""
+    c = key_table.c
+    conditions: list[ColumnElement[bool]] = [c[name].is_(None) for name in new.added]
+    conditions += [holds_any(c[name], texts) for name, texts in new.removed.items()]
+    if (expires_at := new.fields.get("expires_at")) is not None:
+        conditions.append(or_(c.expires_at.is_(None), c.expires_at > expires_at))
+    return or_(*conditions) if conditions else None
+
+
+def restricted_first(connection: Connection, key_ids: Sequence[str], new: Update) -> dict[str, int]:
+    """How many of these keys have no restriction of a field until `new` gives them their first, by the field."""
+    found = {}
+    for name in new.added:
+        free = [
+            connection.scalar(select(func.count()).where(key_table.c.id.in_(some), key_table.c[name].is_(None))) or 0
+            for some in selection.few_at_once(key_ids)
+        ]
+        if any(free):
+            found[name] = sum(free)
+    return found
 
 
 def apply(
@@ -143,21 +189,72 @@ def _changes(key: Key, new: Update) -> dict[str, Any]:
                 f"Keep it to {MOST_LABELS} labels: --unset label:K takes one away.",
             )
         changes["labels"] = labels
+    for name in sorted({*new.added, *new.removed}):
+        texts = _listed(key, name, new)
+        if texts != getattr(key, name):
+            changes[name] = texts
     return changes
 
 
+def _listed(key: Key, name: str, new: Update) -> tuple[str, ...] | None:
+    """The scopes or networks that a key has with `new`. Raises `KeyctlError` (invalid_input)."""
+    kind = _LISTS[name]
+    held: tuple[str, ...] | None = getattr(key, name)
+    removed = new.removed.get(name, ())
+    left = None if held is None else frozenset(held) - frozenset(removed)
+    texts = left if name not in new.added else (left or frozenset()) | frozenset(new.added[name])
+    # What nobody takes away is as good as held: a wildcard, a wider network, no restriction at all.
+    if (still := next((each for each in removed if kind.covers(_tuple(texts), each)), None)) is not None:
+        by = "it is not restricted" if texts is None else "another one covers that"
+        raise _refused_list(
+            key, f"would keep {kind.what} '{still}': {by}", f"Take that one away, or use --set-{kind.option}."
+        )
+    if texts is not None and not texts and held:
+        raise _refused_list(
+            key,
+            f"would have no {kind.what} left",
+            f"--unset {name.replace('_', '-')} lifts the restriction; 'alphalens-keyctl suspend' stops the key.",
+        )
+    if texts is not None and len(texts) > max(kind.most, len(held or ())):
+        raise _refused_list(
+            key,
+            f"would have {len(texts)} {kind.what}s",
+            f"Keep it to {kind.most}: --unset {kind.option}:… takes one away.",
+        )
+    return None if texts is None else kind.normal(texts)
+
+
+def _tuple(texts: frozenset[str] | None) -> tuple[str, ...] | None:
+    return None if texts is None else tuple(texts)
+
+
+def _refused_list(key: Key, problem: str, hint: str) -> KeyctlError:
+    return KeyctlError(Code.INVALID_INPUT, f"key '{key.name}' ({key.id}) {problem}; nothing was changed", hint)
+
+
 def _share(key: Key, new: Update) -> Update:
-    """What of `new` concerns a key that was not asked for: a key that was rotated out gets the name alone."""
-    return new if new.name is None or key.is_unfinished else Update(name=new.name)
+    """What of `new` concerns a key that may not have been asked for: with a new name, a key that was rotated out gets
+    the name and the restrictions alone."""
+    if new.name is None or key.is_unfinished:
+        return new
+    lifted = {name: None for name in new.fields if name in _LISTS}
+    return Update(name=new.name, fields=lifted, added=new.added, removed=new.removed)
 
 
-def _followers(connection: Connection, key_ids: Sequence[str], new: Update, now: datetime) -> Iterator[Key]:
-    """The keys that change with these: their successors that are being delivered, or of which the delivery died, and
-    with a new name every key of the old name that opens or could come to open."""
+def _followers(
+    connection: Connection, key_ids: Sequence[str], new: Update, now: datetime, *, named: bool
+) -> Iterator[Key]:
+    """The keys that change with these: their successors that are being delivered, or of which the delivery died; with a
+    new name, and with a restriction of current keys that are `named`, every key of the name that opens or could come to
+    open."""
     if new.name is not None:
         for key in selection.some(connection, key_ids[:1], now=now):
             yield from lookup.namesakes(connection, key, now=now)
         return
+    if named and new.restricts:
+        for key in selection.some(connection, key_ids, now=now):
+            if key.is_current:
+                yield from lookup.namesakes(connection, key, now=now)
     before: Sequence[str] = key_ids
     while before:
         found: list[Key] = []
@@ -249,4 +346,6 @@ def _said(key: Key, changes: Mapping[str, object]) -> dict[str, object]:
 def _plain(value: object) -> object:
     if isinstance(value, datetime):
         return rfc3339(value)
+    if isinstance(value, tuple):
+        return list(value)
     return dict(value) if isinstance(value, Mapping) else value

@@ -18,6 +18,7 @@ def selected(wanted: Selection) -> str:
         said.append(f"owned by '{wanted.owner}'")
     said += [f"labelled {name}={value}" for name, value in wanted.labels.items()]
     said += [f"without label {name}" for name in wanted.without]
+    said += [f"that may do {scope}" for scope in wanted.scopes]
     said += ["never used"] if wanted.never_used else []
     said += ["expired"] if wanted.expired else []
     for length, words in (

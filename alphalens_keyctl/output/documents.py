@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
+from alphalens_keyctl.columns import texts_of
 from alphalens_keyctl.damage import damaged_key, legible
 from alphalens_keyctl.keys.issuance import Created, Rotated
 from alphalens_keyctl.keys.rotation import Aborted
@@ -21,7 +22,7 @@ from alphalens_keyctl.logs.usage import AddressUse, Profile
 from alphalens_keyctl.models import Event, Key, Use
 from alphalens_keyctl.moments import UNREADABLE, rfc3339, rfc3339_exact, shortest_span
 from alphalens_keyctl.output.inert import for_spreadsheet, for_terminal
-from alphalens_keyctl.output.json_rows import labels_spelled, time_spelled, writer
+from alphalens_keyctl.output.json_rows import SPELLED, time_spelled, writer
 from alphalens_keyctl.verification.judgement import Verification
 
 # The fields of K that a list shows to people, and that stand in a line of it in a pipe.
@@ -244,23 +245,29 @@ def use_texts(uses: Iterable[Use]) -> Iterator[str]:
 
 
 def key_rows(documents: Iterable[KeyDocument], columns: Sequence[str] = KeyDocument._fields) -> Iterator[str]:
-    """K as CSV (RFC 4180) with a header line, streamed. The labels are JSON in a cell."""
+    """K as CSV (RFC 4180) with a header line, streamed. Labels, scopes and networks are JSON in a cell."""
     return _csv(columns, map(_picked(columns), map(_key_cells, documents)))
 
 
 def key_lines(documents: Iterable[KeyDocument], columns: Sequence[str]) -> Iterator[str]:
     """Keys for `cut`, `awk` and `read`: a line each, the fields that `columns` names between tabs, streamed.
 
-    A text is inert, so that no tab stands in it; what is missing is empty; the labels are `name=value`, in order.
+    A text is inert, so that no tab stands in it; what is missing is empty; the labels are `name=value`, in order, and
+    scopes and networks stand one behind the other.
     """
-    labels = columns.index("labels") if "labels" in columns else None
+    spelled = [(place, name) for place, name in enumerate(columns) if name in SPELLED]
     for cells in map(_picked(columns), map(_key_cells, documents)):
         texts = ["" if cell is None else for_terminal(str(cell)) for cell in cells]
-        if labels is not None:
-            texts[labels] = for_terminal(
-                " ".join(f"{name}={value}" for name, value in json.loads(texts[labels]).items())
-            )
+        for place, name in spelled:
+            texts[place] = for_terminal(_in_a_line(name, texts[place]))
         yield "\t".join(texts) + "\n"
+
+
+def _in_a_line(name: str, cell: str) -> str:
+    if not cell:
+        return cell
+    found = json.loads(cell)
+    return " ".join([f"{label}={value}" for label, value in found.items()] if name == "labels" else found)
 
 
 def event_rows(events: Iterable[Event]) -> Iterator[str]:
@@ -292,6 +299,8 @@ def _damaged(row: Sequence[Any]) -> Key:
         values[name] = None if values[name] is None else _instant(values[name])
     with suppress(TypeError, ValueError, RecursionError):
         values["labels"] = json.loads(values["labels"])
+    for name in ("scopes", "allow_from"):
+        values[name] = texts_of(values[name])
     return damaged_key(list(values.values()))
 
 
@@ -308,7 +317,7 @@ def _key_cells(document: KeyDocument) -> Sequence[object]:
         return [_key_cell(name, value) for name, value in zip(KeyDocument._fields, document, strict=True)]
     except (TypeError, ValueError, RecursionError):
         key = key_object(_damaged(document))
-        return [*(key | {"labels": json.dumps(key["labels"])}).values()]
+        return [*(key | {name: json.dumps(key[name]) for name in SPELLED if key[name] is not None}).values()]
 
 
 def _key_cell(name: str, value: object) -> object:
@@ -318,8 +327,8 @@ def _key_cell(name: str, value: object) -> object:
         return f"{value:d}"
     if not isinstance(value, str):
         raise TypeError
-    if name == "labels":
-        return labels_spelled(value)
+    if name in SPELLED:
+        return SPELLED[name](value)
     return time_spelled(value) if name in TIMES else value
 
 
@@ -334,7 +343,11 @@ def _picked(columns: Sequence[str]) -> Callable[[Sequence[object]], Sequence[obj
 _TEXT: Final = '"null" if {0} is None else quote({0})'
 _TIME: Final = '"null" if {0} is None else time({0})'
 _NUMBER: Final = "{0}:d"
-_FORMS: Final = dict.fromkeys(TIMES, _TIME) | {"labels": "spelled({0})", "use_count": _NUMBER}
+_FORMS: Final = (
+    dict.fromkeys(TIMES, _TIME)
+    | {"labels": "spelled({0})", "use_count": _NUMBER}
+    | {"scopes": '"null" if {0} is None else scopes({0})', "allow_from": '"null" if {0} is None else networks({0})'}
+)
 _K: Final = tuple((name, _FORMS.get(name, _TEXT)) for name in KeyDocument._fields)
 _U: Final = tuple((name, _NUMBER if name in ("id", "count") else _TEXT) for name in Use._fields)
 
@@ -342,4 +355,6 @@ _U: Final = tuple((name, _NUMBER if name in ("id", "count") else _TEXT) for name
 def _plain(value: object) -> object:
     if isinstance(value, datetime):
         return None if value == UNREADABLE else rfc3339(value)
+    if isinstance(value, tuple):
+        return list(value)
     return dict(sorted(value.items())) if isinstance(value, Mapping) else value

@@ -6,8 +6,9 @@ from datetime import datetime
 from functools import cache, lru_cache
 from json.encoder import encode_basestring_ascii
 from types import CodeType
-from typing import Any, cast
+from typing import Any, Final, cast
 
+from alphalens_keyctl import networks, scopes
 from alphalens_keyctl.damage import are_labels
 
 Writer = Callable[[Iterable[Sequence[Any]]], Iterator[str]]
@@ -23,6 +24,7 @@ def writer(
     another type.
     """
     known = {"quote": encode_basestring_ascii, "time": _time_text, "spelled": labels_spelled, "otherwise": otherwise}
+    known |= {"scopes": scopes_spelled, "networks": networks_spelled}
     exec(_compiled(members, written), known)  # noqa: S102  # of the names in this program's own field lists
     return cast("Writer", known["write"])
 
@@ -70,3 +72,26 @@ def labels_spelled(stored: str) -> str:
     if not are_labels(labels):
         raise ValueError
     return json.dumps(labels, sort_keys=True, allow_nan=False)
+
+
+@lru_cache(maxsize=4096)
+def scopes_spelled(stored: str) -> str:
+    """The stored JSON of scopes in one spelling. ValueError or TypeError for what no key has."""
+    return _list_spelled(stored, scopes.are_sound)
+
+
+@lru_cache(maxsize=4096)
+def networks_spelled(stored: str) -> str:
+    """The stored JSON of networks in one spelling. ValueError or TypeError for what no key has."""
+    return _list_spelled(stored, networks.are_sound)
+
+
+def _list_spelled(stored: str, are_sound: Callable[[Sequence[object]], bool]) -> str:
+    found = json.loads(stored)
+    if not isinstance(found, list) or not are_sound(found):
+        raise ValueError
+    return json.dumps(found)
+
+
+# How the text is spelled of each column that holds JSON.
+SPELLED: Final = {"labels": labels_spelled, "scopes": scopes_spelled, "allow_from": networks_spelled}

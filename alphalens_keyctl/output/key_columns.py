@@ -77,6 +77,16 @@ def _labels(key: Key, _now: datetime) -> Cell:
     return labels_past(key) or "-", ""
 
 
+def _texts(name: str) -> Callable[[Key, datetime], Cell]:
+    """A cell of scopes or networks. A key that is not restricted has none."""
+
+    def cell(key: Key, _now: datetime) -> Cell:
+        texts = getattr(key, name)
+        return "-" if texts is None else for_terminal(" ".join(texts)), ""
+
+    return cell
+
+
 def _uses(key: Key, _now: datetime) -> Cell:
     return f"{key.use_count:,}", ""
 
@@ -116,6 +126,8 @@ _BY_NAME: Final = {
     "replaces": KeyColumn(Column("Replaces", Cut.END, least=12), _text("replaces")),
     "replaced_by": KeyColumn(Column("Replaced by", Cut.END, least=12), _text("replaced_by")),
     "delivering_to": KeyColumn(Column("Delivering to", Cut.END, least=16), _text("delivering_to")),
+    "scopes": KeyColumn(Column("Scopes", Cut.END, least=16), _texts("scopes")),
+    "allow_from": KeyColumn(Column("Allowed from", Cut.END, least=16), _texts("allow_from")),
 }
 _ENDS: Final = KeyColumn(Column("Expires", shortened=_without_date_of_revocation, longest=_LONGEST_END), end)
 # Without a choice: the columns from left to right, and which of them a narrow page leaves out first. The mark before

@@ -1,5 +1,6 @@
 """A value → a sentence for people: a verdict, what filters select, when an old key ends."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -29,13 +30,30 @@ def new_values(new: Update) -> str:
     """Say what an update sets, to follow the word "set"."""
     said = [] if new.name is None else [f"name '{new.name}'"]
     for field, value in new.fields.items():
-        if field == "expires_at":
+        if field in _LIFTED:
+            said.append(_LIFTED[field])
+        elif field == "expires_at":
             said.append(f"expiry {rfc3339(value) if isinstance(value, datetime) else 'never'}")
         else:
             said.append(f"no {field}" if value is None else f"{field} '{value}'")
     said += [f"label {name}={value}" for name, value in new.labels.items()]
     said += [f"no label {name}" for name in sorted(new.unset_labels)]
+    for texts, word in ((new.added, ""), (new.removed, "no ")):
+        said += [f"{word}scope {scope}" for scope in texts.get("scopes", ())]
+        said += [f"{word}use from {network}" for network in texts.get("allow_from", ())]
     return ", ".join(said)
+
+
+_LIFTED: Final = {"scopes": "no restriction to scopes", "allow_from": "no restriction to networks"}
+
+
+def first_limits(found: Mapping[str, int]) -> str:
+    """Say what an update narrows: how many keys, by the field, have no restriction of it so far. Empty for none."""
+    said = {
+        "scopes": "{} may do everything so far, and will do these scopes alone",
+        "allow_from": "{} may be used from anywhere so far, and will be from these networks alone",
+    }
+    return "; ".join(said[name].format(counted(number, "key")) for name, number in found.items())
 
 
 def unfinished(key_id: str, name: str, delivering_to: str | None) -> str:
@@ -97,12 +115,28 @@ _REFUSALS: Final = {
 }
 
 
+_LIMITS: Final = {
+    Reason.SCOPE: "opens, but not for that: {}",
+    Reason.ADDRESS: "does not open from there: it is limited to {}",
+}
+
+
+def _limit(reason: Reason, key: Key) -> str:
+    if reason is Reason.ADDRESS:
+        return " ".join(key.allow_from or ()) or "no network"
+    if key.scopes is None:
+        return "it has no scopes, which covers every scope but those that begin with keyctl:"
+    return f"its scopes are {' '.join(key.scopes)}" if key.scopes else "it has no scope at all"
+
+
 def verification(answer: Verification, now: datetime) -> str:
     """Say whether a raw key opens, and when not, why and since when."""
     key = answer.key
     called = for_terminal(f"key '{key.name}' ({key.id})") if key else "the key"
     if answer.allowed and key is not None:
         return f"Opens: {called}, {'without end' if key.ends_at is None else f'until {rfc3339(key.ends_at)}'}."
+    if answer.reason in _LIMITS and key is not None:
+        return for_terminal(f"Refused: {called} {_LIMITS[answer.reason].format(_limit(answer.reason, key))}.")
     if answer.reason is Reason.UNAVAILABLE and key is None:
         return "Refused: nobody could be asked about it."
     if answer.reason in _REFUSALS or key is None:

@@ -5,15 +5,18 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, Protocol
 
+from alphalens_keyctl.columns import texts_of
 from alphalens_keyctl.damage import is_sound
 from alphalens_keyctl.keyformat import DIGEST_LENGTH
 from alphalens_keyctl.models import RETIRES_SQL, Key
 from alphalens_keyctl.verification.judgement import Record
 
+_COLUMN: Final = {"retires_at": "{0}", **{name: f"CAST(api_key.{name} AS text)" for name in ("scopes", "allow_from")}}
 # The columns of a record, by dialect. When a key retires is worked out by the database: its successor's first use
 # may decide it.
+# The driver of PostgreSQL would make None of JSON's own null, and None lifts a restriction: lists come as text.
 COLUMNS: Final = {
-    dialect: ", ".join([*(retires if name == "retires_at" else name for name in Key._fields), "digest, digest_scheme"])
+    dialect: ", ".join([*(_COLUMN.get(name, name).format(retires) for name in Key._fields), "digest, digest_scheme"])
     for dialect, retires in RETIRES_SQL.items()
 }
 
@@ -66,6 +69,8 @@ def record_of(row: tuple[Any, ...]) -> Record:
         if (stored := values[place]) is not None:
             values[place] = _moment(stored)
     values[_LABELS] = _labels(values[_LABELS])
+    for place in _TEXTS:
+        values[place] = texts_of(values[place])
     key = Key._make(values)
     if not is_sound(key):
         raise ValueError
@@ -77,6 +82,7 @@ def record_of(row: tuple[Any, ...]) -> Record:
 # Positions in a row. A value replaced by name, with `_replace`, would cost a copy of the record each time.
 _TIMES: Final = tuple(place for place, name in enumerate(Key._fields) if name.endswith("_at"))
 _LABELS: Final = Key._fields.index("labels")
+_TEXTS: Final = (Key._fields.index("scopes"), Key._fields.index("allow_from"))
 
 
 def _moment(stored: object) -> datetime:

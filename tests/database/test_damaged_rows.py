@@ -28,6 +28,13 @@ DAMAGE = {
         "labels = 'no object'",
         "labels = CAST(x'7b2261223a22ff227d' AS TEXT)",
         "use_count = 'many'",
+        *(
+            f"{column} = '{texts}'"
+            for column in ("scopes", "allow_from")
+            for texts in ("null", "{}", "[1]", '[""]', "no list", '["A b"]', '["*"]')
+        ),
+        "scopes = '[\"a\", null]'",
+        "allow_from = '[\"10.0.0.1/8\"]'",
         "created_by = x'ff'",
     ],
     "postgresql": [
@@ -36,6 +43,7 @@ DAMAGE = {
         "created_at = '0044-03-15 00:00:00+00 BC'",
         "expires_at = '12026-01-01 00:00:00+00'",
         "labels = '{\"a\": 1}'",
+        *(f"{column} = '{texts}'" for column in ("scopes", "allow_from") for texts in ("[1]", '[""]', '["*"]')),
         "first_used_at = '294276-12-31 23:59:59+00'",
         "grace_after_use = 9223372036854775807, awaits_use_of = id, retires_at = now(), first_used_at = now()",
     ],

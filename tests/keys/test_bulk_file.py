@@ -293,6 +293,8 @@ def test_no_cell_that_list_writes_is_one_that_a_spreadsheet_runs(fleet: list[Dra
 
 def test_every_field_of_a_listed_key_is_known_and_those_a_new_key_cannot_have_are_left() -> None:
     row = dict.fromkeys(Key._fields, "x") | {"name": "a", "labels": "env=prod", "expires_at": "2027-01-31T00:00:00Z"}
+    row["allow_from"] = "10.0.0.0/8 ::1"
+    limits = {"scopes": ("x",), "allow_from": ("10.0.0.0/8", "::1")}
     assert parsed(json.dumps(row)) == [
-        (1, Draft("a", "x", "x", {"env": "prod"}, datetime(2027, 1, 31, tzinfo=UTC))),
+        (1, Draft("a", "x", "x", {"env": "prod"}, datetime(2027, 1, 31, tzinfo=UTC), **limits)),  # type: ignore[arg-type]  # by field
     ]  # fmt: skip

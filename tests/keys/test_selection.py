@@ -38,6 +38,10 @@ LABELS: Final[tuple[dict[str, str], ...]] = (
     {}, {"team": "bill"}, {"team": "billing"}, {"team": "billing", "tier": "gold"}, {"a.b/c": "x"}, {"a": "b/c"},
     {"team": '"%_é{}'}, {"tier": "null"},
 )  # fmt: skip
+SCOPES: Final[tuple[tuple[str, ...] | None, ...]] = (
+    None, None, ("a",), ("a:*",), ("a:b",), ("a:b:*", "z"), ("a:b:c",), ("aa:b",), ("keyctl:admin",),
+    ("keyctl:audit", "keyctl:team"),
+)  # fmt: skip
 # Each side of every edge that the filters below have, and the edge itself.
 AGES: Final = (-TICK, timedelta(0), TICK, 30 * DAY - TICK, 30 * DAY, 30 * DAY + TICK, 90 * DAY, 400 * DAY)
 
@@ -112,6 +116,11 @@ def labelled(**labels: str) -> Fits:
     return lambda _, row: labels.items() <= row["labels"].items()
 
 
+def scoped(*wanted: str, free: bool = True) -> Fits:
+    """Keys that have one of these texts as a scope, and with `free` those without scopes."""
+    return lambda _, row: free if row["scopes"] is None else not set(wanted).isdisjoint(row["scopes"])
+
+
 FILTERS: Final = (
     *(
         Filter({"statuses": wanted}, lambda fleet, row, wanted=wanted: fleet.status(row) in wanted)  # type: ignore[misc]  # a default binds it now
@@ -142,6 +151,10 @@ FILTERS: Final = (
            lambda _, row: row["expires_at"] is not None and NOW < row["expires_at"] <= NOW + 30 * DAY),
     Filter({"older_than": 30 * DAY}, ago("created_at", 30 * DAY)),
     Filter({"suspended_for": 30 * DAY}, ago("suspended_at", 30 * DAY)),
+    Filter({"scopes": ("a",)}, scoped("a")),
+    Filter({"scopes": ("a:*",)}, scoped("a:*")),
+    Filter({"scopes": ("a:b:c",)}, scoped("a:*", "a:b:*", "a:b:c")),
+    Filter({"scopes": ("keyctl:admin",)}, scoped("keyctl:admin", free=False)),
 )  # fmt: skip
 
 
@@ -179,7 +192,7 @@ def grown(seed: int) -> list[Row]:
             "revoked_at": past(0.1), "revoked_by": None, "replaces": None, "replaced_by": None,
             # Whole milliseconds: SQLite reckons with no finer ones.
             "first_used_at": (used := past(0.4)) and used.replace(microsecond=used.microsecond // 1000 * 1000),
-            "awaits_use_of": None, "grace_after_use": None,
+            "awaits_use_of": None, "grace_after_use": None, "scopes": chance.choice(SCOPES),
             "digest": raw.digest(), "digest_scheme": DIGEST_SCHEME,
         }  # fmt: skip
         row["revoked_by"] = "sql" if row["revoked_at"] else None

@@ -27,7 +27,7 @@ NOW = datetime(2026, 11, 23, 6, 34, tzinfo=UTC)
 K = [
     *["id", "name", "status", "owner", "purpose", "labels", "created_at", "created_by", "activated_at", "expires_at"],
     *["retires_at", "suspended_at", "last_used_at", "use_count", "revoked_at", "revoked_by", "revoke_reason"],
-    *["replaces", "replaced_by", "delivering_to"],
+    *["replaces", "replaced_by", "delivering_to", "scopes", "allow_from"],
 ]
 E = ["seq", "at", "actor", "action", "key_id", "key_name", "detail", "hash"]
 
@@ -42,6 +42,8 @@ KEYS = st.builds(
     st.dictionaries(WHOLE, WHOLE, max_size=3), INSTANTS, WHOLE, *[st.none() | INSTANTS] * 5, st.integers(0, 2**63 - 1),
     st.none() | INSTANTS, st.none() | WHOLE, st.none() | WHOLE, st.none() | IDS, st.none() | IDS,
     st.none() | WHOLE,
+    st.none() | st.lists(st.sampled_from(["a", "a:*", "prices:read"]), unique=True).map(tuple),
+    st.none() | st.lists(st.sampled_from(["10.0.0.0/8", "192.0.2.7", "::1"]), unique=True).map(tuple),
 )  # fmt: skip
 USES = st.builds(
     Use, st.integers(1, 2**63 - 1), st.none() | INSTANTS.map(rfc3339_exact), st.none() | IDS, st.none() | TEXTS, TEXTS,
@@ -58,8 +60,12 @@ EVENTS = st.builds(
 )  # fmt: skip
 KEY = Key(
     "0123456789AB", "ci", "active", "ops", None, {}, NOW - timedelta(days=30), "root", NOW, None, None, None,
-    NOW - timedelta(hours=2), 7, None, None, None, None, None, None,
+    NOW - timedelta(hours=2), 7, None, None, None, None, None, None, None, None,
 )  # fmt: skip
+
+
+def stored_list(texts: tuple[str, ...] | None) -> str | None:
+    return None if texts is None else json.dumps(texts)
 
 
 def row_of(key: Key, *, as_postgresql: bool) -> KeyDocument:
@@ -69,7 +75,9 @@ def row_of(key: Key, *, as_postgresql: bool) -> KeyDocument:
     ascii_ = not as_postgresql or any("\ud800" <= c <= "\udfff" for pair in pairs for text in pair for c in text)
     labels = json.dumps(dict(pairs), ensure_ascii=ascii_, separators=(", ", ": ") if as_postgresql else (",", ":"))
     values = [rfc3339(value) if isinstance(value, datetime) else value for value in key]
-    return KeyDocument._make(values)._replace(labels=labels)
+    return KeyDocument._make(values)._replace(
+        labels=labels, scopes=stored_list(key.scopes), allow_from=stored_list(key.allow_from)
+    )
 
 
 # --- a terminal

@@ -9,7 +9,7 @@ from tests.support.commands import Keyctl, Result
 K: Final = [
     "id", "name", "status", "owner", "purpose", "labels", "created_at", "created_by", "activated_at", "expires_at",
     "retires_at", "suspended_at", "last_used_at", "use_count", "revoked_at", "revoked_by", "revoke_reason", "replaces",
-    "replaced_by", "delivering_to",
+    "replaced_by", "delivering_to", "scopes", "allow_from",
 ]  # fmt: skip
 
 
