@@ -308,9 +308,7 @@ def _how_it_ends(key: Key) -> str:
     return f"Key {key.id} opens nothing any more."
 
 
-def _give_up(
-    steps: Steps, key: Key | None, destinations: Destinations, failure: BaseException, *, reason: str
-) -> None:
+def _give_up(steps: Steps, key: Key | None, destinations: Destinations, failure: BaseException, *, reason: str) -> None:
     """Give the destinations back what they held, and only then discard the key: at no instant may a destination hold a
     key that opens nothing."""
     restored = destinations.put_back()

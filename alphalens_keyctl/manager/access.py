@@ -45,11 +45,22 @@ class Access:
         """What tells deliveries that still run."""
         return self.database.attempts
 
+    def everything(self, what: str) -> "Everything":
+        """The transactions of a caller who may do everything, for a job that owns its transactions. `what` says what
+        that job is, to follow "you may not"."""
+        return Everything(self, what)
+
+    @property
+    def act(self) -> Act:
+        """Who acts."""
+        return self._act
+
     @contextmanager
     def reading(self) -> Iterator[Reading]:
         """A transaction for reading. Raises `KeyctlError`: forbidden for a caller whose key opens nothing any more."""
         with self.database.reading() as connection:
-            yield Reading(connection, rights.of(connection, self._caller, now=self._act.at), self._act)
+            act = self._act.now()
+            yield Reading(connection, rights.of(connection, self._caller, now=act.at), act)
 
     @contextmanager
     def writing(self) -> Iterator[Changing]:
@@ -59,3 +70,26 @@ class Access:
             # Read in the transaction that makes the change: a key that was narrowed or revoked a moment ago must not
             # go on with what it was let in for.
             yield Changing(tx, rights.of(tx, self._caller, now=act.at), act)
+
+
+class Everything:
+    """The transactions of a caller who may do everything. Each raises `KeyctlError` (forbidden) for any other."""
+
+    def __init__(self, access: Access, what: str) -> None:
+        self.attempts = access.attempts
+        self._access = access
+        self._what = what
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction for reading."""
+        with self._access.reading() as (connection, rights, _act):
+            rights.require_all(self._what)
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Writing]:
+        """The one transaction that writes."""
+        with self._access.writing() as (tx, rights, _act):
+            rights.require_all(self._what)
+            yield tx

@@ -1,53 +1,38 @@
-"""What a way to the keys offers: the one over the database (`over_database`), and the one over HTTP (`over_http`).
+"""What a way to the keys offers: the one over the database (`over_database`), and the one over HTTP.
 
 Whoever administers keys knows this protocol alone, so that a command prints the same over either way. Every method is
-one transaction there, within the caller's rights, and raises `KeyctlError`. Instants are aware, in UTC.
+one transaction there, within the caller's rights, and raises `KeyctlError`: forbidden for whatever the caller may not
+do or see. Instants are aware, in UTC.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from alphalens_keyctl.errors import KeyctlError
-from alphalens_keyctl.keyformat import RawKey
-from alphalens_keyctl.keys.changes import Change
-from alphalens_keyctl.keys.issuance import RotationPlan, Steps
+from alphalens_keyctl.keys.bulk_file import Line
+from alphalens_keyctl.keys.bulk_issuance import Handout
+from alphalens_keyctl.keys.changes import Change, Targets
+from alphalens_keyctl.keys.issuance import Created, RotationPlan, Steps
+from alphalens_keyctl.keys.lookup import Reference
 from alphalens_keyctl.keys.policy import Finding, Rule
 from alphalens_keyctl.keys.rotation import Aborted
 from alphalens_keyctl.keys.selection import KeyDocument, Selection, Sort
 from alphalens_keyctl.keys.stored_policy import StoredPolicy
-from alphalens_keyctl.logs.audit import Head, LogFilter
+from alphalens_keyctl.logs.audit import Head, LogFilter, Verdict
 from alphalens_keyctl.logs.old_key_use import OldKeyUse
-from alphalens_keyctl.logs.usage import Profile, Summary, UsageFilter
+from alphalens_keyctl.logs.usage import Buckets, Profile, Summary, UsageFilter
 from alphalens_keyctl.models import Event, Key, Use
 from alphalens_keyctl.settings import Thresholds
 
-# KEY, as the command line takes it: a name, an id, the start of an id, or a raw key.
-Reference = str | RawKey
+# Told how much there is to do, yields the function to call with how much of it is done.
+Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 
 
-class Targets(NamedTuple):
-    """Which keys a change is for: the keys that `references` name, those that `wanted` selects, or of the named keys
-    those that fit. At most `most` keys may change when filters select them; None: `changes.MOST_BY_FILTER`. With
-    `in_use` also keys that were used within the last hour may be stopped by filters."""
-
-    references: Sequence[Reference] = ()
-    wanted: Selection | None = None
-    most: int | None = None
-    in_use: bool = False
-
-
-class Preview(NamedTuple):
-    """What a change would do: the ids of the keys that it changes and of those that it leaves. `stopped_by` is the
-    error that would stop it. `first` are the keys to show before it is made, all that were named, and the first of
-    those that filters select; `lately` is their use, by id, as `usage.lately` tells it."""
-
-    changing: Sequence[str]
-    rest: Sequence[str]
-    stopped_by: KeyctlError | None
-    first: Sequence[Key]
-    lately: Mapping[str, tuple[int, int]]
+def untold(_total: int) -> AbstractContextManager[Callable[[int], None]]:
+    """The `Progress` that nobody follows."""
+    return nullcontext(lambda _done: None)
 
 
 class Outcome(Protocol):
@@ -61,6 +46,10 @@ class Outcome(Protocol):
     def unchanged(self) -> Sequence[str]:
         """The ids of the keys to which the change did not apply."""
 
+    @property
+    def stopped_by(self) -> KeyctlError | None:
+        """In a dry run, the error that would stop the change."""
+
     def keys(self, key_ids: Sequence[str]) -> list[Key]:
         """The keys with these of the ids, in this order."""
 
@@ -71,8 +60,19 @@ class Outcome(Protocol):
         """The other keys of the same names that go on opening; None where the change does not say so."""
 
 
+class Rotatable(NamedTuple):
+    """The keys that a rotation of several is for, those that are `due` and the `rest`. `stopped_by` is the error that
+    would stop the rotation of one that is due."""
+
+    keys: list[Key]
+    due: list[Key]
+    rest: list[Key]
+    stopped_by: KeyctlError | None
+
+
 class Details(NamedTuple):
-    """Everything about one key: its lineage, oldest first; its use over time; the use of the keys before it."""
+    """Everything about one key: its lineage, oldest first, as far as the caller sees it; its use over time; the use of
+    the keys before it."""
 
     key: Key
     lineage: list[Key]
@@ -104,6 +104,12 @@ class Backend(Protocol):
 
     # Many keys.
 
+    def create_each(self, lines: Sequence[Line], handout: Handout, *, progress: Progress = untold) -> list[Created]:
+        """Create a key for each line, all or none, as `bulk_issuance.take_in` does."""
+
+    def try_create_each(self, lines: Sequence[Line]) -> None:
+        """Raise `KeyctlError` where `create_each` would before it writes anything."""
+
     def keys(self, wanted: Selection, *, sort: Sort, limit: int | None) -> AbstractContextManager[Iterator[Key]]:
         """The keys that the filters select, in order, `limit` at most, streamed while the block lasts."""
 
@@ -112,13 +118,16 @@ class Backend(Protocol):
     ) -> AbstractContextManager[Iterator[KeyDocument]]:
         """The same for a machine format."""
 
+    def documents_of(self, keys: Sequence[Key]) -> Iterator[KeyDocument]:
+        """These keys, which the way has given, for a machine format."""
+
     def count(self, wanted: Selection) -> int:
         """How many keys the filters select."""
 
-    def to_rotate(self, references: Sequence[Reference], wanted: Selection | None, plan: RotationPlan) -> list[Key]:
-        """The keys that were named, or that the filters select, or of the named keys those that fit."""
+    def to_rotate(self, references: Sequence[Reference], wanted: Selection | None, plan: RotationPlan) -> Rotatable:
+        """The keys that are named, or that the filters select, or of the named keys those that fit."""
 
-    def preview(self, change: Change, targets: Targets) -> Preview:
+    def preview(self, change: Change, targets: Targets) -> Outcome:
         """What the change would do. Raises whatever stops it before it is known which keys are meant."""
 
     def change(
@@ -127,11 +136,16 @@ class Backend(Protocol):
         targets: Targets,
         *,
         only: frozenset[str] | None = None,
-        tell: Callable[[int], None] = lambda _done: None,
+        progress: Progress = untold,
     ) -> Outcome:
         """Make the change in one transaction. Raises `KeyctlError`: lost_race where a key would change that is none of
-        `only`; what `preview` would have had in `stopped_by`; whatever the change raises. `tell` is called with the
-        number of keys that are done, where the way can say so."""
+        `only`; what `preview` would have had in `stopped_by`; whatever the change raises."""
+
+    def first_restricted(self, change: Change, key_ids: Sequence[str]) -> Mapping[str, int]:
+        """How many of these keys an update restricts for the first time, as `update.restricted_first` says."""
+
+    def used_since(self, key_ids: Sequence[str], since: datetime) -> Mapping[str, tuple[int, int]]:
+        """How much these keys were used, by id, as `usage.lately` says."""
 
     # The logs.
 
@@ -144,16 +158,20 @@ class Backend(Protocol):
     def head(self) -> Head:
         """The last event of the log."""
 
+    def verify_log(self, saved: Head | None) -> Verdict:
+        """Whether the log is sound, as `audit.verify` finds out."""
+
     def uses(self, wanted: UsageFilter, *, limit: int | None) -> AbstractContextManager[Iterator[Use]]:
         """The rows of the usage log that fit, oldest first, the latest `limit`; streamed while the block lasts."""
 
-    def usage_summary(
-        self, wanted: UsageFilter, *, since: datetime, until: datetime, most_keys: int
-    ) -> Summary:
+    def usage_summary(self, wanted: UsageFilter, buckets: Buckets, *, most_keys: int) -> Summary:
         """The usage log over a span, as `usage.summary` sums it up."""
 
     def key_ids(self, reference: Reference) -> tuple[str, ...]:
         """The ids that KEY stands for in a log, as `lookup.meant_by` says."""
+
+    def prune_usage(self, before: datetime, *, dry_run: bool) -> int:
+        """Remove the rows of the usage log before an instant, or count them. Returns how many there are."""
 
     # The policy.
 
@@ -163,8 +181,11 @@ class Backend(Protocol):
     def policy(self) -> StoredPolicy:
         """The stored policy."""
 
-    def set_policy(self, changes: Mapping[str, object], *, reason: str | None) -> tuple[StoredPolicy, int]:
-        """Set these fields of the stored policy. Returns the policy, and how many keys stand outside it."""
+    def set_policy(self, changes: Mapping[str, object], *, reason: str | None) -> StoredPolicy:
+        """Set these fields of the stored policy; return the whole."""
+
+    def outside_policy(self) -> int:
+        """How many keys stand outside the stored policy."""
 
     def close(self) -> None:
         """Give up what the way holds open."""

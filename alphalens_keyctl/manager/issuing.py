@@ -1,7 +1,7 @@
 """The steps of an issuance over the database: each is one transaction, within the rights of its caller."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from typing import Final
 
@@ -14,44 +14,32 @@ from alphalens_keyctl.keys.issuance import Begun, RotationPlan, Standing
 from alphalens_keyctl.keys.lifecycle import Draft
 from alphalens_keyctl.keys.rotation import Predecessors, Retirement
 from alphalens_keyctl.manager.access import Access, Changing
-from alphalens_keyctl.manager.rights import Deed
+from alphalens_keyctl.manager.rights import ADMIN, TEAM, Deed, Rights, names_hidden
 from alphalens_keyctl.models import Key
 
 _NOT_DISCARDED: Final = "Key {} could not be discarded; the next command looks after it."
 
 
 class DatabaseSteps:
-    """`issuance.Steps` over the database. New raw keys begin with `prefix`."""
+    """`issuance.Steps` over the database. New raw keys begin with `prefix`.
 
-    def __init__(self, access: Access, *, prefix: str) -> None:
+    With `lease`, an attempt lasts for so many seconds whatever becomes of this process, and of the block that began it:
+    for a server, whose client takes the next step in another request.
+    """
+
+    def __init__(self, access: Access, *, prefix: str, lease: float | None = None) -> None:
         self._access = access
         self._prefix = prefix
+        self._lease = lease
 
     @contextmanager
     def begin_create(self, draft: Draft, *, if_missing: bool) -> Iterator[Begun]:
-        """Write a new key that opens nothing yet. Raises `KeyctlError`: forbidden where the caller may not give a key
-        this owner or these scopes; else as `lifecycle.create_pending` does."""
+        """Write a new key that opens nothing yet. Raises `KeyctlError`: forbidden as `Rights.drafted` does; else as
+        `lifecycle.create_pending` does."""
         raw = keyformat.generate(self._prefix)
-        attempts = self._access.attempts
-        with attempts.hold(raw.id) as attempt:
-            with self._nothing_left(raw), self._access.writing() as (tx, rights, act):
-                rights.require_owner(draft.owner)
-                rights.require_grant(draft.scopes)
-                lifecycle.discard_abandoned(tx, attempts, act)
-                holder = selection.current(tx, draft.name, now=act.at)
-                left = [] if holder is None else rotation.left_behind(tx, attempts, holder, act)
-                if if_missing and holder is not None and not left:
-                    rights.require(Deed.SEE, [holder])
-                    _refuse_unfinished(holder)
-                    begun = Begun(holder, None)
-                else:
-                    rights.require(Deed.ROTATE, left)
-                    replaced = frozenset(key.id for key in left)
-                    strays = rotation.dead_strays(tx, attempts, draft.name, replaced, act)
-                    rights.require(Deed.ROTATE, strays)
-                    replaces = left[-1].id if left else None
-                    pending = lifecycle.create_pending(tx, draft, raw, act, replaces=replaces, lease=attempt.lease)
-                    begun = Begun(pending, raw, None, replaced | {key.id for key in strays}, attempt)
+        with self._held(raw) as attempt:
+            with self._nothing_left(raw), self._access.writing() as changing:
+                begun = self._create(changing, draft, raw, attempt, if_missing=if_missing)
             yield begun
 
     @contextmanager
@@ -59,7 +47,7 @@ class DatabaseSteps:
         """Write a successor that opens nothing yet. Raises `KeyctlError`: forbidden where the caller may not rotate the
         key; lost_race when another rotation of the key was first; else as `rotation.rotatable` does."""
         raw = keyformat.generate(self._prefix)
-        with self._access.attempts.hold(raw.id) as attempt:
+        with self._held(raw) as attempt:
             with self._nothing_left(raw), self._access.writing() as changing:
                 begun = self._succeed(changing, key_id, raw, plan, attempt)
             yield begun
@@ -108,12 +96,36 @@ class DatabaseSteps:
             rotation.take_back(tx, new, act, destinations=destinations, reason=reason)
             return lifecycle.require(tx, key_id, act.at)
 
-    def _succeed(
-        self, changing: Changing, key_id: str, raw: RawKey, plan: RotationPlan, attempt: Attempt
-    ) -> Begun:
+    def _held(self, raw: RawKey) -> AbstractContextManager[Attempt]:
+        return self._access.attempts.hold(raw.id) if self._lease is None else nullcontext(Attempt(lease=self._lease))
+
+    def _create(self, changing: Changing, draft: Draft, raw: RawKey, attempt: Attempt, *, if_missing: bool) -> Begun:
         tx, rights, act = changing
         attempts = self._access.attempts
-        rights.require(Deed.ROTATE, [lifecycle.require(tx, key_id, act.at)])
+        lifecycle.discard_abandoned(tx, attempts, act)
+        holder = selection.current(tx, draft.name, now=act.at)
+        with names_hidden(rights, tx, draft.name, act.at):
+            left = [] if holder is None else rotation.left_behind(tx, attempts, holder, act)
+            if if_missing and holder is not None and not left:
+                if holder.is_unfinished or not rights.may(Deed.SEE, holder):
+                    raise lifecycle.name_taken(holder)
+                return Begun(holder, None)
+            draft = rights.drafted(draft)
+            replaced = frozenset(key.id for key in left)
+            strays = rotation.dead_strays(tx, attempts, draft.name, replaced, act)
+            # The new key lets these retire.
+            rights.require(Deed.ROTATE, [*left, *strays])
+            replaces = left[-1].id if left else None
+            pending = lifecycle.create_pending(tx, draft, raw, act, replaces=replaces, lease=attempt.lease)
+        return Begun(pending, raw, None, replaced | {key.id for key in strays}, attempt)
+
+    def _succeed(self, changing: Changing, key_id: str, raw: RawKey, plan: RotationPlan, attempt: Attempt) -> Begun:
+        tx, rights, act = changing
+        attempts = self._access.attempts
+        asked = lifecycle.require(tx, key_id, act.at)
+        rights.require(Deed.ROTATE, [asked])
+        rights.require_keeping_policy(plan.override)
+        _require_lifetime(rights, asked, plan, act.at)
         lifecycle.discard_abandoned(tx, attempts, act)
         predecessors = rotation.rotatable(tx, attempts, key_id, act)
         old = predecessors.key
@@ -121,7 +133,9 @@ class DatabaseSteps:
         # A successor that destinations may hold and that is not current is a job half done, so it is due.
         if not plan.due.applies(old, act.at) and not predecessors.unfinished:
             return Begun(old, None)
-        strays = rotation.dead_strays(tx, attempts, old.name, predecessors.ids, act)
+        with names_hidden(rights, tx, old.name, act.at):
+            strays = rotation.dead_strays(tx, attempts, old.name, predecessors.ids, act)
+        rights.require(Deed.ROTATE, [*predecessors.unfinished, *strays])
         replaced = predecessors.ids | {key.id for key in strays}
         pending = rotation.succeed_pending(
             tx, predecessors, raw, plan.expiry(old, act.at), act, override=plan.override, lease=attempt.lease
@@ -134,6 +148,8 @@ class DatabaseSteps:
         try:
             yield
         except BaseException as failure:
+            if isinstance(failure, KeyctlError) and failure.code is Code.FORBIDDEN:
+                raise  # nothing was written, and the caller may not even look
             try:
                 if self.standing(raw.id).key is not None:
                     self.discard(raw.id, reason=lifecycle.DELIVERY_FAILED)
@@ -148,6 +164,20 @@ def _followed(predecessors: Predecessors, successor: str) -> Key:
     return predecessors.key._replace(replaced_by=follower)
 
 
+def _require_lifetime(rights: Rights, key: Key, plan: RotationPlan, now: datetime) -> None:
+    """Raise `KeyctlError` (forbidden) where a key that may rotate itself and nothing else would live longer than it was
+    given: who set its end meant it."""
+    if rights.admin or rights.team is not None or plan.same_lifetime:
+        return
+    given = plan._replace(same_lifetime=True).expiry(key, now)
+    if given is not None and (plan.expires_at is None or plan.expires_at > given):
+        raise KeyctlError(
+            Code.FORBIDDEN,
+            f"you may not give key {key.id} a longer life than it had",
+            f"Leave --expires out. A longer life takes {ADMIN}, or {TEAM} on a key of the same owner.",
+        )
+
+
 def _refuse_if_just_rotated(key: Key, asked_at: datetime) -> None:
     """Of rotations at once only one may win (promise 4), also where a name already means the new key of the winner."""
     if key.replaces is not None and key.activated_at is not None and key.activated_at > asked_at:
@@ -156,8 +186,3 @@ def _refuse_if_just_rotated(key: Key, asked_at: datetime) -> None:
             f"another rotation finished first; the current key is {key.id}",
             "Run the command again if another rotation is what you want.",
         )
-
-
-def _refuse_unfinished(key: Key) -> None:
-    if key.is_unfinished:
-        raise lifecycle.name_taken(key)
