@@ -3,13 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection
-
 from alphalens_keyctl import text
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.run import Run
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.keys import policy, stored_policy
 from alphalens_keyctl.keys.stored_policy import REQUIRABLE, StoredPolicy
 from alphalens_keyctl.moments import parse_span
 from alphalens_keyctl.output import documents, sentences
@@ -56,15 +53,9 @@ def set_policy(
             "For example --max-lifetime 365d --require owner,purpose --name-pattern 'team-*', or --unset require.",
         )
     why = None if reason is None else text.parse_line(reason, what="reason", longest=text.LONGEST_REASON)
-    with run.database() as database:
-        with database.writing() as tx:
-            before = _found(tx, changes)
-            now = (before or StoredPolicy())._replace(**changes)
-            if now != before:
-                stored_policy.write(tx, before, now, run.act.now(), reason=why)
-        _tell(now, json=json)
-        with database.reading() as connection:
-            outside = policy.outside(connection, now=run.act.at)
+    with run.manager() as manager:
+        _tell(manager.set_policy(changes, reason=why), json=json)
+        outside = manager.outside_policy()
     if outside:
         stand = "stands" if outside == 1 else "stand"
         run.note(f"{counted(outside, 'key')} {stand} outside it: 'alphalens-keyctl audit check' says which.")
@@ -72,19 +63,9 @@ def set_policy(
 
 def show(run: Run, *, json: bool) -> None:
     """Say what the stored policy is. Raises `KeyctlError`."""
-    with run.database() as database, database.reading() as connection:
-        found = stored_policy.read(connection)
+    with run.manager() as manager:
+        found = manager.policy()
     _tell(found, json=json)
-
-
-def _found(tx: Connection, changes: dict[str, Any]) -> StoredPolicy | None:
-    """The policy that stands; None for one that cannot be read, where everything of it is set anew."""
-    try:
-        return stored_policy.read(tx)
-    except KeyctlError:
-        if set(changes) != set(StoredPolicy._fields):
-            raise
-        return None
 
 
 def _words(given: Sequence[str]) -> tuple[str, ...]:

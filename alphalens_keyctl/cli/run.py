@@ -25,7 +25,8 @@ from alphalens_keyctl.provenance import Act
 from alphalens_keyctl.settings import Given, Settings, of_this_process
 
 if TYPE_CHECKING:
-    from alphalens_keyctl.database import Database, Limits
+    from alphalens_keyctl.database import Address, Database, Limits
+    from alphalens_keyctl.manager.backend import Backend
     from alphalens_keyctl.output.documents import Format
     from alphalens_keyctl.output.screen import Screen
 
@@ -56,27 +57,47 @@ class Run:
         return Limits(settings.connect_timeout, settings.lock_timeout, settings.query_timeout)
 
     @contextmanager
-    def database(self, *, create: bool | None = None) -> Iterator["Database"]:
-        """Open the database, discard what killed processes left in it, and close it after the block.
+    def manager(self, *, create: bool | None = None) -> Iterator["Backend"]:
+        """Open the way to the keys, and close it after the block. What killed processes left is discarded first.
 
         A SQLite file that does not exist is made with `create`; where `create` is None, if nobody named the file.
         Raises `KeyctlError`.
         """
-        from alphalens_keyctl.database import Database, exists, parse_address
+        from alphalens_keyctl.manager import opening
 
-        address = parse_address(self.settings.database_url)
-        was_there = exists(address)
-        # A mistyped path would become an empty database, in which no key is known and no check finds anything.
-        database = Database.open(
-            address, self.limits, create=self.settings.is_default_database if create is None else create
-        )
+        address, create = self._database(create)
+        was_there = self.has_database()
+        backend = opening.over_database(address, self.limits, self.act, prefix=self.settings.key_prefix, create=create)
         if not was_there:
             self.note(f"Made a new database at {address.display}.")
         try:
-            _clean_up(database, self.act)
+            yield backend
+        finally:
+            backend.close()
+
+    @contextmanager
+    def database(self, *, create: bool | None = None) -> Iterator["Database"]:
+        """Open the database itself, for a command that administers the database and no keys, and close it after the
+        block. Everything else is as with `manager`."""
+        from alphalens_keyctl.database import Database
+
+        address, create = self._database(create)
+        was_there = self.has_database()
+        database = Database.open(address, self.limits, create=create)
+        if not was_there:
+            self.note(f"Made a new database at {address.display}.")
+        try:
             yield database
         finally:
             database.close()
+
+    def _database(self, create: bool | None) -> tuple["Address", bool]:
+        """Return where the database is, and whether a file that is not there is made."""
+        from alphalens_keyctl.database import parse_address
+
+        # A mistyped path would become an empty database, in which no key is known and no check finds anything.
+        create = self.settings.is_default_database if create is None else create
+        return parse_address(self.settings.database_url), create
 
     def has_database(self) -> bool:
         """Return whether there is a database to open. Raises `KeyctlError` as `database.exists` does."""
@@ -239,19 +260,6 @@ def one_format(**formats: bool) -> "Format | None":
     if len(asked) > 1:
         raise KeyctlError(Code.USAGE, f"--{asked[0]} and --{asked[1]} exclude each other", "Choose one output format.")
     return asked[0] if asked else None
-
-
-def _clean_up(database: "Database", act: Act) -> None:
-    from alphalens_keyctl.keys import lifecycle
-
-    # Where this command may only read, or the database is busy, the next command does it: what killed processes
-    # left opens nothing meanwhile.
-    with suppress(KeyctlError):
-        with database.reading() as connection:
-            left_behind = lifecycle.abandoned(connection, database.attempts)
-        if left_behind:
-            with database.writing() as tx:
-                lifecycle.discard_abandoned(tx, database.attempts, act)
 
 
 def _os_user() -> str | None:

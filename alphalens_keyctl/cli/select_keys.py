@@ -1,6 +1,6 @@
 """The filters of `list`, `revoke`, `suspend`, `resume` and `rotate` as a `Selection`."""
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from datetime import timedelta
 
 from alphalens_keyctl import text
@@ -8,9 +8,8 @@ from alphalens_keyctl.cli.options.arguments import one_of
 from alphalens_keyctl.cli.options.filters import Filters
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keys.selection import Selection
-from alphalens_keyctl.models import Key, Status
+from alphalens_keyctl.models import Status
 from alphalens_keyctl.moments import parse_span
-from alphalens_keyctl.output import sentences
 
 
 def selection(filters: Filters, *, final: bool = False, containing: Sequence[str] = ()) -> Selection:
@@ -40,26 +39,6 @@ def selection(filters: Filters, *, final: bool = False, containing: Sequence[str
     )
     _refuse_contradictions(wanted)
     return wanted
-
-
-def refuse_left_out(
-    meant: Sequence[Sequence[Key]], fitting: Set[str], wanted: Selection, *, settable: bool = False
-) -> None:
-    """Refuse a KEY of which no key fits the filters beside it: whoever named it means it, and would otherwise hear of
-    nothing.
-
-    `meant` has the keys that each KEY means, `fitting` the ids of those that fit. With `settable` the command gives its
-    new key an owner and labels, which a filter may be mistaken for. Raises `KeyctlError` (wrong_state).
-    """
-    for keys in meant:
-        if fitting.isdisjoint(key.id for key in keys):
-            selects = "--owner and --label select keys here and set nothing. " if settable else ""
-            raise KeyctlError(
-                Code.WRONG_STATE,
-                f"key '{keys[0].name}' ({keys[0].id}) is none of the keys {sentences.selected(wanted)};"
-                " nothing was changed",
-                f"{selects}Leave the filter out, or the KEY.",
-            )
 
 
 def _refuse_contradictions(wanted: Selection) -> None:

@@ -1,78 +1,37 @@
 """What `update` does: new values as a change of keys."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection
-
 from alphalens_keyctl import text
-from alphalens_keyctl.cli.change_keys import change_keys
+from alphalens_keyctl.cli.change_keys import Words, change_keys
 from alphalens_keyctl.cli.options.guards import Asked
 from alphalens_keyctl.cli.options.new_values import LABEL, UNSET, NewValues
 from alphalens_keyctl.cli.run import Run
-from alphalens_keyctl.database import Database, Writing
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.keyformat import RawKey
-from alphalens_keyctl.keys import lookup
-from alphalens_keyctl.keys import update as updates
-from alphalens_keyctl.keys.lifecycle import Changed
+from alphalens_keyctl.keys.changes import UpdateChange
 from alphalens_keyctl.keys.update import Update
-from alphalens_keyctl.models import Key, Status
 from alphalens_keyctl.moments import parse_expiry
 from alphalens_keyctl.output import sentences
-from alphalens_keyctl.provenance import Act
 
 
 def update(run: Run, asked: Asked, given: NewValues, *, override: str | None) -> None:
     """Give the keys that were asked for their new values, and report it. `override` says why the keys may break the
     stored policy. Raises `KeyctlError`."""
     new = _parsed(given, asked, run.act.at)._replace(override=override)
-    done = change_keys(run, _Updating(new), asked)
+    words = Words(
+        "Updated",
+        f"Set {_braced(sentences.new_values(new))} on {{}}?",
+        "has these values already",
+        "is damaged: left as it is",
+    )
+    done = change_keys(run, UpdateChange(new, asked.reason), words, asked)
     if new.name is not None and done.changed and not asked.dry_run:
         run.note("Mind: a script, a keyring or a file that has the old name keeps it.")
 
 
-@dataclass(frozen=True)
-class _Updating:
-    """An update, as `change_keys` asks for it."""
-
-    new: Update
-    command: str = "update"
-    done: str = "Updated"
-    statuses: tuple[Status, ...] = ()
-
-    def question(self, these: str) -> str:
-        return f"Set {sentences.new_values(self.new)} on {these}?"
-
-    def unchanged(self, key: Key) -> str:
-        return "is damaged: left as it is" if key.status == Status.DAMAGED else "has these values already"
-
-    def meant(self, connection: Connection, reference: str | RawKey, now: datetime) -> list[Key]:
-        return [lookup.find(connection, reference, now=now)]
-
-    def applies(self, now: datetime) -> ColumnElement[bool] | None:
-        return None
-
-    def divided(self, connection: Connection, key_ids: Sequence[str], now: datetime, *, named: bool) -> Changed:
-        return updates.divided(connection, key_ids, self.new, named=named, now=now)
-
-    def endangered(self, now: datetime) -> ColumnElement[bool] | None:
-        return updates.narrowed(self.new)
-
-    def apply(
-        self,
-        tx: Writing,
-        database: Database,
-        key_ids: Sequence[str],
-        asked: Asked,
-        act: Act,
-        tell: Callable[[int], None],
-    ) -> Changed:
-        return updates.apply(tx, database.attempts, key_ids, self.new, act, reason=asked.reason, tell=tell)
-
-    def still_open(self, connection: Connection, key_ids: Sequence[str], now: datetime) -> None:
-        return None
+def _braced(said: str) -> str:
+    """Return what was typed so that `format` leaves it as it is."""
+    return said.replace("{", "{{").replace("}", "}}")
 
 
 def _parsed(given: NewValues, asked: Asked, now: datetime) -> Update:

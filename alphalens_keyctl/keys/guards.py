@@ -1,4 +1,4 @@
-"""What guards a change of many keys. Standard library alone: the help of every option that guards says these numbers."""
+"""What guards a change of many keys. Standard library alone: the help of each option that guards says these numbers."""
 
 from datetime import timedelta
 from typing import Final

@@ -94,8 +94,8 @@ class RotationPlan(NamedTuple):
 
 
 class Begun(NamedTuple):
-    """A key that was begun: `key` is pending and `raw` its raw key. `raw` is None where there was nothing to begin; then
-    `key` is the key that stands.
+    """A key that was begun: `key` is pending and `raw` its raw key. `raw` is None where there was nothing to begin;
+    then `key` is the key that stands.
 
     `previous` is the key that is being rotated, with the `replaced_by` that the handover of the name will give it.
     `replaced` are the ids of the keys that destinations may hold now. While `attempt` runs, no other takes the key.
@@ -180,19 +180,34 @@ def create(steps: Steps, draft: Draft, destinations: Destinations, show: Show, *
     existing key of the name is returned and nothing is delivered. A key of the name whose delivery died half-way is
     replaced, and retires. Raises `KeyctlError`; the new key then opens nothing.
     """
+    shown: list[str] = []
+    with creating(steps, draft, destinations, shown, if_missing=if_missing) as created:
+        if created.raw is not None:
+            with interrupts.let_in():
+                shown += show(created, created.raw)
+    return created._replace(delivered_to=(*created.delivered_to, *shown))
+
+
+@contextmanager
+def creating(
+    steps: Steps, draft: Draft, destinations: Destinations, shown: Sequence[str], *, if_missing: bool
+) -> Iterator[Created]:
+    """The same around a block, which gets the key as it will be once the block has ended well.
+
+    What the block has added to `shown` by then, the names of where it left the raw key, goes on record. Where the block
+    raises, the key is discarded.
+    """
     with steps.begin_create(draft, if_missing=if_missing) as begun:
         if begun.raw is None:
-            return Created(begun.key, None)
+            yield Created(begun.key, None)
+            return
         with _undone_on_failure(steps, begun, destinations):
             _hand_over(steps, begun, begun.raw, destinations)
             at = utc_now()
-            delivered_to = list(destinations.names)
-            promised = Created(_promised(begun.key, at), begun.raw, tuple(delivered_to))
-            with interrupts.let_in():
-                delivered_to += show(promised, begun.raw)
+            yield Created(_promised(begun.key, at), begun.raw, tuple(destinations.names))
             begun.attempt.prove()
+            delivered_to = [*destinations.names, *shown]
             steps.hand_over_name(begun, at=at, retirement=Retirement(GRACE), delivered_to=delivered_to)
-    return promised._replace(delivered_to=tuple(delivered_to))
 
 
 @interrupts.held()
@@ -211,23 +226,41 @@ def rotate(
     Whatever fails before the end leaves the old key as it was. Raises `KeyctlError`: lost_race when another rotation
     of the same key was first, wrong_state for a key that cannot be rotated, and whatever a destination raises.
     """
+    shown: list[str] = []
+    with rotating(steps, key_id, plan, destinations, shown, trial=trial) as rotated:
+        if rotated.raw is not None:
+            with interrupts.let_in():
+                shown += show(rotated, rotated.raw)
+    return rotated._replace(delivered_to=(*rotated.delivered_to, *shown))
+
+
+@contextmanager
+def rotating(
+    steps: Steps,
+    key_id: str,
+    plan: RotationPlan,
+    destinations: Destinations,
+    shown: Sequence[str],
+    *,
+    trial: Trial | None = None,
+) -> Iterator[Rotated]:
+    """The same around a block, which gets both keys as they will be once the block has ended well. `shown` is as in
+    `creating`."""
     with steps.begin_rotation(key_id, plan) as begun:
         if begun.raw is None or begun.previous is None:
-            return Rotated(begun.key, None, None)
+            yield Rotated(begun.key, None, None)
+            return
         with _undone_on_failure(steps, begun, destinations):
             _hand_over(steps, begun, begun.raw, destinations)
             at = utc_now()
-            delivered_to = list(destinations.names)
             new, old = _promised(begun.key, at), _retiring(begun.previous, at, plan.retirement)
-            promised = Rotated(new, old, begun.raw, tuple(delivered_to), plan.retirement.grace_after_use)
-            with interrupts.let_in():
-                delivered_to += show(promised, begun.raw)
+            yield Rotated(new, old, begun.raw, tuple(destinations.names), plan.retirement.grace_after_use)
             begun.attempt.prove()
+            delivered_to = [*destinations.names, *shown]
             steps.hand_over_name(begun, at=at, retirement=plan.retirement, delivered_to=delivered_to)
         if trial is not None:
             with _taken_back_on_failure(steps, begun.key.id, destinations):
                 trial(new, begun.raw)
-    return promised._replace(delivered_to=tuple(delivered_to))
 
 
 def refuse_forbidden(connection: Connection, keys: Sequence[Key], plan: RotationPlan, *, now: datetime) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from alphalens_keyctl.database import Database
-from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.keys import bulk_issuance, changes, issuance, lookup, policy, rotation, selection, stored_policy
 from alphalens_keyctl.keys import update as updates
 from alphalens_keyctl.keys.bulk_file import Line
@@ -38,9 +38,9 @@ class OverDatabase:
     def __init__(
         self, database: Database, act: Act, caller: str | None = None, *, prefix: str, lease: float | None = None
     ) -> None:
-        """`act` says who acts and from where; each transaction takes its own instant. `caller` is the id of the key that
-        the caller was let in by, None for whoever opens the database itself. New raw keys begin with `prefix`; `lease`
-        is as in `DatabaseSteps`. `close` closes the database."""
+        """`act` says who acts and from where; each transaction takes its own instant. `caller` is the id of the key
+        that the caller was let in by, None for whoever opens the database itself. New raw keys begin with `prefix`;
+        `lease` is as in `DatabaseSteps`. `close` closes the database."""
         self._access = Access(database, act, caller)
         self.steps = DatabaseSteps(self._access, prefix=prefix, lease=lease)
         self._prefix = prefix

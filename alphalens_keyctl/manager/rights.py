@@ -43,9 +43,9 @@ class Rights(NamedTuple):
     """The rights of a caller, whose key is `key` as it is in this transaction; None stands for whoever opens the
     database itself, and may do everything.
 
-    `own` are the ids of that key and of its successors that are not delivered yet; `followers` the ids of the successors
-    after those, which a caller who lost an answer may look at and no more: a key that leaked, and was rotated for that,
-    must not reach the new one.
+    `own` are the ids of that key and of its successors that are not delivered yet; `followers` the ids of the
+    successors after those, which a caller who lost an answer may look at and no more: a key that leaked, and was
+    rotated for that, must not reach the new one.
     """
 
     key: Key | None = None
