@@ -18,7 +18,7 @@ from alphalens_keyctl.keys.issuance import Created, RotationPlan
 from alphalens_keyctl.keys.lookup import Reference
 from alphalens_keyctl.keys.policy import Finding, Rule
 from alphalens_keyctl.keys.rotation import Aborted
-from alphalens_keyctl.keys.selection import KeyDocument, Selection, Sort
+from alphalens_keyctl.keys.selection import KeyDocument, Place, Selection, Sort
 from alphalens_keyctl.keys.stored_policy import StoredPolicy
 from alphalens_keyctl.logs import audit, old_key_use, usage, usage_retention
 from alphalens_keyctl.logs.audit import Head, LogFilter, Verdict
@@ -91,6 +91,11 @@ class OverDatabase:
     def documents(self, wanted: Selection, *, sort: Sort, limit: int | None) -> Iterator[Iterator[KeyDocument]]:
         with self._access.reading() as (connection, rights, act):
             yield selection.documents(connection, _narrowed(wanted, rights), sort=sort, limit=limit, now=act.at)
+
+    def page(self, wanted: Selection, *, sort: Sort, after: Place | None, limit: int) -> list[KeyDocument]:
+        with self._access.reading() as (connection, rights, act):
+            narrowed = _narrowed(wanted, rights)
+            return selection.page(connection, narrowed, sort=sort, after=after, limit=limit, now=act.at)
 
     def documents_of(self, keys: Sequence[Key]) -> Iterator[KeyDocument]:
         with self._access.reading() as (connection, rights, act):

@@ -47,6 +47,8 @@ class UnreadableError(Exception):
 class Connection(HttpToolsProtocol):
     """uvicorn's connection over httptools, within bounds. Answers one question at a time."""
 
+    refusal = _REFUSAL
+    """What is answered to a request that cannot be read."""
     _unfinished = 0  # bytes that came since the last whole head
     _closing = False
     _asked = False
@@ -106,7 +108,7 @@ class Connection(HttpToolsProtocol):
             # For uvicorn up to 0.52 to say so.
             self.cycle.scope["headers"] = [*self.cycle.scope["headers"], (b"connection", b"close")]
             return
-        self.transport.write(_REFUSAL)
+        self.transport.write(self.refusal)
         self.transport.close()
 
     def pause_writing(self) -> None:

@@ -70,8 +70,13 @@ def serve(service: Service) -> None:
     _verifier(service).close()
     log.configure(quiet=service.quiet)
     with _listening(service) as listener:
-        _log.info("listening", extra={"address": _address(listener), "workers": service.workers})
+        _log.info("listening", extra={"address": address_of(listener), "workers": service.workers})
         outcomes = _serve_on(listener, service)
+    report(outcomes)
+
+
+def report(outcomes: Container[int | None]) -> None:
+    """Say how a server ended. Raises `KeyctlError` where it did not start, or lost uses."""
     if Outcome.NOT_STARTED in outcomes:
         raise KeyctlError(Code.CONFIGURATION, "the server did not start", "The log above says why.")
     if Outcome.USES_LOST in outcomes:
@@ -108,7 +113,7 @@ def _serve_here(listener: socket.socket, service: Service) -> Outcome:
         warn_within=service.warn_within,
     )
     server = uvicorn.Server(_uvicorn_config(partial(_loaded, app)))
-    with _stopping_on_signals(server):
+    with stopping_on_signals(server):
         try:
             server.run(sockets=[listener])
         except SystemExit:  # uvicorn's way to say that it did not start
@@ -173,7 +178,7 @@ def _listening(service: Service) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _stopping_on_signals(server: Any) -> Iterator[None]:
+def stopping_on_signals(server: Any) -> Iterator[None]:
     """Handle SIGTERM and SIGINT while the block lasts.
 
     When uvicorn has stopped, it raises the signal again for the handlers that stood before; the default handlers
@@ -192,7 +197,8 @@ def _stopping_on_signals(server: Any) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _address(listener: socket.socket) -> str:
+def address_of(listener: socket.socket) -> str:
+    """Where a server listens, for its log."""
     if listener.family == socket.AF_UNIX:
         return f"unix:{listener.getsockname()}"
     host, port = listener.getsockname()[:2]
