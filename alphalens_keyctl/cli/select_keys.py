@@ -3,7 +3,7 @@
 from collections.abc import Sequence, Set
 from datetime import timedelta
 
-from alphalens_keyctl import text
+from alphalens_keyctl import scopes, text
 from alphalens_keyctl.cli.options.arguments import one_of
 from alphalens_keyctl.cli.options.filters import Filters
 from alphalens_keyctl.errors import Code, KeyctlError
@@ -36,6 +36,7 @@ def selection(filters: Filters, *, final: bool = False, containing: Sequence[str
         expires_within=_span(filters.expires_within, "time to expiry"),
         older_than=_span(filters.older_than, "age"),
         suspended_for=_span(filters.suspended_for, "time suspended"),
+        scopes=tuple(map(scopes.parse, filters.scope or ())),
         containing=tuple(text.parse_line(part, what="text to find", longest=text.LONGEST_NAME) for part in containing),
     )
     _refuse_contradictions(wanted)

@@ -30,6 +30,11 @@ def made(database: Database, name: str, **values: Any) -> str:
     return raw.reveal()
 
 
+def warmed(verifier: KeyVerifier, url: str, raw: str) -> None:
+    assert verifier.verify(raw)  # the first call starts to listen
+    wait_until_told(verifier, url, raw)
+
+
 def test_a_key_does_what_its_scopes_cover_and_is_used_from_its_networks(
     database: Database, verifier: KeyVerifier
 ) -> None:
@@ -39,7 +44,7 @@ def test_a_key_does_what_its_scopes_cover_and_is_used_from_its_networks(
     local = made(database, "local", allow_from=("10.0.0.0/8", "::1"))
     both = made(database, "both", scopes=("prices:read",), allow_from=("10.0.0.0/8",))
     nothing = made(database, "nothing", scopes=(), allow_from=())
-    for raw, asked, reason in (
+    cases: list[tuple[str, dict[str, Any], Reason]] = [
         (free, {}, Reason.OK),
         (free, {"scope": "prices:read"}, Reason.OK),
         (free, {"scope": ()}, Reason.OK),
@@ -49,7 +54,6 @@ def test_a_key_does_what_its_scopes_cover_and_is_used_from_its_networks(
         (free, {"address": "nonsense"}, Reason.OK),
         (scoped, {}, Reason.OK),
         (scoped, {"scope": "prices:read"}, Reason.OK),
-        (scoped, {"scope": iter(["prices:read", "reports:read"])}, Reason.OK),
         (scoped, {"scope": ("prices:read", "reports:write")}, Reason.SCOPE),
         (scoped, {"scope": "prices"}, Reason.SCOPE),
         (local, {}, Reason.ADDRESS),
@@ -64,18 +68,18 @@ def test_a_key_does_what_its_scopes_cover_and_is_used_from_its_networks(
         # From elsewhere nobody learns what the key may do.
         (both, {"address": "11.0.0.1", "scope": "reports:read"}, Reason.ADDRESS),
         (nothing, {"address": HERE}, Reason.ADDRESS),
-    ):
+    ]
+    for raw, asked, reason in cases:
         for _ in range(2):  # looked up, and remembered
-            if isinstance(asked.get("scope"), type(iter([]))):
-                asked = {"scope": iter(["prices:read", "reports:read"])}
             assert verifier.verify(raw, **asked).reason is reason, asked
+    assert verifier.verify(scoped, scope=iter(["prices:read", "reports:read"]))
 
 
 def test_an_address_from_which_a_key_does_not_open_is_never_answered_from_memory(
     database: Database, database_url: str, verifier: KeyVerifier
 ) -> None:
     """A thief elsewhere would know a live key by the speed of the answer."""
-    wait_until_told(verifier, database_url, made(database, "free"))
+    warmed(verifier, database_url, made(database, "free"))
     raw = made(database, "local", allow_from=("10.0.0.0/8",))
     assert verifier.verify(raw, address=HERE)
     remembered = verifier.verify_cached(raw, address=HERE)
@@ -91,7 +95,7 @@ def test_an_address_from_which_a_key_does_not_open_is_never_answered_from_memory
 def test_a_scope_that_a_key_lacks_is_answered_from_memory(
     database: Database, database_url: str, verifier: KeyVerifier
 ) -> None:
-    wait_until_told(verifier, database_url, made(database, "free"))
+    warmed(verifier, database_url, made(database, "free"))
     raw = made(database, "scoped", scopes=("prices:read",))
     assert verifier.verify(raw)
     refused = verifier.verify_cached(raw, scope="reports:read")
@@ -132,7 +136,7 @@ def test_a_narrowed_key_counts_in_a_warm_verifier_as_a_revocation_does(
     """Promise 5: on SQLite at the next call, on PostgreSQL once it is announced; widened again just as soon."""
     raw = generate()
     key_id = put(database, "ci", raw=raw)
-    wait_until_told(verifier, database_url, raw.reveal())
+    warmed(verifier, database_url, raw.reveal())
     asked = {"scope": "prices:read", "address": HERE}
 
     def soon(reason: Reason) -> None:
