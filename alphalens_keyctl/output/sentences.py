@@ -161,7 +161,7 @@ _REFUSALS: Final = {
 
 _LIMITS: Final = {
     Reason.SCOPE: "opens, but not for that: {}",
-    Reason.ADDRESS: "does not open from there: it is limited to {}",
+    Reason.ADDRESS: "opens from {} alone",
 }
 
 
