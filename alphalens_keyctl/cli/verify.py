@@ -23,7 +23,7 @@ def verify(
     ] = None,
     address: Annotated[
         str | None,
-        typer.Option("--address", metavar="IP", show_default=False, help="For a client at this address."),
+        typer.Option("--address", metavar="ADDRESS", show_default=False, help="For a client at this address."),
     ] = None,
     record: Annotated[bool, typer.Option("--record", help="Count the check as a use, and log it.")] = False,
     json: JsonOption = False,
