@@ -112,9 +112,8 @@ def create(
     when one fails, none keeps it.
 
     Examples:
-      alphalens-keyctl create billing --owner team-a --expires 90d
+      alphalens-keyctl create billing --owner team-a --expires 90d --scope prices:read --scope 'reports:*'
       alphalens-keyctl create ci --if-missing --no-print --key-file ci-key
-      alphalens-keyctl create reader --scope prices:read --scope 'reports:*' --allow-from 10.0.0.0/8
       # Try what a file would create, and create nothing:
       alphalens-keyctl create --from keys.csv --dry-run
     """

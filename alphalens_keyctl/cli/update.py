@@ -29,8 +29,7 @@ def update(
 
     Examples:
       alphalens-keyctl update billing --set-owner payments --set-label team=billing --unset purpose
-      alphalens-keyctl update billing --set-expires 90d
-      alphalens-keyctl update billing --set-scope prices:read --set-allow-from 10.0.0.0/8
+      alphalens-keyctl update billing --set-expires 90d --set-scope prices:read --set-allow-from 10.0.0.0/8
       alphalens-keyctl update --owner team-a --set-owner team-b --dry-run
     """
     run = runs.of(ctx)
