@@ -1,15 +1,12 @@
-"""The filters of `list`, `revoke`, `suspend`, `resume` and `rotate` as a `Selection`."""
+"""The filters of `list`, `revoke`, `suspend`, `resume`, `update` and `rotate` as a `Selection`."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from dataclasses import asdict
+from typing import cast
 
-from alphalens_keyctl import text
-from alphalens_keyctl.cli.options.arguments import one_of
 from alphalens_keyctl.cli.options.filters import Filters
-from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keys.selection import Selection
-from alphalens_keyctl.models import Status
-from alphalens_keyctl.moments import parse_span
+from alphalens_keyctl.manager import values
 
 
 def selection(filters: Filters, *, final: bool = False, containing: Sequence[str] = ()) -> Selection:
@@ -18,56 +15,6 @@ def selection(filters: Filters, *, final: bool = False, containing: Sequence[str
     Each of `containing` is a text that the name, the id or the owner of a key must contain. Raises `KeyctlError`
     (usage, invalid_input).
     """
-    wanted = Selection(
-        statuses=tuple(map(_status, filters.status or ())),
-        final=final,
-        name_glob=None
-        if filters.name is None
-        else text.parse_line(filters.name, what="name pattern", longest=text.LONGEST_NAME),
-        owner=None
-        if filters.owner is None
-        else text.parse_line(filters.owner, what="owner", longest=text.LONGEST_OWNER),
-        labels=text.parse_labels(label for label in filters.label or () if not label.startswith("!")),
-        without=tuple(text.parse_label_name(label[1:]) for label in filters.label or () if label.startswith("!")),
-        never_used=filters.never_used,
-        unused_for=_span(filters.unused_for, "time unused"),
-        expired=filters.expired,
-        expires_within=_span(filters.expires_within, "time to expiry"),
-        older_than=_span(filters.older_than, "age"),
-        suspended_for=_span(filters.suspended_for, "time suspended"),
-        containing=tuple(text.parse_line(part, what="text to find", longest=text.LONGEST_NAME) for part in containing),
-    )
-    _refuse_contradictions(wanted)
-    return wanted
-
-
-def _refuse_contradictions(wanted: Selection) -> None:
-    """Refuse filters that no key can fit: whoever wrote them meant something else."""
-    asked = set(wanted.statuses)
-    # A key that expired, retired or was revoked may have been suspended before.
-    never_suspended = {Status.PENDING, Status.DELIVERING, Status.ACTIVE, Status.RETIRING}
-    impossible = {
-        "--expired and --expires-within": wanted.expired and wanted.expires_within is not None,
-        "--expired and --status": wanted.expired and asked and Status.EXPIRED not in asked,
-        "--expires-within and --status": wanted.expires_within is not None and asked == {Status.EXPIRED},
-        "--suspended-for and --status": wanted.suspended_for is not None and asked and asked <= never_suspended,
-        "a label and its absence": not set(wanted.labels).isdisjoint(wanted.without),
-    }
-    for what, contradict in impossible.items():
-        if contradict:
-            raise KeyctlError(Code.USAGE, f"{what} contradict each other", "Leave one of them out.")
-
-
-def _status(word: str) -> Status:
-    status = one_of(Status, word, "status")
-    if status is Status.DAMAGED:
-        raise KeyctlError(
-            Code.USAGE,
-            "no filter selects damaged keys: what cannot be read the database cannot look for",
-            "'alphalens-keyctl list --all' shows them; revoke them by their ids.",
-        )
-    return status
-
-
-def _span(given: str | None, what: str) -> timedelta | None:
-    return None if given is None else parse_span(given, what=what)
+    # The filters of Python have the names of the options.
+    given = {name: value for name, value in asdict(filters).items() if value is not None}
+    return values.selection(cast("values.Filters", {**given, "final": final, "containing": containing}))

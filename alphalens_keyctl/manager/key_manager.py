@@ -215,9 +215,7 @@ class KeyManager:
         outcome = self._backend.preview(change, targets) if dry_run else self._backend.change(change, targets)
         if outcome.stopped_by is not None:
             raise outcome.stopped_by
-        return Changes(
-            outcome.keys(outcome.changed), outcome.keys(outcome.unchanged), list(outcome.still_open() or ())
-        )
+        return Changes(outcome.keys(outcome.changed), outcome.keys(outcome.unchanged), list(outcome.still_open() or ()))
 
     # The logs.
 

@@ -92,8 +92,8 @@ class Guards(TypedDict, total=False):
 
 
 class Updated(TypedDict, total=False):
-    """New values for keys. None takes a value away, of an expiry: the key never expires. `labels` of None are taken away,
-    other labels stay. `override` says why the keys may break the stored policy."""
+    """New values for keys. None takes a value away, of an expiry: the key never expires. `labels` of None are taken
+    away, other labels stay. `override` says why the keys may break the stored policy."""
 
     name: str
     owner: str | None
@@ -212,7 +212,7 @@ def line(given: str | None, what: str, longest: int) -> str | None:
 
 
 def reference(given: str | RawKey) -> Reference:
-    """KEY. A raw key is looked up by its digest. Raises `KeyctlError` (invalid_input), which never repeats a raw key."""
+    """KEY. A raw key is looked up by its digest, and no error repeats it. Raises `KeyctlError` (invalid_input)."""
     if isinstance(given, RawKey):
         return given
     if not resembles_raw_key(given):
@@ -228,7 +228,9 @@ def span(given: Span | None, what: str, *, zero: bool = False) -> timedelta | No
     if given is None or isinstance(given, str):
         return None if given is None else parse_span(given, what=what, zero=zero)
     if given < timedelta(0) or (not given and not zero) or given > LONGEST_SPAN:
-        raise KeyctlError(Code.INVALID_INPUT, f"the {what} is out of range", "Up to a hundred years, and no less than 1m.")
+        raise KeyctlError(
+            Code.INVALID_INPUT, f"the {what} is out of range", "Up to a hundred years, and no less than 1m."
+        )
     return given
 
 

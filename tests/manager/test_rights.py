@@ -78,7 +78,17 @@ VERBS: Final[dict[str, Callable[[House, OverDatabase, Key], object]]] = {
     "label": lambda _house, way, key: update(way, key.id, Update(labels={"seen": "yes"})),
     "narrow": lambda _house, way, key: update(way, key.id, Update(added={"allow_from": ("10.0.0.0/8",)})),
 }
-READS: Final = ("find", "find by name", "find by start", "details", "digests", "documents", "log ids", "used", "standing")
+READS: Final = (
+    "find",
+    "find by name",
+    "find by start",
+    "details",
+    "digests",
+    "documents",
+    "log ids",
+    "used",
+    "standing",
+)
 ITSELF: Final = {*READS, "try rotate", "rotate", "revoke", "revoke by name", "try revoke"}
 TARGETS: Final = ("itself", "own", "other", "nobody's")
 # Role → what it may do to itself, to keys of its owner, to others' and to nobody's.
@@ -422,7 +432,11 @@ def test_a_key_rotates_itself_again_where_the_first_delivery_died(house: House) 
         way.steps.begin_delivering(begun, ["key-file"], limit=1.0)
     done = house.rotate(way, old.id)
     assert done.previous is not None
-    assert [house.now(each).status for each in (old.id, begun.key.id, done.key.id)] == ["retiring", "retiring", "active"]
+    assert [house.now(each).status for each in (old.id, begun.key.id, done.key.id)] == [
+        "retiring",
+        "retiring",
+        "active",
+    ]
 
 
 def test_a_key_gives_itself_no_longer_life(house: House) -> None:
@@ -432,9 +446,7 @@ def test_a_key_gives_itself_no_longer_life(house: House) -> None:
     for expires_at in (None, utc_now() + 31 * DAY):
         greedy = plan()._replace(same_lifetime=False, expires_at=expires_at)
         forbidden(lambda: issuance.rotate(way.steps, key.id, greedy, Block(), shown_to_nobody))  # noqa: B023
-    forbidden(
-        lambda: issuance.rotate(way.steps, key.id, plan()._replace(override="no"), Block(), shown_to_nobody)
-    )
+    forbidden(lambda: issuance.rotate(way.steps, key.id, plan()._replace(override="no"), Block(), shown_to_nobody))
     new = issuance.rotate(way.steps, key.id, plan(), Block(), shown_to_nobody).key
     assert new.expires_at is not None
     assert abs(new.expires_at - new.created_at - 30 * DAY) < timedelta(minutes=1)
