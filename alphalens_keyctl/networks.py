@@ -18,6 +18,8 @@ _LONGEST: Final = 64
 _MAPPED: Final = 96  # bits before the IPv4 address in ::ffff:0:0/96 (RFC 4291, 2.5.5.2)
 # Python also takes 10.0.0.0/255.0.0.0, and the same digits as a mask of hosts.
 _SPELLING: Final = re.compile(r"[0-9a-fA-F.:]+(/[0-9]{1,3})?", re.ASCII)
+# The length of a network whose hosts usually belong together, by the version of the protocol.
+_NEAR: Final = {4: 24, 6: 64}
 _EXAMPLES: Final = "Write for example 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32."
 
 _Network = IPv4Network | IPv6Network
@@ -45,6 +47,19 @@ def parse(text: str) -> str:
             "has bits set behind its length",
             f"Write {_written(_unmapped(loose))} for the network, or {host} for the one address.",
         ) from None
+
+
+def parse_address(text: str) -> str:
+    """Return the address of a client as `allows` takes it. Raises `KeyctlError` as `parse` does."""
+    address = parse_line(text, what="address", longest=_LONGEST)
+    if _address(address) is None:
+        raise KeyctlError(
+            Code.INVALID_INPUT,
+            "the address is none",
+            "Write for example 192.0.2.7 or 2001:db8::1.",
+            told=f"{quoted(address)} is no address",
+        )
+    return address
 
 
 def parse_all(texts: Iterable[str]) -> tuple[str, ...] | None:
@@ -86,6 +101,18 @@ def covers(held: Sequence[str] | None, wanted: str) -> bool:
     """Whether one of the networks `held` (None: anywhere) takes in all of the network `wanted`, which `parse` has
     accepted."""
     return held is None or any(_lies_in(_unmapped(ip_network(wanted)), _unmapped(ip_network(each))) for each in held)
+
+
+def collapsed(addresses: Iterable[str]) -> tuple[str, ...]:
+    """Return the networks that `addresses` are in: the /24 (IPv6: /64) of several, else the address. What is no address
+    is passed over."""
+    near: dict[_Network, set[IPv4Address | IPv6Address]] = {}
+    for address in map(_address, addresses):
+        if address is None:
+            continue
+        around = ip_network(f"{address}/{_NEAR[address.version]}", strict=False)
+        near.setdefault(around, set()).add(address)
+    return normal(str(around if len(found) > 1 else min(found, key=int)) for around, found in near.items())
 
 
 @lru_cache(maxsize=4096)

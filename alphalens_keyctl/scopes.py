@@ -73,7 +73,10 @@ def covers(held: Sequence[str] | None, wanted: str) -> bool:
 def covers_all(held: Sequence[str] | None, wanted: str | Iterable[str]) -> bool:
     """Whether the scopes `held` take in every scope of `wanted`, one or several. Nobody holds what is no scope, and
     nobody more than `MOST_SCOPES`."""
-    needed = (wanted,) if isinstance(wanted, str) else tuple(wanted)
+    try:
+        needed = (wanted,) if isinstance(wanted, str) else tuple(wanted)
+    except TypeError:
+        return False
     return len(needed) <= MOST_SCOPES and all(_is_scope(scope) and covers(held, scope) for scope in needed)
 
 

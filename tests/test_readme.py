@@ -7,10 +7,11 @@ import sys
 import tomllib
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from alphalens_keyctl import settings
+from alphalens_keyctl import KeyVerifier, settings
 from alphalens_keyctl.config_file import CHECK_NAMES, NAMES
 from alphalens_keyctl.errors import Code
 from alphalens_keyctl.keys import policy
@@ -80,6 +81,24 @@ def test_the_readme_lists_every_rule_of_the_policy_with_its_severity_and_thresho
 
 
 @pytest.mark.one_database
+def test_the_readmes_questions_about_scopes_are_answered_as_it_says(keyctl: Keyctl, database_url: str) -> None:
+    raw, _ = keyctl.create("ci", "--scope", "prices:read", "--allow-from", "203.0.113.0/24")
+    first, second = [line for line in block("scopes", "python").splitlines() if line]
+    with KeyVerifier(database_url, usage="off") as verifier:
+        said: dict[str, Any] = {"verifier": verifier, "header_value": raw}
+        exec(first, said)
+        assert said["answer"].allowed
+        exec(second, said)
+        assert said["answer"].reason is Reason.ADDRESS
+        keyctl.ok("update", "ci", "--unset", "allow-from")
+        exec(second, said)
+        assert said["answer"].reason is Reason.SCOPE
+        keyctl.ok("update", "ci", "--set-scope", "reports:*")
+        exec(second, said)
+        assert said["answer"].allowed
+
+
+@pytest.mark.one_database
 def test_the_readme_names_the_document_of_a_check(keyctl: Keyctl) -> None:
     keyctl.create("test")
     row = re.search(r"^\| `audit check` \| `(.*)` \|$", DOCUMENTS["json"], re.M)
@@ -106,25 +125,41 @@ def test_the_commands_that_move_a_fleet_in_run_with_every_column_the_readme_name
     assert len(commands) == 3
     listed = re.search(r"JSON Lines, of (.*?); only", said.replace("\n", " "))
     assert listed is not None
-    assert re.findall(r"`(\w+)`", listed[1]) == ["name", "owner", "purpose", "labels", "expires"]
+    assert re.findall(r"`(\w+)`", listed[1]) == [
+        "name",
+        "owner",
+        "purpose",
+        "labels",
+        "expires",
+        "scopes",
+        "allow_from",
+    ]
     store = keyctl.home / "store-key"
     store.write_text(f"#!/bin/sh\ncat >> {tmp_path}/stored\n")
     store.chmod(0o700)
     for number, command in enumerate(commands):
         (keyctl.home / "keys.csv").write_text(
-            f"name,owner,purpose,labels,expires\nk{number},ops,x,env=prod team=billing,30d\nl{number},,,,\n"
+            "name,owner,purpose,labels,expires,scopes,allow_from\n"
+            f"k{number},ops,x,env=prod team=billing,30d,prices:read reports:*,10.0.0.0/8\nl{number},,,,,,\n"
         )
         keyctl.ok(*shlex.split(command, comments=True))
     every = keyctl.keys()
     assert {key["name"] for key in every} == {"k1", "l1", "k2", "l2"}
-    assert all(keyctl.opens(raw) for raw in (tmp_path / "stored").read_text().split())
+    assert {key["name"]: (key["scopes"], key["allow_from"]) for key in every}["k1"] == (
+        ["prices:read", "reports:*"],
+        ["10.0.0.0/8"],
+    )
+    assert all(
+        keyctl("verify", "--address", "10.0.0.1", stdin=raw.encode()).status == 0
+        for raw in (tmp_path / "stored").read_text().split()
+    )
 
 
 @pytest.mark.one_database
 def test_every_filter_that_the_readme_lists_is_an_option_of_each_command_that_filters(keyctl: Keyctl) -> None:
     rows = re.findall(r"^\| (`--.*?) \|", section("Fleet work"), re.M)
     options = {option for row in rows for option in re.findall(r"`(--[a-z-]+)", row)}
-    assert len(options) == 10
+    assert len(options) == 11
     for command in ("list", "revoke", "suspend", "resume", "update", "rotate"):
         said = keyctl.ok(command, "--help").stdout
         assert {option for option in options if option in said} == options, command

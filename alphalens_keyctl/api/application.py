@@ -15,7 +15,7 @@ from alphalens_keyctl import __version__, text
 from alphalens_keyctl.api import changes, issuing, keys, logs, problems
 from alphalens_keyctl.api.described import PROBLEMS
 from alphalens_keyctl.api.doorway import MOST_READERS, MOST_WRITERS
-from alphalens_keyctl.api.problems import Refusal
+from alphalens_keyctl.api.problems import RefusedError
 from alphalens_keyctl.database import Database
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import redact
@@ -49,7 +49,7 @@ def application(database: Database, verifier: "KeyVerifier", settings: Settings)
         app.include_router(router)
     app.add_api_route("/healthz", _healthy, include_in_schema=False)
     app.add_exception_handler(KeyctlError, _of_domain)
-    app.add_exception_handler(Refusal, _of_http)
+    app.add_exception_handler(RefusedError, _of_http)
     app.add_exception_handler(RequestValidationError, _of_validation)
     app.add_exception_handler(HTTPException, _of_framework)
     app.add_exception_handler(Exception, _of_a_fault)
@@ -71,13 +71,15 @@ async def _of_domain(request: Request, error: Exception) -> Response:
     assert isinstance(error, KeyctlError)  # noqa: S101  # registered for that class
     if error.code is Code.FORBIDDEN:
         request.app.state.verifier.count_refusal(
-            request.state.api_key.id, Reason.FORBIDDEN, **request.state.about
+            request.state.api_key.id,
+            Reason.FORBIDDEN,
+            **{name: value for name, value in request.state.about.items() if name != "address"},
         )
     return _problem(request, problems.status_of(error), error, problems.headers_of(error))
 
 
 async def _of_http(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Refusal)  # noqa: S101  # as above
+    assert isinstance(error, RefusedError)  # noqa: S101  # as above
     return _problem(request, error.status, error.error, error.headers)
 
 

@@ -1,14 +1,12 @@
 """Changes of keys: revoke, suspend, resume and update, one key or many."""
 
-from datetime import datetime, timedelta
-from typing import Any, Final
+from datetime import timedelta
+from typing import Any, Final, cast
 
 from fastapi import APIRouter, Depends, Response
 
-from alphalens_keyctl import networks, scopes, text
 from alphalens_keyctl.api import call, issuing
 from alphalens_keyctl.api.bodies import (
-    ListChange,
     ManyBody,
     ManyUpdateBody,
     NewValues,
@@ -16,18 +14,18 @@ from alphalens_keyctl.api.bodies import (
     ReasonBody,
     ToRotateBody,
 )
-from alphalens_keyctl.api.call import Answer, Call, Caller, KeyInPath
+from alphalens_keyctl.api.call import Call, Caller, KeyInPath
 from alphalens_keyctl.api.described import CHANGED, KEYS
 from alphalens_keyctl.api.keys import selected
+from alphalens_keyctl.api.replays import Answer
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keys import changes
 from alphalens_keyctl.keys.changes import Change, RevocationChange, Targets, UpdateChange
-from alphalens_keyctl.keys.issuance import GRACE, RotationPlan
 from alphalens_keyctl.keys.revocation import Revocation
-from alphalens_keyctl.keys.rotation import Retirement
 from alphalens_keyctl.keys.update import Update
+from alphalens_keyctl.manager import values
 from alphalens_keyctl.manager.backend import Outcome
-from alphalens_keyctl.moments import parse_expiry, utc_now
+from alphalens_keyctl.moments import utc_now
 from alphalens_keyctl.output import documents
 
 router = APIRouter(prefix="/v1", tags=["changes"], dependencies=[Depends(call.no_query)])
@@ -98,10 +96,7 @@ def update_keys(caller: Caller, body: ManyUpdateBody) -> Response:
 @router.post("/keys:to-rotate", responses=KEYS)
 def keys_to_rotate(caller: Caller, body: ToRotateBody) -> Response:
     """The keys that a rotation of several is for: `due`, and the `rest`."""
-    now = utc_now()
-    expires_at, same_lifetime = issuing.expiry_of(body, now)
-    override = issuing.parsed_reason(body.override)
-    plan = RotationPlan(now, Retirement(GRACE), expires_at, same_lifetime, issuing.due_of(body), override)
+    plan = issuing.plan(body)
     references = [call.reference(each) for each in body.keys]
     wanted = None if body.filters is None else selected(body.filters)
 
@@ -151,7 +146,7 @@ def _previewed(caller: Call, change: Change, targets: Targets) -> Answer:
         "lately": {key_id: list(numbers) for key_id, numbers in lately.items()},
     }
     if isinstance(change, UpdateChange):
-        more["first_restricted"] = dict(manager.first_restricted(change, outcome.changed))
+        more["narrowed"] = dict(outcome.narrowed)
     answer = _done(outcome, dry_run=True)
     return answer._replace(text=f"{answer.text.rstrip()[:-1]}, {documents.json_document(more)[1:]}")
 
@@ -166,7 +161,6 @@ def _problem(error: KeyctlError | None) -> dict[str, Any] | None:
 
 
 def _update(given: NewValues, *, override: str | None) -> Update:
-    now = utc_now()
     stated = given.model_fields_set - {"override", "reason"}
     if not stated:
         raise KeyctlError(Code.USAGE, "update needs to know what to set", "For example owner, or expires.")
@@ -174,31 +168,14 @@ def _update(given: NewValues, *, override: str | None) -> Update:
         raise KeyctlError(Code.USAGE, "a name cannot be taken away", "Give the key another name.")
     if {"expires", "expires_at"} <= stated:
         raise KeyctlError(Code.USAGE, "expires and expires_at contradict each other", "Leave one of them out.")
-    fields: dict[str, str | datetime | None] = {}
-    for name, longest in (("owner", text.LONGEST_OWNER), ("purpose", text.LONGEST_PURPOSE)):
-        if name in stated:
-            value = getattr(given, name)
-            fields[name] = None if value is None else text.parse_line(value, what=name, longest=longest)
+    new: dict[str, Any] = {name: getattr(given, name) for name in ("name", "owner", "purpose") if name in stated}
+    new |= {"labels": given.labels, "override": override}
     if stated & {"expires", "expires_at"}:
-        expiry = given.expires if "expires" in stated else given.expires_at
-        fields["expires_at"] = None if expiry is None else parse_expiry(expiry, now=now)
+        new["expires"] = given.expires if "expires" in stated else given.expires_at
     lists = {"scopes": given.scopes, "allow_from": given.allow_from}
-    fields |= {name: None for name, value in lists.items() if name in stated and value is None}
-    set_labels = text.parse_labels(f"{name}={value}" for name, value in given.labels.items() if value is not None)
-    return Update(
-        None if given.name is None else text.parse_name(given.name),
-        fields,
-        set_labels,
-        frozenset(text.parse_label_name(name) for name, value in given.labels.items() if value is None),
-        override=issuing.parsed_reason(override),
-        added=_listed(lists, "add"),
-        removed=_listed(lists, "remove"),
-    )
-
-
-def _listed(lists: dict[str, ListChange | None], which: str) -> dict[str, tuple[str, ...]]:
-    parse = {"scopes": scopes.parse_all, "allow_from": networks.parse_all}
-    found = {name: parse[name](getattr(value, which)) for name, value in lists.items() if value is not None}
-    return {name: texts for name, texts in found.items() if texts}
-
-
+    for name, change in lists.items():
+        if change is not None:
+            new |= {f"add_{name}": change.add, f"remove_{name}": change.remove}
+    found = values.update(cast("values.Updated", new), now=utc_now())
+    lifted = {name: None for name, change in lists.items() if name in stated and change is None}
+    return found._replace(fields={**found.fields, **lifted})

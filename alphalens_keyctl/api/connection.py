@@ -10,7 +10,13 @@ from alphalens_keyctl.api.problems import MEDIA_TYPE
 from alphalens_keyctl.web.connection import Connection
 
 _BODY: Final = json.dumps(
-    {"type": "about:blank", "title": "Bad Request", "status": 400, "detail": "the request cannot be read", "code": "usage"}
+    {
+        "type": "about:blank",
+        "title": "Bad Request",
+        "status": 400,
+        "detail": "the request cannot be read",
+        "code": "usage",
+    }
 ).encode()
 
 

@@ -48,7 +48,7 @@ def answers(description: str, example: Any, *, schema: str = "object", status: i
 
 
 KEY: Final = answers("The key.", K_EXAMPLE)
-KEYS: Final = {
+KEYS: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "The keys; `Link` names the next page.",
         "headers": {"Link": {"schema": {"type": "string"}}},

@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote_to_bytes
 from alphalens_keyctl.api import problems
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import redact, resembles_raw_key
-from alphalens_keyctl.web import asgi, headers
+from alphalens_keyctl.web import asgi, challenge, headers
 from alphalens_keyctl.web.asgi import App, Message, Receive, Scope, Send
 from alphalens_keyctl.web.client_address import TrustedProxies
 from alphalens_keyctl.web.waiting import NoThreadFreeError, Threads
@@ -42,9 +42,7 @@ _log = logging.getLogger(__name__)
 class Doorway:
     """The ASGI application around `app`."""
 
-    def __init__(
-        self, app: App, verifier: "KeyVerifier", proxies: TrustedProxies, *, access_log: bool = False
-    ) -> None:
+    def __init__(self, app: App, verifier: "KeyVerifier", proxies: TrustedProxies, *, access_log: bool = False) -> None:
         self._app = app
         self._verifier = verifier
         self._proxies = proxies
@@ -78,10 +76,12 @@ class Doorway:
             if path not in OPEN:
                 verified = await asgi.verify(self._verifier, self._threads, headers.raw_key(found), **about)
                 if not verified.allowed or verified.key is None:
-                    await asgi.refuse(answer)
+                    await asgi.refuse(answer, challenge.refusal(verified.reason, None))
                     return
                 state["api_key"], key_id = verified.key, verified.key.id
-            await self._within_bounds({**scope, "path": path, "raw_path": path.encode(), "state": state}, receive, answer)
+            await self._within_bounds(
+                {**scope, "path": path, "raw_path": path.encode(), "state": state}, receive, answer
+            )
         except Exception:
             _log.exception("a request failed", extra={"request_id": request_id})
             if answer.status is not None and not answer.whole:
@@ -95,10 +95,14 @@ class Doorway:
                 _log.info(
                     "request",
                     extra={
-                        "request_id": request_id, "method": scope["method"], "path": shown, "status": answer.status,
-                        "key_id": key_id, "client_ip": about["client_ip"],
+                        "request_id": request_id,
+                        "method": scope["method"],
+                        "path": shown,
+                        "status": answer.status,
+                        "key_id": key_id,
+                        "client_ip": about["client_ip"],
                         "ms": round((time.monotonic() - began) * 1000, 1),
-                    },  # fmt: skip
+                    },
                 )
 
     async def _within_bounds(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
@@ -128,8 +132,10 @@ class Doorway:
             self._under_way[reading] -= 1
 
     def _about(self, scope: Scope, found: dict[bytes, bytes]) -> asgi.About:
+        client = self._proxies.client(asgi.peer(scope), headers.text_of(found.get(b"x-forwarded-for")))
         return asgi.About(
-            client_ip=self._proxies.client(asgi.peer(scope), headers.text_of(found.get(b"x-forwarded-for"))),
+            address=client.certain,
+            client_ip=client.address,
             method=scope["method"],
             path=redact(asgi.request_path(scope)),
             user_agent=headers.text_of(found.get(b"user-agent")),
@@ -237,4 +243,3 @@ def _spelled(query: bytes) -> list[str]:
         text = query.decode("latin-1")
         return [text, unquote_to_bytes(query.replace(b"+", b" ")).decode("utf-8", "replace")]
     return []
-

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from fastapi import APIRouter, Depends, Response
 
-from alphalens_keyctl import networks, scopes, text
+from alphalens_keyctl import text
 from alphalens_keyctl.api import call
 from alphalens_keyctl.api.bodies import (
     ActivateBody,
@@ -18,17 +18,20 @@ from alphalens_keyctl.api.bodies import (
     DiscardBody,
     RotateBody,
     TakeBackBody,
+    ToRotateBody,
 )
-from alphalens_keyctl.api.call import Answer, Call, Caller, KeyInPath
+from alphalens_keyctl.api.call import Call, Caller, KeyInPath
 from alphalens_keyctl.api.described import CREATED, KEY, ROTATED
+from alphalens_keyctl.api.replays import Answer
 from alphalens_keyctl.database import Attempt
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.keys.issuance import GRACE, Begun, Due, RotationPlan
+from alphalens_keyctl.keys.issuance import GRACE, Begun, RotationPlan
 from alphalens_keyctl.keys.lifecycle import Draft
 from alphalens_keyctl.keys.rotation import Retirement
+from alphalens_keyctl.manager import values
 from alphalens_keyctl.manager.issuing import DatabaseSteps
 from alphalens_keyctl.models import Key
-from alphalens_keyctl.moments import LONGEST_SPAN, parse_expiry, parse_span, utc_now
+from alphalens_keyctl.moments import LONGEST_SPAN, utc_now
 from alphalens_keyctl.output import documents
 
 router = APIRouter(prefix="/v1", tags=["issuing"], dependencies=[Depends(call.no_query)])
@@ -48,7 +51,7 @@ def create_key(caller: Caller, body: CreateBody) -> Response:
         steps = caller.manager(lease=body.lease).steps
         with steps.begin_create(draft, if_missing=body.if_missing) as begun:
             if begun.raw is None:
-                document = {"key": documents.key_object(begun.key), "raw_key": None, "delivered_to": []}
+                document: dict[str, Any] = {"key": documents.key_object(begun.key), "raw_key": None, "delivered_to": []}
                 return call.document(document)
             return _begun(caller, steps, begun, body.lease, Retirement(GRACE) if body.activate else None)
 
@@ -69,13 +72,13 @@ def rotate_self(caller: Caller, body: RotateBody) -> Response:
 
 def rotated(caller: Call, key: str, body: RotateBody) -> Answer:
     """Begin a rotation, and finish it where the body says so."""
-    plan = _plan(body)
+    how = _plan(body)
     manager = caller.manager(lease=body.lease)
-    with manager.steps.begin_rotation(manager.find(key).id, plan) as begun:
+    with manager.steps.begin_rotation(manager.find(key).id, how) as begun:
         if begun.raw is None:
-            nothing = {"raw_key": None, "previous": None, "rotated": False, "delivered_to": []}
+            nothing: dict[str, Any] = {"raw_key": None, "previous": None, "rotated": False, "delivered_to": []}
             return call.document({"key": documents.key_object(begun.key), **nothing})
-        retirement = plan.retirement if body.activate else None
+        retirement = how.retirement if body.activate else None
         said = {
             "previous": None if begun.previous is None else documents.key_object(begun.previous),
             "rotated": True,
@@ -143,7 +146,7 @@ def take_back_key(caller: Caller, key: KeyInPath, body: TakeBackBody) -> Respons
 def standing_of_key(caller: Caller, key: KeyInPath) -> Response:
     """How a key that was begun stands."""
     found, overtaken = None, False
-    with suppress(_NotFound):
+    with suppress(_NoSuchKeyError):
         found, overtaken = caller.manager().steps.standing(_found_id(caller, key))
     document = {"key": None if found is None else documents.key_object(found), "overtaken": overtaken}
     return call.response(call.document(document))
@@ -160,7 +163,7 @@ def abort_rotation(caller: Caller, key: KeyInPath) -> Response:
     return caller.once(work)
 
 
-class _NotFound(Exception):
+class _NoSuchKeyError(Exception):
     """There is no such key."""
 
 
@@ -169,7 +172,7 @@ def _found_id(caller: Call, key: str) -> str:
         return caller.manager().find(key).id
     except KeyctlError as error:
         if error.code is Code.KEY_NOT_FOUND:
-            raise _NotFound from None
+            raise _NoSuchKeyError from None
         raise
 
 
@@ -201,61 +204,33 @@ def _is_done(key: Key) -> bool:
 
 
 def _draft(body: CreateBody) -> Draft:
-    now = utc_now()
+    given = body.model_dump(include={"owner", "purpose", "labels", "scopes", "allow_from", "override"})
+    return values.draft(body.name, cast("values.NewValues", {**given, "expires": _expiry(body)}), now=utc_now())
+
+
+def _expiry(body: CreateBody) -> str | None:
     if body.expires is not None and body.expires_at is not None:
         raise KeyctlError(Code.USAGE, "expires and expires_at contradict each other", "Leave one of them out.")
-    expiry = body.expires if body.expires is not None else body.expires_at
-    labels = text.parse_labels(f"{name}={value}" for name, value in body.labels.items())
-    return Draft(
-        text.parse_name(body.name),
-        None if body.owner is None else text.parse_line(body.owner, what="owner", longest=text.LONGEST_OWNER),
-        None if body.purpose is None else text.parse_line(body.purpose, what="purpose", longest=text.LONGEST_PURPOSE),
-        labels,
-        None if expiry is None else parse_expiry(expiry, now=now),
-        parsed_reason(body.override),
-        None if body.scopes is None else _some(scopes.parse_all(body.scopes), "scopes"),
-        None if body.allow_from is None else _some(networks.parse_all(body.allow_from), "allow_from"),
-    )
+    return body.expires if body.expires is not None else body.expires_at
 
 
-def _some(found: tuple[str, ...] | None, what: str) -> tuple[str, ...]:
-    if found is None:  # an empty list would be read as no restriction
-        raise KeyctlError(Code.INVALID_INPUT, f"{what} is empty", "Write null for a key that is not restricted.")
-    return found
-
-
-def due_of(body: Any) -> Due:
-    """When a key is due, by the spans in a body."""
-    return Due(
-        None if body.older_than is None else parse_span(body.older_than, what="age"),
-        None if body.expiring_within is None else parse_span(body.expiring_within, what="time to expiry"),
-    )
-
-
-def expiry_of(body: Any, now: datetime) -> tuple[datetime | None, bool]:
-    """When the successor expires, and whether it lives as long as its predecessor was meant to."""
+def plan(body: RotateBody | ToRotateBody, *, asked_ago: float = 0.0, **retirement: str | None) -> RotationPlan:
+    """How a body says that keys are rotated. Raises `KeyctlError`."""
     if body.expires is not None and body.same_lifetime:
         raise KeyctlError(Code.USAGE, "expires and same_lifetime contradict each other", "Leave one of them out.")
-    if body.expires is None:
-        return None, body.same_lifetime is not False
-    return parse_expiry(body.expires, now=now), False
+    given: dict[str, Any] = body.model_dump(include={"older_than", "expiring_within", "override"})
+    given |= {name: value for name, value in retirement.items() if value is not None}
+    if body.expires is not None or body.same_lifetime is False:
+        given["expires"] = body.expires
+    now = utc_now()
+    found = values.rotation_plan(cast("values.Rotation", given), now=now)
+    return found._replace(asked_at=now - timedelta(seconds=asked_ago))
 
 
 def _plan(body: RotateBody) -> RotationPlan:
-    now = utc_now()
     if not body.activate and (body.grace is not None or body.until_used is not None):
         raise KeyctlError(Code.USAGE, "grace and until_used are for activate", "Name them when you activate the key.")
-    expires_at, same_lifetime = expiry_of(body, now)
-    grace = GRACE if body.grace is None else parse_span(body.grace, what="grace", zero=True)
-    deadline = None if body.until_used is None else parse_span(body.until_used, what="deadline")
-    return RotationPlan(
-        asked_at=now - timedelta(seconds=body.asked_ago),
-        retirement=Retirement(grace, deadline),
-        expires_at=expires_at,
-        same_lifetime=same_lifetime,
-        due=due_of(body),
-        override=parsed_reason(body.override),
-    )
+    return plan(body, asked_ago=body.asked_ago, grace=body.grace, deadline=body.until_used)
 
 
 def _deadline(body: ActivateBody) -> timedelta | None:
@@ -263,11 +238,10 @@ def _deadline(body: ActivateBody) -> timedelta | None:
 
 
 def _span(given: str | float, what: str) -> timedelta:
-    if isinstance(given, str):
-        return parse_span(given, what=what, zero=True)
-    if given > LONGEST_SPAN.total_seconds():
-        raise KeyctlError(Code.INVALID_INPUT, f"the {what} is more than a hundred years", "Choose a shorter duration.")
-    return timedelta(seconds=given)
+    seconds = given if isinstance(given, str) else timedelta(seconds=min(given, 2 * LONGEST_SPAN.total_seconds()))
+    span = values.span(seconds, what, zero=True)
+    assert span is not None  # noqa: S101  # something was given
+    return span
 
 
 def _activation(given: str | None) -> datetime:
@@ -291,4 +265,4 @@ def _destination(given: str) -> str:
 
 def parsed_reason(given: str | None) -> str | None:
     """A reason for the audit log, or None. Raises `KeyctlError` (invalid_input)."""
-    return None if given is None else text.parse_line(given, what="reason", longest=text.LONGEST_REASON)
+    return values.line(given, "reason", text.LONGEST_REASON)

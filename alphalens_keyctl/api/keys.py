@@ -1,17 +1,19 @@
 """The keys: list, count, look at."""
 
-from typing import Annotated
+from typing import Annotated, cast
 
 from fastapi import APIRouter, Depends, Query, Response
 
 from alphalens_keyctl.api import call, pages, streams
 from alphalens_keyctl.api.bodies import DEFAULT_PAGE, LARGEST_PAGE, CountQuery, Filters, FindBody, ListQuery
-from alphalens_keyctl.api.call import Answer, Caller, KeyInPath
+from alphalens_keyctl.api.call import Caller, KeyInPath
 from alphalens_keyctl.api.described import KEY, KEYS, SHOWN
+from alphalens_keyctl.api.replays import Answer
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.keys import selection, written_filters
+from alphalens_keyctl.keys import selection
 from alphalens_keyctl.keys.lookup import Reference
 from alphalens_keyctl.keys.selection import Place, Selection
+from alphalens_keyctl.manager import values
 from alphalens_keyctl.output import documents
 
 router = APIRouter(prefix="/v1", tags=["keys"])
@@ -20,7 +22,9 @@ _PLAIN = [Depends(call.no_query)]
 
 def selected(filters: Filters) -> Selection:
     """What filters in a query or a body select. Raises `KeyctlError`."""
-    return written_filters.selection(filters, final=filters.all, containing=filters.text, scope=filters.scope)
+    given = {name: getattr(filters, name) for name in Filters.model_fields if name not in ("text", "all")}
+    stated = {name: value for name, value in given.items() if value is not None}
+    return values.selection(cast("values.Filters", {**stated, "final": filters.all, "containing": filters.text}))
 
 
 @router.get("/keys", responses=KEYS)

@@ -1,8 +1,7 @@
 """The audit log, the usage log, the check of the policy, and the stored policy."""
 
 from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Response
 
@@ -18,17 +17,19 @@ from alphalens_keyctl.api.bodies import (
     SummaryQuery,
     UsageQuery,
 )
-from alphalens_keyctl.api.call import Answer, Caller
+from alphalens_keyctl.api.call import Caller
 from alphalens_keyctl.api.issuing import parsed_reason
+from alphalens_keyctl.api.replays import Answer
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keys import policy
 from alphalens_keyctl.keys.stored_policy import REQUIRABLE
 from alphalens_keyctl.logs import usage
 from alphalens_keyctl.logs.audit import LogFilter
 from alphalens_keyctl.logs.usage import Summary, UsageFilter
+from alphalens_keyctl.manager import values
 from alphalens_keyctl.manager.over_database import OverDatabase
 from alphalens_keyctl.models import Action, Reason
-from alphalens_keyctl.moments import parse_since, parse_span, rfc3339_exact, utc_now
+from alphalens_keyctl.moments import parse_span, rfc3339_exact, utc_now
 from alphalens_keyctl.output import documents
 
 router = APIRouter(prefix="/v1", tags=["logs"])
@@ -37,8 +38,6 @@ _PLAIN = [Depends(call.no_query)]
 _DAYS: Final = 7
 _KEYS_SHOWN: Final = 20
 _MOST_SUMMED: Final = 1000
-
-_Word = TypeVar("_Word", bound=StrEnum)
 
 
 @router.get("/events")
@@ -147,9 +146,9 @@ def _log_filter(manager: OverDatabase, query: LogQuery) -> LogFilter:
     return LogFilter(
         key_ids=None if query.key is None else manager.key_ids(call.reference(query.key)),
         actor=None if query.actor is None else text.parse_line(query.actor, what="actor", longest=text.LONGEST_ACTOR),
-        action=None if query.action is None else _one_of(Action, query.action, "action"),
-        since=_since(query.since, "since", now),
-        until=_since(query.until, "until", now),
+        action=None if query.action is None else text.one_of(Action, query.action, "action"),
+        since=values.since(query.since, "since", now=now),
+        until=values.since(query.until, "until", now=now),
     )
 
 
@@ -157,23 +156,10 @@ def _usage_filter(manager: OverDatabase, query: UsageQuery) -> UsageFilter:
     now = utc_now()
     return UsageFilter(
         key_ids=None if query.key is None else manager.key_ids(call.reference(query.key)),
-        outcome=None if query.outcome is None else _one_of(Reason, query.outcome, "outcome"),
-        since=_since(query.since, "since", now),
-        until=_since(query.until, "until", now),
+        outcome=None if query.outcome is None else text.one_of(Reason, query.outcome, "outcome"),
+        since=values.since(query.since, "since", now=now),
+        until=values.since(query.until, "until", now=now),
     )
-
-
-def _since(given: str | None, what: str, now: datetime) -> datetime | None:
-    return None if given is None else parse_since(given, what=what, now=now)
-
-
-def _one_of(words: type[_Word], given: str, what: str) -> _Word:
-    try:
-        return words(given.lower())
-    except ValueError:
-        raise KeyctlError(
-            Code.USAGE, f"there is no {what} {text.quoted(given)}", f"There are: {', '.join(words)}."
-        ) from None
 
 
 def _page_size(limit: int | None) -> int:
@@ -194,5 +180,3 @@ def _summary(found: Summary) -> dict[str, Any]:
 
     document: dict[str, Any] = plain(found)
     return document
-
-

@@ -21,12 +21,10 @@ _BY_EXIT_STATUS: Final = {
 }
 
 
-class Refusal(Exception):
+class RefusedError(Exception):
     """A request that HTTP itself forbids: the status says why, beside the error."""
 
-    def __init__(
-        self, status: HTTPStatus, error: KeyctlError, headers: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, status: HTTPStatus, error: KeyctlError, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(error.message)
         self.status = status
         self.error = error

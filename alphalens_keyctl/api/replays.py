@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ColumnElement, and_, delete, insert, select, update
 
 from alphalens_keyctl.api import problems
-from alphalens_keyctl.api.problems import Refusal
+from alphalens_keyctl.api.problems import RefusedError
 from alphalens_keyctl.database import Database
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import resembles_raw_key
@@ -47,7 +47,8 @@ def asked(caller: str, key: str, method: str, path: str, body_digest: bytes) -> 
         raise KeyctlError(Code.RAW_KEY_IN_ARGUMENT, "the Idempotency-Key holds a raw key", "Take a random one.")
     if _PRINTABLE.fullmatch(key) is None:
         raise problems.usage(
-            "the Idempotency-Key is malformed", f"It takes 1 to {LONGEST_KEY} printable ASCII characters, without space."
+            "the Idempotency-Key is malformed",
+            f"It takes 1 to {LONGEST_KEY} printable ASCII characters, without space.",
         )
     digest = hashlib.sha256(b"\0".join((method.encode(), path.encode(), body_digest))).digest()
     return Asked(caller, key, digest)
@@ -56,7 +57,7 @@ def asked(caller: str, key: str, method: str, path: str, body_digest: bytes) -> 
 def once(database: Database, wanted: Asked, work: Callable[[], Answer]) -> Answer:
     """Do the work and keep its answer, or return the answer of the first time.
 
-    An answer that is an error is not kept: sent again, the request is carried out again. Raises `Refusal` while the
+    An answer that is an error is not kept: sent again, the request is carried out again. Raises
     first request is under way, `KeyctlError` for a key that another request had, and whatever the work raises.
     """
     if (first := _begun(database, wanted)) is not None:
@@ -87,7 +88,7 @@ def _begun(database: Database, wanted: Asked) -> Answer | None:
         if row is not None and row.status is not None:
             return Answer(row.answer, row.status, replayed=True)
         if row is not None and not _is_given_up(row.at, now):
-            raise Refusal(
+            raise RefusedError(
                 HTTPStatus.CONFLICT,
                 KeyctlError(Code.CONFLICT, "the first request with this Idempotency-Key is under way", "Try again."),
                 {"Retry-After": str(problems.RETRY_AFTER)},

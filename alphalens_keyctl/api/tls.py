@@ -24,7 +24,9 @@ def check(files: TlsFiles) -> None:
             with path.open("rb") as opened:
                 mode = os.fstat(opened.fileno()).st_mode
         except OSError as error:
-            raise _refusal(f"the {what} {path} cannot be read: {error.strerror}", "Check the path and its rights.") from None
+            raise _refusal(
+                f"the {what} {path} cannot be read: {error.strerror}", "Check the path and its rights."
+            ) from None
         if what == "private key" and mode & stat.S_IROTH:
             raise _refusal(f"everybody on this machine may read the private key {path}", f"Run: chmod 600 {path}")
     try:

@@ -28,15 +28,16 @@ _MOST_NAMED: Final = 10
 class Words(NamedTuple):
     """How a command words what it does to keys.
 
-    `done` stands before a key that was changed: "Revoked". `question` has a place for "this key", or how many keys.
-    `unchanged` is why a key stays as it is, to follow its id, with a place for its status; `damaged` the same for a
-    damaged key.
+    `done` stands before a key that was changed: "Revoked". `question` and `question_end` stand around "this key", or
+    how many keys. `unchanged` is why a key stays as it is, to follow its id, with a place for its status; `damaged` the
+    same for a damaged key.
     """
 
     done: str
     question: str
     unchanged: str
     damaged: str | None = None
+    question_end: str = "?"
 
 
 def change_keys(run: Run, change: Change, words: Words, asked: Asked) -> Outcome:
@@ -94,7 +95,9 @@ def _confirmed(run: Run, manager: Backend, change: Change, words: Words, targets
         )
     _show(run, manager, outcome, wanted)
     number = len(changing)
-    run.confirm(words.question.format("this key" if number == 1 else f"these {number:,} keys"))
+    these = "this key" if number == 1 else f"these {number:,} keys"
+    narrows = f" This narrows: {sentences.first_limits(outcome.narrowed)}." if outcome.narrowed else ""
+    run.confirm(f"{words.question} {these}{words.question_end}{narrows}")
     return frozenset(changing)
 
 

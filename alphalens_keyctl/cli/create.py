@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from alphalens_keyctl import text
+from alphalens_keyctl import networks, scopes, text
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.options.arguments import JsonOption, OverrideOption, parse_override
 from alphalens_keyctl.cli.options.destinations import Destinations
@@ -62,6 +62,26 @@ def create(
             show_default=False,
         ),
     ] = None,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--scope",
+            metavar="SCOPE",
+            rich_help_panel=Panel.NEW_VALUES,
+            help="What the key may do: prices:read, or reports:* for all below; repeat for more. Without: everything.",
+            show_default=False,
+        ),
+    ] = None,
+    allow_from: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-from",
+            metavar="NET",
+            rich_help_panel=Panel.NEW_VALUES,
+            help="From where it is used: 10.0.0.0/8, 192.0.2.7, 2001:db8::/32; repeat for more. Without: anywhere.",
+            show_default=False,
+        ),
+    ] = None,
     override: OverrideOption = None,
     if_missing: Annotated[
         bool,
@@ -92,7 +112,7 @@ def create(
     when one fails, none keeps it.
 
     Examples:
-      alphalens-keyctl create billing --owner team-a --expires 90d
+      alphalens-keyctl create billing --owner team-a --expires 90d --scope prices:read --scope 'reports:*'
       alphalens-keyctl create ci --if-missing --no-print --key-file ci-key
       # Try what a file would create, and create nothing:
       alphalens-keyctl create --from keys.csv --dry-run
@@ -100,7 +120,7 @@ def create(
     run = runs.of(ctx)
     override = parse_override(override)
     if from_ is not None:
-        others = (name, owner, purpose, label, if_missing or None, json or None)
+        others = (name, owner, purpose, label, scope, allow_from, if_missing or None, json or None)
         if any(each is not None for each in others) or expires != "never":
             raise KeyctlError(
                 Code.USAGE,
@@ -124,6 +144,8 @@ def create(
         owner=None if owner is None else text.parse_line(owner, what="owner", longest=text.LONGEST_OWNER),
         purpose=None if purpose is None else text.parse_line(purpose, what="purpose", longest=text.LONGEST_PURPOSE),
         labels=text.parse_labels(label or ()),
+        scopes=scopes.parse_all(scope or ()),
+        allow_from=networks.parse_all(allow_from or ()),
         expires_at=parse_expiry(expires, now=run.act.at),
         override=override,
         if_missing=if_missing,

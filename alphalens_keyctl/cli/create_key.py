@@ -23,6 +23,8 @@ def create_key(
     owner: str | None,
     purpose: str | None,
     labels: Mapping[str, str],
+    scopes: tuple[str, ...] | None,
+    allow_from: tuple[str, ...] | None,
     expires_at: datetime | None,
     override: str | None,
     if_missing: bool,
@@ -32,7 +34,7 @@ def create_key(
 
     Raises `KeyctlError`.
     """
-    draft = Draft(name, owner, purpose, labels, expires_at, override)
+    draft = Draft(name, owner, purpose, labels, expires_at, override, scopes, allow_from)
     handover = deliver_key.handover(run, given)
 
     def show(created: Created, raw: RawKey) -> list[str]:

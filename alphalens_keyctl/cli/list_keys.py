@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from alphalens_keyctl.cli import select_keys
-from alphalens_keyctl.cli.options.arguments import one_of
 from alphalens_keyctl.cli.options.filters import Filters
 from alphalens_keyctl.cli.options.rows import TERMINAL_LIMIT
 from alphalens_keyctl.cli.run import Run
@@ -15,6 +14,7 @@ from alphalens_keyctl.manager.backend import Backend
 from alphalens_keyctl.models import Key, Status
 from alphalens_keyctl.output import channel, documents, sentences
 from alphalens_keyctl.output.documents import Format
+from alphalens_keyctl.text import one_of
 
 # Keys on their way somewhere that a note beside a pipe names.
 _MOST_NOTED: Final = 20

@@ -7,7 +7,8 @@ from alphalens_keyctl import text
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.run import Run
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.keys.stored_policy import REQUIRABLE, StoredPolicy
+from alphalens_keyctl.keys import stored_policy
+from alphalens_keyctl.keys.stored_policy import StoredPolicy
 from alphalens_keyctl.moments import parse_span
 from alphalens_keyctl.output import documents, sentences
 from alphalens_keyctl.output.words import counted
@@ -35,7 +36,7 @@ def set_policy(
     if max_lifetime is not None:
         changes["max_lifetime"] = parse_span(max_lifetime, what="max lifetime")
     if require:
-        changes["require"] = _words(require)
+        changes["require"] = stored_policy.parse_required(require)
     if name_pattern is not None:
         changes["name_pattern"] = text.parse_line(name_pattern, what="name pattern", longest=text.LONGEST_NAME)
     for what in unset or ():
@@ -66,14 +67,6 @@ def show(run: Run, *, json: bool) -> None:
     with run.manager() as manager:
         found = manager.policy()
     _tell(found, json=json)
-
-
-def _words(given: Sequence[str]) -> tuple[str, ...]:
-    words = [word.strip().lower() for each in given for word in each.split(",")]
-    for word in words:
-        if word not in REQUIRABLE:
-            raise KeyctlError(Code.USAGE, f"there is no '{word}' to require", f"There are: {', '.join(REQUIRABLE)}.")
-    return tuple(word for word in REQUIRABLE if word in words)
 
 
 def _tell(found: StoredPolicy, *, json: bool) -> None:

@@ -11,9 +11,9 @@ from alphalens_keyctl.keys.revocation import Revocation
 from alphalens_keyctl.manager.backend import Backend, Outcome
 
 _WORDS: Final = {
-    Revocation.REVOKE: Words("Revoked", "Revoke {} for good?", "was revoked already"),
-    Revocation.SUSPEND: Words("Suspended", "Suspend {}?", "is {status}: left as it is"),
-    Revocation.RESUME: Words("Resumed", "Resume {}?", "is {status}: left as it is"),
+    Revocation.REVOKE: Words("Revoked", "Revoke", "was revoked already", question_end=" for good?"),
+    Revocation.SUSPEND: Words("Suspended", "Suspend", "is {status}: left as it is"),
+    Revocation.RESUME: Words("Resumed", "Resume", "is {status}: left as it is"),
 }
 
 

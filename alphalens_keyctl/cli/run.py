@@ -5,7 +5,6 @@ that need them.
 """
 
 import os
-import pwd
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -186,14 +185,7 @@ class Start:
         Raises `KeyctlError`.
         """
         settings = of_this_process(self.given)
-        os_user = _os_user()
-        ci = provenance.recognise_ci(os.environ)
-        host, claims = os.uname().nodename, provenance.claims_in(os.environ)
-        act = Act(
-            at=self.asked_at,
-            actor=provenance.actor_name(settings.actor, ci, os_user),
-            origin=provenance.origin(host=host, os_user=os_user, ci=ci, claims=claims),
-        )
+        act = provenance.act_of_this_process(settings.actor, self.asked_at)
         return Run(self.asked_at, settings, act, self.options.quiet, self.color, self.machine)
 
 
@@ -260,11 +252,3 @@ def one_format(**formats: bool) -> "Format | None":
     if len(asked) > 1:
         raise KeyctlError(Code.USAGE, f"--{asked[0]} and --{asked[1]} exclude each other", "Choose one output format.")
     return asked[0] if asked else None
-
-
-def _os_user() -> str | None:
-    """Return the user who runs this, as the kernel has it: anybody can set LOGNAME and USER."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())

@@ -1,12 +1,20 @@
-"""The filters of `list`, `revoke`, `suspend`, `resume` and `rotate` as a `Selection`."""
+"""The filters of `list`, `revoke`, `suspend`, `resume`, `update` and `rotate` as a `Selection`."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from typing import cast
 
 from alphalens_keyctl.cli.options.filters import Filters
-from alphalens_keyctl.keys import written_filters
 from alphalens_keyctl.keys.selection import Selection
+from alphalens_keyctl.manager import values
 
 
 def selection(filters: Filters, *, final: bool = False, containing: Sequence[str] = ()) -> Selection:
-    """Return what the options select, as `written_filters.selection` does."""
-    return written_filters.selection(filters, final=final, containing=containing)
+    """Return what the filters select; with `final` also revoked and retired keys.
+
+    Each of `containing` is a text that the name, the id or the owner of a key must contain. Raises `KeyctlError`
+    (usage, invalid_input).
+    """
+    # The filters of Python have the names of the options.
+    given = {name: value for name, value in asdict(filters).items() if value is not None}
+    return values.selection(cast("values.Filters", {**given, "final": final, "containing": containing}))

@@ -24,11 +24,12 @@ def update(
     """Change what is written down about keys, and when they expire; their raw keys stay as they are.
 
     A name means its current key. All of them change or none. A revoked or retired key stays as it is; an expired one
-    opens again once it has a new expiry. A new name is also that of the old keys of a rotation that still open.
+    opens again once it has a new expiry. A new name is also that of the old keys of a rotation that still open, and so
+    are, for a KEY that is named, the scopes and networks that are set or taken away.
 
     Examples:
       alphalens-keyctl update billing --set-owner payments --set-label team=billing --unset purpose
-      alphalens-keyctl update billing --set-expires 90d
+      alphalens-keyctl update billing --set-expires 90d --set-scope prices:read --set-allow-from 10.0.0.0/8
       alphalens-keyctl update --owner team-a --set-owner team-b --dry-run
     """
     run = runs.of(ctx)

@@ -13,14 +13,17 @@ from alphalens_keyctl.verification.recording_policy import RecordingPolicy
 from alphalens_keyctl.verification.verifier import KeyVerifier
 
 
-def verify_key(run: Run, presented: bytes, *, record: bool, json: bool) -> None:
-    """Say whether the raw key `presented` opens; with `record`, count the verification as a use. Exits 0 or 4."""
+def verify_key(
+    run: Run, presented: bytes, *, scope: tuple[str, ...] | None, address: str | None, record: bool, json: bool
+) -> None:
+    """Say whether the raw key `presented` opens, for `scope` and from `address`; with `record`, count the verification
+    as a use. Exits 0 or 4."""
     # A verifier logs what went wrong. This command says it itself: stderr holds one document at most (promise 10).
     logging.getLogger("alphalens_keyctl").addHandler(logging.NullHandler())
     settings = run.settings
     usage = RecordingPolicy.REQUIRED if record else "off"
     with KeyVerifier(settings=settings, usage=usage, timeout=settings.lock_timeout) as verifier:
-        found = verifier.verify(presented)
+        found = verifier.verify(presented, scope=scope, address=address)
         trouble = verifier.trouble
     if trouble is not None and found.reason is Reason.UNAVAILABLE:
         _say_why(trouble, as_document=json)

@@ -1,4 +1,4 @@
-"""What TAB offers of the keys in a database: names, ids, owners, labels, each found by how it begins.
+"""What TAB offers of the keys in a database: names, ids, owners, labels, scopes, each found by how it begins.
 
 Through a `Glance` alone, without SQLAlchemy. Every list has a limit, and an index serves it on SQLite. Values are as
 they are stored: whoever shows them finds out whether they are inert.
@@ -48,6 +48,20 @@ _LABELS: Final = {
 }
 
 
+_SCOPES: Final = {
+    "sqlite": (
+        "SELECT DISTINCT each.value FROM api_key, json_each(CASE WHEN json_valid(scopes) THEN scopes ELSE '[]' END)"
+        " AS each WHERE scopes IS NOT NULL AND each.value >= :start AND each.value < :past ORDER BY 1 LIMIT :most"
+    ),
+    "postgresql": (
+        "SELECT DISTINCT s.value FROM api_key CROSS JOIN LATERAL jsonb_array_elements_text("
+        "CASE WHEN jsonb_typeof(scopes) = 'array' THEN scopes ELSE '[]' END) AS each (value),"
+        ' LATERAL (SELECT each.value COLLATE "C") AS s (value)'
+        " WHERE scopes IS NOT NULL AND s.value >= :start AND s.value < :past ORDER BY 1 LIMIT :most"
+    ),
+}
+
+
 class Seen(NamedTuple):
     """A key as TAB tells of it. Each field is what the database holds, which in a foreign one may be anything."""
 
@@ -72,6 +86,11 @@ def owners(glance: Glance, start: str) -> list[Any]:
     """The owners whose names begin with `start`."""
     column = 'owner COLLATE "C"' if glance.dialect == "postgresql" else "owner"
     return [owner for (owner,) in glance.rows(_OWNERS.format(owner=column), _range(start))]
+
+
+def scopes(glance: Glance, start: str) -> list[Any]:
+    """The scopes that keys have and that begin with `start`."""
+    return [scope for (scope,) in glance.rows(_SCOPES[glance.dialect], _range(start))]
 
 
 def labels(glance: Glance, start: str) -> list[tuple[Any, Any]]:

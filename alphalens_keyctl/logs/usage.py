@@ -25,6 +25,13 @@ _STEPS: Final = (
 )
 
 
+class Seen(NamedTuple):
+    """Accepted uses from one address; None where the address is not known."""
+
+    client_ip: str | None
+    uses: int
+
+
 class UsageFilter(NamedTuple):
     """Which rows to read. None means: any. `since` is included, `until` is not; both are aware. `among` is a query for
     the ids of the keys whose use may be read; attempts that meant no key are then left out."""
@@ -258,6 +265,16 @@ def _over_time(
     for key_id, at, attempts in connection.execute(query):
         counts[key_id][min(at, buckets.number - 1)] += attempts
     return {key_id: tuple(numbers) for key_id, numbers in counts.items()}
+
+
+def seen(connection: Connection, key_ids: Sequence[str], *, since: datetime) -> list[Seen]:
+    """The addresses from which these keys were used since an instant, those with the most uses first."""
+    c = usage_table.c
+    uses = func.count().label("uses")
+    query = select(c.client_ip, uses).where(c.key_id.in_(key_ids), c.at >= since, c.outcome == Reason.OK.value)
+    return [
+        Seen._make(row) for row in connection.execute(query.group_by(c.client_ip).order_by(uses.desc(), c.client_ip))
+    ]
 
 
 def lately(connection: Connection, key_ids: Sequence[str], *, since: datetime) -> dict[str, tuple[int, int]]:

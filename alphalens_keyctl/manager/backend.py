@@ -22,7 +22,7 @@ from alphalens_keyctl.keys.selection import KeyDocument, Place, Selection, Sort
 from alphalens_keyctl.keys.stored_policy import StoredPolicy
 from alphalens_keyctl.logs.audit import Head, LogFilter, Verdict
 from alphalens_keyctl.logs.old_key_use import OldKeyUse
-from alphalens_keyctl.logs.usage import Buckets, Profile, Summary, UsageFilter
+from alphalens_keyctl.logs.usage import Buckets, Profile, Seen, Summary, UsageFilter
 from alphalens_keyctl.models import Event, Key, Use
 from alphalens_keyctl.settings import Thresholds
 
@@ -49,6 +49,10 @@ class Outcome(Protocol):
     @property
     def stopped_by(self) -> KeyctlError | None:
         """In a dry run, the error that would stop the change."""
+
+    @property
+    def narrowed(self) -> Mapping[str, int]:
+        """In a dry run, how many keys an update restricts for the first time, as `update.restricted_first` says."""
 
     def keys(self, key_ids: Sequence[str]) -> list[Key]:
         """The keys with these of the ids, in this order."""
@@ -144,11 +148,11 @@ class Backend(Protocol):
         """Make the change in one transaction. Raises `KeyctlError`: lost_race where a key would change that is none of
         `only`; what `preview` would have had in `stopped_by`; whatever the change raises."""
 
-    def first_restricted(self, change: Change, key_ids: Sequence[str]) -> Mapping[str, int]:
-        """How many of these keys an update restricts for the first time, as `update.restricted_first` says."""
-
     def used_since(self, key_ids: Sequence[str], since: datetime) -> Mapping[str, tuple[int, int]]:
         """How much these keys were used, by id, as `usage.lately` says."""
+
+    def seen(self, reference: Reference, since: datetime) -> tuple[Key, list[Seen]]:
+        """From where the key that KEY means, or another of its lineage, was used, as `usage.seen` says."""
 
     # The logs.
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection
 
@@ -22,7 +22,7 @@ from alphalens_keyctl.keys.selection import KeyDocument, Place, Selection, Sort
 from alphalens_keyctl.keys.stored_policy import StoredPolicy
 from alphalens_keyctl.logs import audit, old_key_use, usage, usage_retention
 from alphalens_keyctl.logs.audit import Head, LogFilter, Verdict
-from alphalens_keyctl.logs.usage import Buckets, Summary, UsageFilter
+from alphalens_keyctl.logs.usage import Buckets, Seen, Summary, UsageFilter
 from alphalens_keyctl.manager.access import Access, Reading
 from alphalens_keyctl.manager.backend import Details, Progress, Rotatable, untold
 from alphalens_keyctl.manager.issuing import DatabaseSteps
@@ -30,6 +30,8 @@ from alphalens_keyctl.manager.rights import Deed, Rights, names_hidden
 from alphalens_keyctl.models import Action, Event, Key, Status, Use
 from alphalens_keyctl.provenance import Act
 from alphalens_keyctl.settings import Thresholds
+
+_NOTHING: Final[Mapping[str, int]] = {}
 
 
 class OverDatabase:
@@ -55,11 +57,10 @@ class OverDatabase:
             return lookup.find(connection, reference, now=act.at, within=rights.sight)
 
     def details(self, reference: Reference) -> Details:
-        with self._access.reading() as (connection, rights, act):
-            key = lookup.find(connection, reference, now=act.at, within=rights.sight)
-            lineage = [member for member in lookup.lineage(connection, key, now=act.at) if rights.may(Deed.SEE, member)]
-            used = usage.profile(connection, key.id, now=act.at)
-            return Details(key, lineage, used, old_key_use.read(connection, lineage))
+        with self._access.reading() as reading:
+            key, lineage = _lineage(reading, reference)
+            used = usage.profile(reading.connection, key.id, now=reading.act.at)
+            return Details(key, lineage, used, old_key_use.read(reading.connection, lineage))
 
     def digests(self, keys: Sequence[Key]) -> Mapping[str, bytes]:
         with self._access.reading() as (connection, rights, act):
@@ -125,7 +126,10 @@ class OverDatabase:
         with self._access.reading() as (connection, rights, act):
             chosen = changes.choose(connection, change, targets, act.at, look=True, within=rights.sight)
             _require_change(rights, connection, change, chosen, act.at)
-        return ChangeOutcome(self._access, change, targets, chosen)
+            narrowed: Mapping[str, int] = {}
+            if isinstance(change, UpdateChange):
+                narrowed = updates.restricted_first(connection, chosen.changing, change.new)
+        return ChangeOutcome(self._access, change, targets, chosen, narrowed)
 
     def change(
         self, change: Change, targets: Targets, *, only: frozenset[str] | None = None, progress: Progress = untold
@@ -140,17 +144,15 @@ class OverDatabase:
                 done = changes.carry_out(tx, self._access.attempts, change, chosen, act, tell)
         return ChangeOutcome(self._access, change, targets, Chosen(done.changed, done.unchanged))
 
-    def first_restricted(self, change: Change, key_ids: Sequence[str]) -> Mapping[str, int]:
-        if not isinstance(change, UpdateChange):
-            return {}
-        with self._access.reading() as (connection, rights, act):
-            rights.require_ids(connection, Deed.SEE, key_ids, act.at)
-            return updates.restricted_first(connection, key_ids, change.new)
-
     def used_since(self, key_ids: Sequence[str], since: datetime) -> Mapping[str, tuple[int, int]]:
         with self._access.reading() as (connection, rights, act):
             rights.require_ids(connection, Deed.SEE, key_ids, act.at)
             return usage.lately(connection, key_ids, since=since)
+
+    def seen(self, reference: Reference, since: datetime) -> tuple[Key, list[Seen]]:
+        with self._access.reading() as reading:
+            key, lineage = _lineage(reading, reference)
+            return key, usage.seen(reading.connection, [member.id for member in lineage], since=since)
 
     @contextmanager
     def events(self, wanted: LogFilter, *, limit: int | None) -> Iterator[Iterator[Event]]:
@@ -223,10 +225,13 @@ class OverDatabase:
 class ChangeOutcome:
     """`Outcome` over the database."""
 
-    def __init__(self, access: Access, change: Change, targets: Targets, chosen: Chosen) -> None:
+    def __init__(
+        self, access: Access, change: Change, targets: Targets, chosen: Chosen, narrowed: Mapping[str, int] = _NOTHING
+    ) -> None:
         self.changed: Sequence[str] = chosen.changing
         self.unchanged: Sequence[str] = chosen.rest
         self.stopped_by = chosen.stopped_by
+        self.narrowed = narrowed
         self._access = access
         self._change = change
         self._named = bool(targets.references)
@@ -245,6 +250,13 @@ class ChangeOutcome:
         with self._access.reading() as (connection, rights, act):
             found = self._change.still_open(connection, about, act.at)
             return None if found is None else iter([key for key in found if rights.may(Deed.SEE, key)])
+
+
+def _lineage(reading: Reading, reference: Reference) -> tuple[Key, list[Key]]:
+    """The key that KEY means, and as much of its lineage as the caller may see."""
+    connection, rights, act = reading
+    key = lookup.find(connection, reference, now=act.at, within=rights.sight)
+    return key, [member for member in lookup.lineage(connection, key, now=act.at) if rights.may(Deed.SEE, member)]
 
 
 def _narrowed(wanted: Selection, rights: Rights) -> Selection:

@@ -24,7 +24,8 @@ def writer(
     another type.
     """
     known = {"quote": encode_basestring_ascii, "time": _time_text, "spelled": labels_spelled, "otherwise": otherwise}
-    known |= {"scopes": scopes_spelled, "networks": networks_spelled}
+    # No name is that of a column, which would hide it.
+    known |= {"scopes_text": scopes_spelled, "networks_text": networks_spelled}
     exec(_compiled(members, written), known)  # noqa: S102  # of the names in this program's own field lists
     return cast("Writer", known["write"])
 

@@ -57,6 +57,7 @@ def details(
         ("owner", cell(key.owner)),
         ("purpose", cell(key.purpose)),
         ("labels", cell(_labels(key) or None)),
+        *_limits(key),
         ("created", _moment(key.created_at, now, f"by {key.created_by}")),
         ("activated", _moment(key.activated_at, now)),
         ("expires", _moment(key.expires_at, now)),
@@ -97,6 +98,7 @@ def _shown_once(
     rows = [("name", cell(key.name, "bold")), ("id", cell(key.id))]
     rows += [(name, cell(value)) for name, value in (("owner", key.owner), ("purpose", key.purpose)) if value]
     rows += [("labels", cell(_labels(key)))] if key.labels else []
+    rows += _limits(key)
     rows.append(("expires", _moment(key.expires_at, now)))
     line = Rule(style="green", characters="─" if screen.unicode else "-")
     head = screen.draw(Rule(Text(title, style="bold green"), style="green", characters=line.characters), _grid(rows))
@@ -128,6 +130,12 @@ def _still_used(old: OldKey, now: datetime) -> str:
 
 def _labels(key: Key) -> str:
     return " ".join(f"{name}={value}" for name, value in sorted(key.labels.items()))
+
+
+def _limits(key: Key) -> list[tuple[str, Text]]:
+    """What a key may do and from where it is used, where it is restricted."""
+    limits = (("scopes", key.scopes), ("used from", key.allow_from))
+    return [(label, cell(" ".join(texts) or "nothing")) for label, texts in limits if texts is not None]
 
 
 def _grid(rows: Iterable[tuple[str, Text]]) -> Table:

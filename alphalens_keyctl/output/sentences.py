@@ -1,12 +1,14 @@
 """A value → a sentence for people: a verdict, what filters select, when an old key ends."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
+from alphalens_keyctl import networks
 from alphalens_keyctl.keys.stored_policy import StoredPolicy
 from alphalens_keyctl.keys.update import Update
 from alphalens_keyctl.logs.audit import BreakKind, Verdict
+from alphalens_keyctl.logs.usage import Seen
 from alphalens_keyctl.models import Key, Reason, Status
 from alphalens_keyctl.moments import rfc3339
 from alphalens_keyctl.output.inert import for_terminal
@@ -54,6 +56,20 @@ def first_limits(found: Mapping[str, int]) -> str:
         "allow_from": "{} may be used from anywhere so far, and will be from these networks alone",
     }
     return "; ".join(said[name].format(counted(number, "key")) for name, number in found.items())
+
+
+def seen(found: Sequence[Seen], proposed: Sequence[str]) -> list[str]:
+    """Say from where a key was used, a line for each network that is proposed, and how often from nobody knows
+    where."""
+    lines = []
+    for network in proposed:
+        here = [each for each in found if networks.allows((network,), each.client_ip)]
+        uses = counted(sum(each.uses for each in here), "use")
+        addresses = f" from {counted(len(here), 'address', 'addresses')}" if len(here) > 1 else ""
+        lines.append(f"  {network}: {uses}{addresses}")
+    if lost := sum(each.uses for each in found if not networks.allows(tuple(proposed), each.client_ip)):
+        lines.append(f"  {counted(lost, 'use')} from no known address; such a use will be refused")
+    return lines
 
 
 def unfinished(key_id: str, name: str, delivering_to: str | None) -> str:
@@ -117,7 +133,7 @@ _REFUSALS: Final = {
 
 _LIMITS: Final = {
     Reason.SCOPE: "opens, but not for that: {}",
-    Reason.ADDRESS: "does not open from there: it is limited to {}",
+    Reason.ADDRESS: "opens from {} alone",
 }
 
 

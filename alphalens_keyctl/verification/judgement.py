@@ -1,10 +1,11 @@
 """A key's record and an instant → whether the key opens. Reads no database, no clock, and records nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from alphalens_keyctl import networks, scopes
 from alphalens_keyctl.keyformat import DIGEST_SCHEME
 from alphalens_keyctl.models import Key, Reason, Status
 
@@ -60,6 +61,24 @@ def judge(record: Record, at: float) -> Judgement:
     if key.opens:
         return Judgement(Verification(True, Reason.OK, key), until)
     return Judgement(Verification(False, Reason(status), key), until)
+
+
+def from_address(answer: Verification, address: str | None) -> Verification:
+    """The answer to a client at `address` (None: not known for certain) with a key that has this answer from
+    anywhere."""
+    key = answer.key
+    if not answer.allowed or key is None or networks.allows(key.allow_from, address):
+        return answer
+    return Verification(False, Reason.ADDRESS, key)
+
+
+def for_scope(answer: Verification, wanted: str | Iterable[str]) -> Verification:
+    """The answer to a request that needs the scope `wanted`, or every one of several, with a key that has this answer
+    to a request that needs none. What is no scope no key covers."""
+    key = answer.key
+    if not answer.allowed or key is None or scopes.covers_all(key.scopes, wanted):
+        return answer
+    return Verification(False, Reason.SCOPE, key)
 
 
 def _fixed(labels: Mapping[str, str]) -> Mapping[str, str]:

@@ -2,12 +2,13 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from hashlib import sha256
 from types import TracebackType
 from typing import Final, Self
 
+from alphalens_keyctl import networks
 from alphalens_keyctl.address import Address, PostgreSQLAddress, SQLiteAddress
 from alphalens_keyctl.database import Database, Limits, parse_address
 from alphalens_keyctl.database.postgresql import ReadOnlyError
@@ -16,7 +17,7 @@ from alphalens_keyctl.keyformat import LONGEST, MalformedKeyError, parse, same_d
 from alphalens_keyctl.models import Key, Reason, Status
 from alphalens_keyctl.settings import Given, Settings, of_this_process
 from alphalens_keyctl.verification import process
-from alphalens_keyctl.verification.judgement import Record, Verification, judge, unavailable
+from alphalens_keyctl.verification.judgement import Record, Verification, for_scope, from_address, judge, unavailable
 from alphalens_keyctl.verification.recorder import Recorder
 from alphalens_keyctl.verification.recording_policy import RecordingPolicy
 from alphalens_keyctl.verification.source import Source
@@ -34,13 +35,14 @@ _UNREACHABLE: Final = frozenset({Code.DATABASE_UNREACHABLE, Code.DATABASE_BUSY, 
 class _Entry:
     """A key that was verified before: its record, and the answer up to `until` (seconds since the epoch)."""
 
-    __slots__ = ("answer", "digest", "generation", "read_at", "record", "until")
+    __slots__ = ("allow_from", "answer", "digest", "generation", "read_at", "record", "until")
 
     def __init__(self, digest: bytes, record: Record, generation: int, read_at: float, at: float) -> None:
         self.digest = digest
         self.record = record
         self.generation = generation
         self.read_at = read_at
+        self.allow_from = record.key.allow_from
         self.answer, self.until = judge(record, at)
 
 
@@ -115,6 +117,8 @@ class KeyVerifier:
         self,
         raw_key: object,
         *,
+        scope: str | Iterable[str] | None = None,
+        address: str | None = None,
         client_ip: str | None = None,
         method: str | None = None,
         path: str | None = None,
@@ -122,21 +126,27 @@ class KeyVerifier:
     ) -> Verification:
         """Say whether a raw key opens now, and record the use or the refusal.
 
-        `raw_key` is the header's value as it came: str or bytes; anything else is malformed. The other arguments go
-        into the usage log. May wait for the database: `timeout` for a free connection, as long for an answer, and at
-        least 2 s to connect anew (libpq's shortest). No argument makes it raise; where the database cannot tell, the
-        key is refused as `unavailable`.
+        `raw_key` is the header's value as it came: str or bytes; anything else is malformed. `scope`: what the request
+        needs, one scope or several, all of which the key must cover. `address`: the client's address where the caller
+        knows it for certain; a key that is limited to networks opens from such an address alone. The other arguments go
+        into the usage log, `address` too where there is no `client_ip`. May wait for the database: `timeout` for a free
+        connection, as long for an answer, and at least 2 s to connect anew (libpq's shortest). No argument makes it
+        raise; where the database cannot tell, the key is refused as `unavailable`.
         """
-        answer = self._remembered(raw_key)
+        answer = self._remembered(raw_key, address)
         key_id = None
         if answer is None:
-            answer, key_id = self._looked_up(raw_key)
-        return self._recorded(answer, key_id, client_ip, method, path, user_agent)
+            answer, key_id = self._looked_up(raw_key, address)
+        if scope is not None:
+            answer = for_scope(answer, scope)
+        return self._recorded(answer, key_id, client_ip or address, method, path, user_agent)
 
     def verify_cached(
         self,
         raw_key: object,
         *,
+        scope: str | Iterable[str] | None = None,
+        address: str | None = None,
         client_ip: str | None = None,
         method: str | None = None,
         path: str | None = None,
@@ -149,12 +159,14 @@ class KeyVerifier:
         `refreshed`: the caller has called `refresh`, with success, since the request came, so the database is not
         asked once more.
         """
-        answer = self._remembered(raw_key, refreshed=refreshed)
+        answer = self._remembered(raw_key, address, refreshed=refreshed)
         if answer is None:
             if not _is_malformed(raw_key):
                 return None
             answer = _MALFORMED
-        return self._recorded(answer, None, client_ip, method, path, user_agent)
+        if scope is not None:
+            answer = for_scope(answer, scope)
+        return self._recorded(answer, None, client_ip or address, method, path, user_agent)
 
     def count_refusal(
         self,
@@ -242,7 +254,7 @@ class KeyVerifier:
         if self._recorder is not None:
             self._recorder.after_fork(child=child)
 
-    def _remembered(self, raw_key: object, *, refreshed: bool = False) -> Verification | None:
+    def _remembered(self, raw_key: object, address: str | None, *, refreshed: bool = False) -> Verification | None:
         """The answer; None where the database must be waited for."""
         digest = _digest_of(raw_key)
         if digest is None:
@@ -257,9 +269,11 @@ class KeyVerifier:
             return None
         if time.time() >= entry.until:
             return None  # decided here, at the call: no change is announced when a key expires
+        if entry.allow_from is not None and not networks.allows(entry.allow_from, address):
+            return None  # looked up, as any key that does not open is: whoever stole it must not learn that it would
         return entry.answer
 
-    def _looked_up(self, raw_key: object) -> tuple[Verification, str | None]:
+    def _looked_up(self, raw_key: object, address: str | None) -> tuple[Verification, str | None]:
         """The database's answer, and the key's id for the log where the answer holds no key."""
         try:
             raw = parse(raw_key)  # type: ignore[arg-type]  # what is neither str nor bytes was refused before
@@ -296,7 +310,7 @@ class KeyVerifier:
             # A key that does not open is looked up each time, as one that never was: an answer from memory would
             # tell the two apart.
             self._forget(digest)
-        return entry.answer, None
+        return from_address(entry.answer, address), None
 
     def _retiring_since(self, key: Key) -> datetime | None:
         """When the successor of a retiring key took over; None where nobody can tell, which stops no key from

@@ -11,8 +11,10 @@ from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.models import Reason
 from alphalens_keyctl.verification.judgement import Verification
 from alphalens_keyctl.web import challenge, early_warning, headers
+from alphalens_keyctl.web.challenge import Refusal
 from alphalens_keyctl.web.client_address import UNIX, TrustedProxies
 from alphalens_keyctl.web.early_warning import EarlyWarning
+from alphalens_keyctl.web.required_scopes import RequiredScopes, Scopes
 from alphalens_keyctl.web.waiting import NoThreadFreeError, Threads
 
 if TYPE_CHECKING:
@@ -37,7 +39,12 @@ class ApiKeyMiddleware:
     The application finds the key's record, a `Key`, at `scope["state"]["api_key"]` (`request.state.api_key` in the
     frameworks). A websocket without a good key is refused before the websocket is accepted. `exempt` lists exact
     paths that need no key; a request for such a path carries no record. `trusted_proxies` lists the proxies whose
-    X-Forwarded-For is believed: addresses, networks in CIDR notation, or the word `unix`.
+    X-Forwarded-For is believed: addresses, networks in CIDR notation, or the word `unix`; a key that is limited to
+    networks opens where the client's address is known for certain, through them or because the request has no such
+    header.
+
+    `required_scopes` lists what the key must cover, or is a function that is called with the ASGI scope of a request
+    and returns it, None for nothing. A good key that does not cover it is answered 403 `insufficient_scope`.
 
     The answer to a key that is retiring says so in the headers `Deprecation` and `Sunset`, and to a key that expires
     within `warn_within` in `Sunset` (None: the setting of the verifier; timedelta(0): not before an expiry). Where the
@@ -54,9 +61,11 @@ class ApiKeyMiddleware:
         trusted_proxies: Iterable[str] = (),
         exempt: Collection[str] = (),
         warn_within: timedelta | None = None,
+        required_scopes: Scopes | Callable[[Scope], Scopes] = None,
     ) -> None:
         self._app = app
         self._verifier = verifier
+        self._required: RequiredScopes[Scope] = RequiredScopes(required_scopes)
         self._proxies = TrustedProxies(trusted_proxies)
         self._exempt = frozenset((exempt,) if isinstance(exempt, str) else exempt)
         self._warning = EarlyWarning(verifier, warn_within)
@@ -75,11 +84,15 @@ class ApiKeyMiddleware:
             await self._app(scope, receive, send)
             return
         found = headers.single(scope["headers"])
+        client = self._proxies.client(peer(scope), headers.text_of(found.get(b"x-forwarded-for")))
+        needed = self._required.of(scope)
         answer = await verify(
             self._verifier,
             self._threads,
             headers.raw_key(found),
-            client_ip=self._proxies.client(peer(scope), headers.text_of(found.get(b"x-forwarded-for"))),
+            scope=needed,
+            address=client.certain,
+            client_ip=client.address,
             # A websocket begins with a GET (RFC 6455, 4.1), over HTTP/2 with a CONNECT that stands for one.
             method=scope.get("method", "GET"),
             path=request_path(scope),
@@ -91,10 +104,12 @@ class ApiKeyMiddleware:
             if warning := self._warning.headers(answer):
                 send = _warning(send, warning)
             await self._app({**scope, "state": state}, receive, send)
-        elif kind == "http":
-            await refuse(send)
+            return
+        refusal = challenge.refusal(answer.reason, needed)
+        if kind == "http":
+            await refuse(send, refusal)
         else:
-            await _refuse_websocket(scope, receive, send)
+            await _refuse_websocket(scope, receive, send, refusal)
 
     async def _flush(self) -> None:
         try:
@@ -105,8 +120,10 @@ class ApiKeyMiddleware:
 
 
 class About(TypedDict, total=False):
-    """What the usage log records of a request, beside the key."""
+    """What a verifier is told of a request, beside the key."""
 
+    scope: Iterable[str] | None
+    address: str | None
     client_ip: str | None
     method: str | None
     path: str | None
@@ -140,21 +157,21 @@ def _warning(send: Send, warning: early_warning.Headers) -> Send:
     return send_with_warning
 
 
-async def refuse(send: Send) -> None:
-    """Answer 401 with the problem document."""
-    await send({"type": "http.response.start", "status": challenge.STATUS, "headers": [*challenge.RAW_HEADERS]})
-    await send({"type": "http.response.body", "body": challenge.BODY})
+async def refuse(send: Send, refusal: Refusal) -> None:
+    """Answer with the problem document of a refusal."""
+    await send({"type": "http.response.start", "status": refusal.status, "headers": [*refusal.raw_headers]})
+    await send({"type": "http.response.body", "body": refusal.body})
 
 
-async def _refuse_websocket(scope: Scope, receive: Receive, send: Send) -> None:
+async def _refuse_websocket(scope: Scope, receive: Receive, send: Send, refusal: Refusal) -> None:
     if (await receive())["type"] != "websocket.connect":
         return
     if "websocket.http.response" not in (scope.get("extensions") or {}):
         await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": ""})
         return
-    start = {"type": "websocket.http.response.start", "status": challenge.STATUS, "headers": [*challenge.RAW_HEADERS]}
+    start = {"type": "websocket.http.response.start", "status": refusal.status, "headers": [*refusal.raw_headers]}
     await send(start)
-    await send({"type": "websocket.http.response.body", "body": challenge.BODY})
+    await send({"type": "websocket.http.response.body", "body": refusal.body})
 
 
 def peer(scope: Scope) -> str | None:

@@ -7,7 +7,7 @@ the header is read from the right, as far as its addresses belong to trusted pro
 from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Final
+from typing import Final, NamedTuple
 
 from alphalens_keyctl.errors import Code, KeyctlError
 
@@ -20,6 +20,13 @@ _MEMORABLE: Final = 200
 
 _Address = IPv4Address | IPv6Address
 _Network = IPv4Network | IPv6Network
+
+
+class Client(NamedTuple):
+    """A client's address as it is logged, and the same where it is known for certain; None where it is not."""
+
+    address: str | None
+    certain: str | None
 
 
 class TrustedProxies:
@@ -35,11 +42,15 @@ class TrustedProxies:
         self._remembered = lru_cache(maxsize=4096)(self._client)
         self.vouch = lru_cache(maxsize=4096)(self._vouch)
 
-    def client(self, peer: str | None, forwarded_for: str | None) -> str | None:
-        """Return the client's address in canonical form, or None where neither peer nor trusted proxy names one.
+    def client(self, peer: str | None, forwarded_for: str | None) -> Client:
+        """Return the client's address in canonical form, None where neither peer nor trusted proxy names one.
 
         `peer` is the address of the connection's other end or `UNIX`; `forwarded_for` the value of
         X-Forwarded-For, of several such headers all values in their order, joined by commas.
+
+        An address is certain that a trusted proxy names, and that of a peer without the header. The header of a peer
+        that is not trusted may be that of a proxy which nobody named, whose address the peer's then is. Where a trusted
+        proxy names no client, or names what is no address, only the last proxy is known.
         """
         if forwarded_for is not None and len(forwarded_for) > _MEMORABLE:
             return self._client(peer, forwarded_for)
@@ -51,25 +62,33 @@ class TrustedProxies:
             return self._unix
         return bool(self._networks) and self._trusts(_address(peer or ""))
 
-    def _client(self, peer: str | None, forwarded_for: str | None) -> str | None:
+    def _client(self, peer: str | None, forwarded_for: str | None) -> Client:
         client = None if peer is None or peer == UNIX else _address(peer)
-        if forwarded_for is None or not self.vouch(peer):
-            return _written(client)
-        for hop in reversed(forwarded_for.rsplit(",", _MOST_HOPS)[-_MOST_HOPS:]):
+        if not self.vouch(peer):
+            return _client(client, certain=forwarded_for is None and not _has_zone(peer))
+        hops = [] if forwarded_for is None else forwarded_for.rsplit(",", _MOST_HOPS)
+        for hop in reversed(hops[-_MOST_HOPS:]):
             address = _address(hop)
             if address is None:
-                break
+                return _client(client, certain=False)
             client = address
             if not self._trusts(address):
-                break
-        return _written(client)
+                return _client(client, certain=not _has_zone(hop))
+        # Every hop is a trusted proxy's or, the first of all, that of a client among them.
+        return _client(client, certain=0 < len(hops) <= _MOST_HOPS and not _has_zone(hops[0]))
 
     def _trusts(self, address: _Address | None) -> bool:
         return address is not None and any(address in network for network in self._networks)
 
 
-def _written(address: _Address | None) -> str | None:
-    return None if address is None else str(address)
+def _client(address: _Address | None, *, certain: bool) -> Client:
+    written = None if address is None else str(address)
+    return Client(written, written if certain else None)
+
+
+def _has_zone(text: str | None) -> bool:
+    # The same address on another link is another host's.
+    return text is not None and "%" in text
 
 
 def _address(text: str) -> _Address | None:

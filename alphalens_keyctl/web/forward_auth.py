@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Unpack
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.verification.judgement import Verification
-from alphalens_keyctl.web import asgi, headers
+from alphalens_keyctl.web import asgi, challenge, headers
 from alphalens_keyctl.web.client_address import TrustedProxies
 from alphalens_keyctl.web.early_warning import EarlyWarning, Headers
 from alphalens_keyctl.web.refreshing import Refreshes
@@ -42,6 +42,10 @@ _VERSIONS: Final = frozenset(("1.1", "1.0"))
 _NO_BODY: Final[asgi.Message] = {"type": "http.response.body", "body": b""}
 _NOTHING: Final = (b"content-length", b"0")
 _CLOSE: Final = (b"connection", b"close")
+# A proxy's question is short; a longer query was not written by whoever set the proxy up. Bytes.
+_LONGEST_QUERY: Final = 4096
+# What no key covers.
+_NO_SCOPE: Final = ""
 # Keys whose response headers are kept ready.
 _REMEMBERED: Final = 10_000
 
@@ -49,12 +53,14 @@ _log = logging.getLogger(__name__)
 
 
 class ForwardAuth:
-    """An ASGI application that answers 204 with `X-Key-Id`, `X-Key-Name` and `X-Key-Owner`, or 401.
+    """An ASGI application that answers 204 with `X-Key-Id`, `X-Key-Name`, `X-Key-Owner` and `X-Key-Scopes`, or 401; or
+    403 to a good key that does not cover every `scope` of the question's query.
 
     Name and owner are percent-encoded UTF-8 (RFC 3986, 2.1), so that no name ends a header. The answer for a key
-    without an owner has no `X-Key-Owner`. For a key that is retiring, or that expires within `warn_within`, the answer
-    has `Deprecation` and `Sunset` for the proxy to pass on. When the server shuts down, the application closes the
-    verifier.
+    without an owner has no `X-Key-Owner`, and for one that is not restricted to scopes no `X-Key-Scopes`. The client's
+    address is known for certain where a trusted proxy names it. For a key that is retiring, or that expires within
+    `warn_within`, the answer has `Deprecation` and `Sunset` for the proxy to pass on. When the server shuts down, the
+    application closes the verifier.
     """
 
     def __init__(
@@ -91,24 +97,28 @@ class ForwardAuth:
         if _is_more_than_a_question(scope, found):
             send = _closing(send)
         peer = asgi.peer(scope)
-        client_ip = self._proxies.client(peer, headers.text_of(found.get(b"x-forwarded-for")))
-        method, asked_path = _request_asked_about(scope, found, trusted=self._proxies.vouch(peer))
+        client = self._proxies.client(peer, headers.text_of(found.get(b"x-forwarded-for")))
+        client_ip, trusted = client.address, self._proxies.vouch(peer)
+        # The peer is a proxy. Where nobody said which one is trusted, its own address is not the client's.
+        address = client.certain if trusted else None
+        needed = _needed(scope)
+        method, asked_path = _request_asked_about(scope, found, trusted=trusted)
         raw_key = headers.raw_key(found)
         user_agent = headers.text_of(found.get(b"user-agent"))
-        answer = self._verifier.verify_cached(
-            raw_key, client_ip=client_ip, method=method, path=asked_path, user_agent=user_agent, refreshed=refreshed
-        )
+        about: asgi.About = {
+            "scope": needed, "address": address, "client_ip": client_ip, "method": method, "path": asked_path,
+            "user_agent": user_agent,
+        }  # fmt: skip
+        answer = self._verifier.verify_cached(raw_key, refreshed=refreshed, **about)
         if answer is None:
-            answer = await self._lookups.verify(
-                raw_key, client_ip=client_ip, method=method, path=asked_path, user_agent=user_agent
-            )
+            answer = await self._lookups.verify(raw_key, **about)
         if answer.allowed and answer.key is not None:
             key = answer.key
             warning = self._warning.headers(answer)
-            await send(_yes(key.id, key.name, key.owner, path.startswith(ENVOY_PREFIX), warning))
+            await send(_yes(key.id, key.name, key.owner, key.scopes, path.startswith(ENVOY_PREFIX), warning))
             await send(_NO_BODY)
         else:
-            await asgi.refuse(send)
+            await asgi.refuse(send, challenge.refusal(answer.reason, needed))
         if self._access_log:
             _tell(answer, client_ip, method, asked_path)
 
@@ -196,6 +206,23 @@ def _request_asked_about(scope: asgi.Scope, found: dict[bytes, bytes], *, truste
     )
 
 
+def _needed(scope: asgi.Scope) -> tuple[str, ...] | None:
+    """Return the scopes that the proxy asks for in the query; None for none.
+
+    Envoy asks with the client's own path and query behind its prefix, so that no query there is the proxy's.
+    """
+    query: bytes = scope.get("query_string", b"")
+    if not query or scope["path"].startswith(ENVOY_PREFIX):
+        return None
+    return _scopes_in(query) if len(query) <= _LONGEST_QUERY else (_NO_SCOPE,)
+
+
+@lru_cache(maxsize=1024)
+def _scopes_in(query: bytes) -> tuple[str, ...] | None:
+    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=None)
+    return tuple(value for name, value in pairs if name == "scope") or None
+
+
 def _asks_after_us(scope: asgi.Scope, found: dict[bytes, bytes]) -> bool:
     """Whether a request for one of our paths is a probe's, and cannot be one that somebody slipped past a proxy.
 
@@ -243,15 +270,25 @@ def _without_prefix(path: str) -> str:
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def _yes(key_id: str, name: str, owner: str | None, for_envoy: bool, warning: Headers) -> asgi.Message:
+def _yes(
+    key_id: str, name: str, owner: str | None, scopes: tuple[str, ...] | None, for_envoy: bool, warning: Headers
+) -> asgi.Message:
     headers = [(b"x-key-id", quote(key_id, safe="").encode()), (b"x-key-name", quote(name, safe="").encode())]
     headers += [(header.lower().encode(), value.encode()) for header, value in warning]
     if owner is not None:
         headers.append((b"x-key-owner", quote(owner, safe="").encode()))
+    if scopes is not None:
+        headers.append((b"x-key-scopes", " ".join(scopes).encode()))
     if not for_envoy:
         return {"type": "http.response.start", "status": 204, "headers": headers}
-    # Envoy removes these headers from the request that it passes on: the raw key, and an owner that a client made up.
-    unwanted = b"api-key" if owner is not None else b"api-key,x-key-owner"
+    # Envoy removes these headers from the request that it passes on: the raw key, and what a client made up.
+    unwanted = b",".join(
+        (
+            b"api-key",
+            *([b"x-key-owner"] if owner is None else []),
+            *([b"x-key-scopes"] if scopes is None else []),
+        )
+    )
     headers += ((b"x-envoy-auth-headers-to-remove", unwanted), _NOTHING)
     return {"type": "http.response.start", "status": 200, "headers": headers}
 

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from alphalens_keyctl.web import challenge, early_warning, headers
 from alphalens_keyctl.web.client_address import UNIX, TrustedProxies
 from alphalens_keyctl.web.early_warning import EarlyWarning
+from alphalens_keyctl.web.required_scopes import RequiredScopes, Scopes
 
 if TYPE_CHECKING:
     from alphalens_keyctl import KeyVerifier
@@ -25,8 +26,9 @@ class ApiKeyWsgiMiddleware:
     """Passes a request with a good key in the header `API-Key` to the application, and answers any other with 401.
 
     The application finds the key's record, a `Key`, at `environ["alphalens_keyctl.api_key"]`. `exempt`,
-    `trusted_proxies` and `warn_within` mean what they mean to `ApiKeyMiddleware`. The caller who made the
-    verifier closes it; a verifier also writes every use when the process ends.
+    `trusted_proxies`, `warn_within` and `required_scopes` mean what they mean to `ApiKeyMiddleware`; where the last is
+    a function it is called with the environ. The caller who made the verifier closes it; a verifier also writes every
+    use when the process ends.
 
     WSGI gives `X_Forwarded_For` and `X-Forwarded-For` one name, and `API_Key` and `API-Key`. gunicorn, waitress,
     werkzeug and nginx drop headers with an underscore, and under a2wsgi the middleware tells them apart. Any other
@@ -42,9 +44,11 @@ class ApiKeyWsgiMiddleware:
         trusted_proxies: Iterable[str] = (),
         exempt: Collection[str] = (),
         warn_within: timedelta | None = None,
+        required_scopes: Scopes | Callable[[Environ], Scopes] = None,
     ) -> None:
         self._app = app
         self._verifier = verifier
+        self._required: RequiredScopes[Environ] = RequiredScopes(required_scopes)
         self._proxies = TrustedProxies(trusted_proxies)
         self._exempt = frozenset((exempt,) if isinstance(exempt, str) else exempt)
         self._warning = EarlyWarning(verifier, warn_within)
@@ -56,16 +60,21 @@ class ApiKeyWsgiMiddleware:
         environ.pop(KEY, None)
         if path in self._exempt:
             return self._app(environ, start_response)
+        client = self._proxies.client(_peer(environ), headers.of_wsgi(environ, "X-Forwarded-For"))
+        needed = self._required.of(environ)
         answer = self._verifier.verify(
             headers.of_wsgi(environ, "API-Key"),
-            client_ip=self._proxies.client(_peer(environ), headers.of_wsgi(environ, "X-Forwarded-For")),
+            scope=needed,
+            address=client.certain,
+            client_ip=client.address,
             method=environ.get("REQUEST_METHOD"),
             path=quote(path, errors="surrogateescape"),
             user_agent=environ.get("HTTP_USER_AGENT"),
         )
         if not answer.allowed:
-            start_response(f"{challenge.STATUS} Unauthorized", [*challenge.HEADERS])
-            return [] if environ.get("REQUEST_METHOD") == "HEAD" else [challenge.BODY]
+            refusal = challenge.refusal(answer.reason, needed)
+            start_response(f"{refusal.status} {refusal.phrase}", [*refusal.headers])
+            return [] if environ.get("REQUEST_METHOD") == "HEAD" else [refusal.body]
         environ[KEY] = answer.key
         if warning := self._warning.headers(answer):
             start_response = _warning(start_response, warning)

@@ -28,7 +28,7 @@ from tests.support.tab import offered, request
 
 # Metavars for which there is nothing to offer: what a person makes up, a number, a time, a command to run.
 MADE_UP: Final = frozenset(
-    {"ADDRESS", "CIDR", "CMD", "DUR", "N", "NAME", "PATTERN", "REASON", "ROLE", "SECONDS", "TEXT", "WHEN"}
+    {"ADDRESS", "CIDR", "CMD", "DUR", "N", "NAME", "NET", "PATTERN", "REASON", "ROLE", "SECONDS", "TEXT", "WHEN"}
 )
 FIELDS: Final = Key._fields
 NO_METAVAR: Final = frozenset({"--host", "--port", "--workers"})  # what they take is in their help
@@ -145,6 +145,24 @@ def test_tab_offers_owners_and_labels(keyctl: Keyctl) -> None:
     assert offered(keyctl, "list", "--label", "team=x").texts.keys() == {"team=x y"}
     assert offered(keyctl, "update", "a", "--unset", "label:ti").texts.keys() == {"label:tier"}
     assert offered(keyctl, "list", "--label=!t").texts.keys() == {"--label=!team", "--label=!tier"}
+
+
+def test_tab_offers_the_scopes_that_keys_have_and_the_reserved_ones(keyctl: Keyctl, database: Database) -> None:
+    """Promises 12 and 14: a damaged row hides nobody's scopes, and what is no scope is not offered."""
+    keyctl.create("a", "--scope", "prices:read", "--scope", "prices:*", "--scope", "reports:read")
+    put(database, "odd", scopes=("prices:$(id)", "prices:x y", "-x"))
+    if database.one_writer:
+        unguarded.write(database, f"UPDATE api_key SET scopes = 'no list' WHERE id = '{put(database, 'bad')}'")
+    for words in (
+        ["create", "b", "--scope"],
+        ["list", "--scope"],
+        ["update", "a", "--set-scope"],
+        ["verify", "--scope"],
+    ):
+        assert offered(keyctl, *words, "prices:").texts.keys() == {"prices:*", "prices:read"}, words
+        assert offered(keyctl, *words, "k").texts.keys() == {"keyctl:admin", "keyctl:audit", "keyctl:team"}, words
+    assert offered(keyctl, "update", "a", "--unset", "scope:r").texts.keys() == {"scope:reports:read"}
+    assert {"scopes", "allow-from"} <= offered(keyctl, "update", "a", "--unset", "").texts.keys()
 
 
 def test_tab_offers_some_hundred_names_at_most(keyctl: Keyctl, database: Database) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphalens_keyctl import keyformat, text
+from alphalens_keyctl import keyformat, networks, scopes, text
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keys import bulk_file
 from alphalens_keyctl.keys.lifecycle import Draft
@@ -258,6 +258,8 @@ KEYS = st.builds(
     ),
     expires_at=st.none() | st.timedeltas(timedelta(days=1), timedelta(days=30_000)).map(NOW.__add__),
     override=st.none(),  # stands in no file
+    scopes=st.none() | st.lists(st.sampled_from(["a", "a:*", "keyctl:team", "-"]), min_size=1).map(scopes.normal),
+    allow_from=st.none() | st.lists(st.sampled_from(["10.0.0.0/8", "::1"]), min_size=1).map(networks.normal),
 )
 
 
@@ -268,6 +270,8 @@ def document(draft: Draft) -> KeyDocument:
         "id": "0123456789AB", "name": draft.name, "status": "active", "owner": draft.owner, "purpose": draft.purpose,
         "labels": json.dumps(dict(draft.labels)), "created_at": "2026-10-01 00:00:00.000000", "created_by": "=jo",
         "activated_at": "2026-10-01 00:00:00.000000", "use_count": 0,
+        "scopes": draft.scopes and json.dumps(draft.scopes),
+        "allow_from": draft.allow_from and json.dumps(draft.allow_from),
         "expires_at": draft.expires_at and draft.expires_at.strftime("%Y-%m-%d %H:%M:%S.%f"),
     })  # fmt: skip
 

@@ -15,10 +15,9 @@ from sqlalchemy import insert, true, update
 
 from alphalens_keyctl.database import Database
 from alphalens_keyctl.keyformat import DIGEST_SCHEME, generate
-from alphalens_keyctl.keys import selection
+from alphalens_keyctl.keys import selection, wording
 from alphalens_keyctl.keys.selection import Selection, Sort
 from alphalens_keyctl.models import Status, key_table
-from alphalens_keyctl.keys import wording
 from alphalens_keyctl.text import fold
 from tests.support.commands import Keyctl
 from tests.support.databases import by_hand, dialect

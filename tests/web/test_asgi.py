@@ -4,6 +4,7 @@ Promises 1, 5, 8 and 9, from where a service stands.
 """
 
 import asyncio
+import json
 import logging
 import sqlite3
 import threading
@@ -15,6 +16,7 @@ import psycopg
 import pytest
 
 from alphalens_keyctl import KeyVerifier
+from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.web import ApiKeyMiddleware, challenge
 from tests.support.commands import Keyctl
 from tests.support.hostile import HOSTILE_KEYS
@@ -439,3 +441,59 @@ def test_one_text_where_several_may_stand_is_taken_for_one_and_not_for_its_lette
     middleware = ApiKeyMiddleware(fine, verifier, exempt="/health", trusted_proxies="10.0.0.0/8")
     assert asyncio.run(drive(middleware, scope([], path="/health"))) == [{"type": "reached"}]
     assert asyncio.run(drive(middleware, scope([], path="/")))[0]["status"] == 401
+
+
+@pytest.mark.one_database
+def test_a_good_key_without_the_scope_gets_403_and_one_from_elsewhere_the_401_of_any(
+    keyctl: Keyctl, verifier: KeyVerifier
+) -> None:
+    """Promises 9 and 13."""
+    reader, _ = keyctl.create("reader", "--scope", "prices:*")
+    writer, _ = keyctl.create("writer", "--scope", "prices:write")
+    local, _ = keyctl.create("local", "--allow-from", "192.0.2.0/24")
+    seen: list[str] = []
+
+    async def app(of: Any, _receive: Any, send: Any) -> None:
+        seen.append(of["state"]["api_key"].name)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    def asked(raw_key: str, *headers: tuple[bytes, bytes], required: Any = None, **more: Any) -> Any:
+        of = scope([(b"api-key", raw_key.encode()), *headers], **more)
+        middleware = ApiKeyMiddleware(app, verifier, required_scopes=required, trusted_proxies=["10.0.0.1"])
+        return asyncio.run(drive(middleware, of, {"type": "websocket.connect"}))
+
+    for required in ("prices:read", ["prices:read"], lambda of: "prices:read" if of["path"] == "/" else None):
+        assert asked(reader, required=required)[0]["status"] == 200
+        start, body = asked(writer, required=required)
+        assert start["status"] == 403
+        assert (b"www-authenticate", b'ApiKey error="insufficient_scope", scope="prices:read"') in start["headers"]
+        assert json.loads(body["body"]) == {
+            "type": "about:blank", "title": "Forbidden", "status": 403, "code": "insufficient_scope",
+            "detail": "The API key does not have the scope that this needs.", "scope": "prices:read",
+        }  # fmt: skip
+        assert asked("no key", required=required)[1]["body"] == challenge.BODY
+    assert asked(writer, required=lambda of: None)[0]["status"] == 200
+    # What a function makes up is no scope, which no key covers; a header cannot be made of it.
+    for wrong in ("a\r\nX: y", "*", "", 'a"b'):
+        (start, _) = asked(reader, required=lambda _of, wrong=wrong: [wrong])
+        assert (start["status"], b"\r" in dict(start["headers"])[b"www-authenticate"]) == (403, False)
+    with pytest.raises(KeyctlError):
+        ApiKeyMiddleware(app, verifier, required_scopes=["Prices"])
+    refused = asked(writer, required="prices:read", type="websocket", extensions={"websocket.http.response": {}})
+    assert refused[0]["status"] == 403
+    # The address counts where it is known for certain.
+    named = (b"x-forwarded-for", b"192.0.2.9")
+    for headers, client, status in (
+        ((), ("192.0.2.1", 1), 200),
+        ((), ("198.51.100.1", 1), 401),
+        ((), None, 401),
+        ((named,), ("192.0.2.1", 1), 401),  # a proxy that nobody named may have written it
+        ((named,), ("10.0.0.1", 1), 200),
+        (((b"x-forwarded-for", b"192.0.2.9, 198.51.100.1"),), ("10.0.0.1", 1), 401),
+        ((named, (b"x-forwarded-for", b"198.51.100.1")), ("10.0.0.1", 1), 401),
+        ((), ("10.0.0.1", 1), 401),
+        (((b"x_forwarded_for", b"192.0.2.9"),), ("10.0.0.1", 1), 401),
+    ):
+        sent = asked(local, *headers, client=client)
+        assert sent[0]["status"] == status, (headers, client)
+        assert status == 200 or sent[1]["body"] == challenge.BODY

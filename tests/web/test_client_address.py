@@ -13,7 +13,43 @@ PROXY = "10.0.0.1"
 
 
 def client(peer: str | None, forwarded_for: str | None, *trusted: str) -> str | None:
-    return TrustedProxies(trusted).client(peer, forwarded_for)
+    return TrustedProxies(trusted).client(peer, forwarded_for).address
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded_for", "certain"),
+    [
+        ("192.0.2.7", None, "192.0.2.7"),
+        ("::ffff:192.0.2.7", None, "192.0.2.7"),
+        # It may come from a proxy that nobody named.
+        ("192.0.2.7", "203.0.113.9", None),
+        ("192.0.2.7", "", None),
+        ("fe80::1%eth0", None, None),
+        (None, None, None),
+        (UNIX, None, None),
+        (UNIX, "203.0.113.9", None),
+        # A trusted proxy's word, of which the last is its own.
+        (PROXY, "203.0.113.9", "203.0.113.9"),
+        (PROXY, "6.6.6.6, 203.0.113.9", "203.0.113.9"),
+        (PROXY, "6.6.6.6, 203.0.113.9, 10.0.0.2", "203.0.113.9"),
+        (PROXY, "10.0.0.9, 10.0.0.2", "10.0.0.9"),
+        (PROXY, "[2001:db8::1]:443", "2001:db8::1"),
+        (PROXY, None, None),
+        (PROXY, "", None),
+        (PROXY, "unknown", None),
+        (PROXY, "203.0.113.9, unknown", None),
+        (PROXY, "203.0.113.9, , 10.0.0.2", None),
+        (PROXY, "203.0.113.9, 010.0.0.2", None),
+        (PROXY, "fe80::1%eth0", None),
+        (PROXY, "203.0.113.9, " + ", ".join(["10.0.0.2"] * 31), "203.0.113.9"),
+        (PROXY, "203.0.113.9, " + ", ".join(["10.0.0.2"] * 32), None),
+    ],
+)
+def test_an_address_is_certain_that_a_trusted_proxy_names_or_that_of_a_peer_which_speaks_for_nobody(
+    peer: str | None, forwarded_for: str | None, certain: str | None
+) -> None:
+    """Promise 9: a key that is limited to networks opens from no other address."""
+    assert TrustedProxies(["10.0.0.0/8"]).client(peer, forwarded_for).certain == certain
 
 
 def test_without_a_trusted_proxy_the_client_is_the_peer_whatever_a_header_says() -> None:

@@ -215,3 +215,59 @@ def test_a_websockets_handshake_and_a_body_are_questions_like_any_other(keyctl: 
             assert (response.status, response.read()) == (204, b"")
         connection.close()
         assert [line["event"] for line in served.log()] == ["listening"]
+
+
+def test_a_question_with_scopes_is_answered_403_and_an_address_counts_where_a_trusted_proxy_names_it(
+    keyctl: Keyctl,
+) -> None:
+    """Promises 5, 8, 9 and 13."""
+    reader, _ = keyctl.create("reader", "--scope", "prices:*", "--scope", "reports:read")
+    free, _ = keyctl.create("free")
+    local, _ = keyctl.create("local", "--allow-from", "192.0.2.0/24", "--allow-from", "127.0.0.1")
+    named = ("X-Forwarded-For", "192.0.2.9")
+    with serving(keyctl, "--trusted-proxy", "127.0.0.1") as served:
+        for query, status in (
+            ("", 204),
+            ("?scope=prices:read", 204),
+            ("?scope=prices%3Aread&scope=reports:read", 204),
+            ("?x=1&scope=prices:read", 204),
+            ("?scope=reports:write", 403),
+            ("?scope=prices:read&scope=reports:write", 403),
+            ("?scope=", 403),
+            ("?scope", 403),
+            ("?scope=prices:read+reports:read", 403),
+            ("?scope=keyctl:admin", 403),
+            (f"?scope={'a' * 5000}", 403),
+        ):
+            answer = served.ask(f"/verify{query}", with_key(reader))
+            assert answer.status == status, query
+            assert ("x-key-scopes" in answer.headers) is (status == 204)
+            assert answer.headers.get("x-key-scopes", ["prices:* reports:read"]) == ["prices:* reports:read"]
+            # Nobody without a good key learns what is needed.
+            assert (refused := served.ask(f"/verify{query}")).status == 401, query
+            assert refused.body == challenge.BODY
+        assert served.ask("/verify?scope=prices:read", with_key(free)).status == 204
+        assert "x-key-scopes" not in served.ask("/", with_key(free)).headers
+        # Envoy's question has the client's own query.
+        asked = served.ask("/ext_authz/x?scope=reports:write", with_key(reader))
+        assert (asked.status, asked.headers["x-key-scopes"]) == (200, ["prices:* reports:read"])
+        assert asked.headers["x-envoy-auth-headers-to-remove"] == ["api-key,x-key-owner"]
+        removed = served.ask("/ext_authz/x", with_key(free)).headers["x-envoy-auth-headers-to-remove"]
+        assert removed == ["api-key,x-key-owner,x-key-scopes"]
+        assert served.ask("/", with_key(local, named)).status == 204
+        # The proxy's own address is nobody's.
+        for headers in (
+            (),
+            (("X-Forwarded-For", ""),),
+            (("X-Forwarded-For", "198.51.100.1"),),
+            (named, ("X-Forwarded-For", "x")),
+        ):
+            elsewhere = served.ask("/", with_key(local, *headers))
+            assert (elsewhere.status, elsewhere.body) == (401, challenge.BODY), headers
+        keyctl.ok("update", "reader", "--unset", "scope:prices:*")
+        wait_for(lambda: served.ask("/verify?scope=prices:read", with_key(reader)).status == 403, within=2.0)
+    assert {use["key_name"] for use in uses(keyctl, "scope")} == {"reader"}
+    assert {use["client_ip"] for use in uses(keyctl, "address")} == {"127.0.0.1", "198.51.100.1"}
+    with serving(keyctl) as served:  # no proxy is trusted
+        for headers in ((), (named,)):
+            assert served.ask("/", with_key(local, *headers)).status == 401

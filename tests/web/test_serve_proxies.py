@@ -9,9 +9,10 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -22,7 +23,7 @@ from tests.services.caddy import CADDY, CADDY_OF_DEBIAN
 from tests.services.envoy import ENVOY
 from tests.services.haproxy import HAPROXY
 from tests.services.nginx import NGINX, nginx
-from tests.services.proxy import Proxy, free_port, running
+from tests.services.proxy import Ports, Proxy, free_port, running
 from tests.services.traefik import TRAEFIK
 from tests.support.commands import Keyctl
 from tests.support.protected import questions, service
@@ -127,7 +128,12 @@ MADE_UP = tuple(
     (name, "made-up")
     for first in "-_"
     for second in "-_"
-    for name in (f"X{first}Key{second}Id", f"x{first}key{second}name", f"X{first}KEY{second}OWNER")
+    for name in (
+        f"X{first}Key{second}Id",
+        f"x{first}key{second}name",
+        f"X{first}KEY{second}OWNER",
+        f"X{first}Key{second}Scopes",
+    )
 )
 
 
@@ -137,7 +143,7 @@ def test_the_service_learns_who_it_is_from_the_proxy_alone_and_never_sees_the_ra
     proxy: Proxy, keyctl: Keyctl
 ) -> None:
     """Promises 1 and 8."""
-    raw_key, key_id = keyctl.create("Ключ 1", "--owner", "team-ü")
+    raw_key, key_id = keyctl.create("Ключ 1", "--owner", "team-ü", "--scope", "prices:read", "--scope", "reports:*")
     ownerless, ownerless_id = keyctl.create("ownerless")
     about = (
         ("X-Forwarded-For", "6.6.6.6"), ("X_Forwarded_For", "6.6.6.7"), ("X-Forwarded-Uri", "/made-up"),
@@ -149,7 +155,7 @@ def test_the_service_learns_who_it_is_from_the_proxy_alone_and_never_sees_the_ra
             (),
             (*MADE_UP, *about),
             # What a Connection header names, a proxy leaves out of what it passes on.
-            (("Connection", "keep-alive, X-Key-Id, X-Key-Name, X-Key-Owner"),),
+            (("Connection", "keep-alive, X-Key-Id, X-Key-Name, X-Key-Owner, X-Key-Scopes"),),
             (("Connection", "x-key-id"), ("Connection", "X-Key-Name"), ("Upgrade", "h2c"), *MADE_UP, *about),
         ):
             if more[:1] == (("Connection", "x-key-id"),) and proxy is ENVOY:
@@ -159,12 +165,13 @@ def test_the_service_learns_who_it_is_from_the_proxy_alone_and_never_sees_the_ra
             assert headers["x-key-id"] == [key_id]
             assert [unquote(name) for name in headers["x-key-name"]] == ["Ключ 1"]
             assert [unquote(owner) for owner in headers["x-key-owner"]] == ["team-ü"]
+            assert headers["x-key-scopes"] == ["prices:read reports:*"]
             assert "made-up" not in str({name: headers[name] for name in headers if "key" in name})
             assert raw_key not in answer.body.decode()
-            # Of a key without an owner nobody's word stands there.
+            # Of a key without an owner and scopes nobody's word stands there.
             headers = reached(ask(front, "/", with_key(ownerless, *more), method="POST"))
             assert headers["x-key-id"] == [ownerless_id]
-            assert not [name for name in headers if "owner" in name]
+            assert not [name for name in headers if "owner" in name or "scopes" in name]
             assert "made-up" not in str({name: headers[name] for name in headers if "key" in name})
     rows = uses(keyctl, "ok")
     # Envoy puts an address of its own for a client on the same machine.
@@ -172,6 +179,50 @@ def test_the_service_learns_who_it_is_from_the_proxy_alone_and_never_sees_the_ra
     assert addresses == {"127.0.0.1"} or (proxy is ENVOY and len(addresses) == 1 and "6.6.6" not in str(addresses))
     assert {(row["method"], row["path"]) for row in rows} == {("GET", "/orders/1"), ("POST", "/")}
     assert "test/1" in {row["user_agent"] for row in rows}
+
+
+def asking(proxy: Proxy, question: str) -> Proxy:
+    """The proxy, whose text has this question in place of `/verify`."""
+
+    def command(folder: Path, ports: Ports) -> Sequence[str]:
+        words = proxy.command(folder, ports)
+        for file in folder.iterdir():
+            if file.is_file():
+                file.write_text(file.read_text().replace("/verify", question))
+        return words
+
+    return proxy._replace(command=command)
+
+
+@pytest.mark.one_database
+@pytest.mark.parametrize(
+    "proxy", [proxy for proxy in PROXIES if proxy is not ENVOY], ids=lambda proxy: proxy.name.replace(" ", "-")
+)
+def test_a_key_that_lacks_a_scope_gets_403_and_one_from_elsewhere_the_401_of_any(proxy: Proxy, keyctl: Keyctl) -> None:
+    """Promises 9 and 13."""
+    keys = {
+        "reader": keyctl.create("reader", "--scope", "prices:*", "--scope", "reports:read")[0],
+        "writer": keyctl.create("writer", "--scope", "prices:write", "--scope", "reports:read")[0],
+        "free": keyctl.create("free")[0],
+        "local": keyctl.create("local", "--allow-from", "127.0.0.0/8")[0],
+        "remote": keyctl.create("remote", "--allow-from", "6.6.6.0/24")[0],
+    }
+    with proxied(keyctl, asking(proxy, "/verify?scope=prices:read&scope=reports:read")) as (_, front):
+        made_up = (("X-Forwarded-For", "6.6.6.6"), ("X_Forwarded_For", "6.6.6.6"), ("Forwarded", "for=6.6.6.6"))
+        for path in ("/", "/?scope=reports:read", "/verify?scope=", "/?scope=prices:write"):
+            status = {name: ask(front, path, with_key(raw_key, *made_up)).status for name, raw_key in keys.items()}
+            assert status == {"reader": 200, "writer": 403, "free": 200, "local": 200, "remote": 401}, path
+        refused = ask(front, "/", with_key(keys["writer"]))
+        assert refused.headers["content-type"] == ["application/problem+json"]
+        assert refused.headers["cache-control"] == ["no-store"]
+        assert refused.headers["www-authenticate"] == [
+            'ApiKey error="insufficient_scope", scope="prices:read reports:read"'
+        ]
+        assert (refused.json["status"], refused.json["code"]) == (403, "insufficient_scope")
+        elsewhere = ask(front, "/", with_key(keys["remote"], *made_up))
+        assert (elsewhere.status, elsewhere.body) == (401, challenge.BODY)
+    assert {row["key_name"] for row in uses(keyctl, "scope")} == {"writer"}
+    assert {row["key_name"] for row in uses(keyctl, "address")} == {"remote"}
 
 
 def raw(front: Address, text: str) -> int:

@@ -1,5 +1,6 @@
 """The WSGI middleware under Flask and Django on a real server, and on environments as no server makes them."""
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -145,3 +146,34 @@ def test_paths_and_peers_as_servers_spell_them_arrive_in_the_log(keyctl: Keyctl,
 def test_an_exempt_path_carries_no_record_that_somebody_else_put_there(verifier: KeyVerifier) -> None:
     app = ApiKeyWsgiMiddleware(who, verifier, exempt="/health")
     assert call(app, PATH_INFO="/health", **{"alphalens_keyctl.api_key": "made up"})[2] == b"nobody"
+
+
+@pytest.mark.one_database
+def test_a_good_key_without_the_scope_gets_403_and_one_from_elsewhere_the_401_of_any(
+    keyctl: Keyctl, verifier: KeyVerifier
+) -> None:
+    """Promises 9 and 13."""
+    writer, key_id = keyctl.create("writer", "--scope", "prices:write")
+    local, local_id = keyctl.create("local", "--allow-from", "192.0.2.0/24")
+    for required in ("prices:read", lambda environ: environ["PATH_INFO"] == "/" and ["prices:read"]):
+        app = ApiKeyWsgiMiddleware(unreachable, verifier, required_scopes=required)
+        status, headers, body = call(app, HTTP_API_KEY=writer)
+        assert status == "403 Forbidden"
+        assert dict(headers)["WWW-Authenticate"] == 'ApiKey error="insufficient_scope", scope="prices:read"'
+        assert json.loads(body)["code"] == "insufficient_scope"
+        assert call(app, HTTP_API_KEY=writer, REQUEST_METHOD="HEAD")[2] == b""
+    app = ApiKeyWsgiMiddleware(who, verifier, required_scopes="prices:write", trusted_proxies=["10.0.0.1"])
+    assert call(app, HTTP_API_KEY=writer)[2] == key_id.encode()
+    for environ, opens in (
+        ({"REMOTE_ADDR": "192.0.2.1"}, True),
+        ({"REMOTE_ADDR": "192.0.2.1", "HTTP_X_FORWARDED_FOR": "192.0.2.1"}, False),
+        ({"REMOTE_ADDR": "10.0.0.1", "HTTP_X_FORWARDED_FOR": "192.0.2.1"}, True),
+        ({"REMOTE_ADDR": "10.0.0.1"}, False),
+        ({"REMOTE_ADDR": "198.51.100.1"}, False),
+        ({"REMOTE_ADDR": ""}, False),
+        ({}, False),
+    ):
+        status, _, body = call(app, HTTP_API_KEY=local, **environ)
+        assert (status, body) == (("200 OK", local_id.encode()) if opens else ("401 Unauthorized", challenge.BODY)), (
+            environ
+        )

@@ -9,13 +9,13 @@ from datetime import timedelta
 import typer
 
 from alphalens_keyctl.cli.audit.check import Report
-from alphalens_keyctl.cli.options.arguments import one_of
 from alphalens_keyctl.cli.run import Run
 from alphalens_keyctl.errors import ExitStatus
 from alphalens_keyctl.keys import policy
 from alphalens_keyctl.keys.policy import Finding, Rule, Severity
 from alphalens_keyctl.output import channel, findings
 from alphalens_keyctl.settings import Thresholds
+from alphalens_keyctl.text import one_of
 
 
 def check_keys(run: Run, *, rules: Sequence[str], fail_on: str, report: Report | None) -> None:

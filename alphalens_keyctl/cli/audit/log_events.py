@@ -2,7 +2,6 @@
 
 from datetime import datetime
 
-from alphalens_keyctl.cli.options.arguments import one_of
 from alphalens_keyctl.cli.options.rows import TERMINAL_LIMIT
 from alphalens_keyctl.cli.run import Run
 from alphalens_keyctl.keyformat import RawKey
@@ -10,6 +9,7 @@ from alphalens_keyctl.logs import audit
 from alphalens_keyctl.models import Action
 from alphalens_keyctl.output import channel, documents
 from alphalens_keyctl.output.documents import Format
+from alphalens_keyctl.text import one_of
 
 
 def show_log(

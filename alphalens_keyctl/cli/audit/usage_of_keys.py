@@ -3,13 +3,13 @@
 from datetime import datetime, timedelta
 
 from alphalens_keyctl.cli.audit.usage import DEFAULT_DAYS, KEYS_SHOWN
-from alphalens_keyctl.cli.options.arguments import one_of
 from alphalens_keyctl.cli.run import Run
 from alphalens_keyctl.keyformat import RawKey
 from alphalens_keyctl.logs import usage
 from alphalens_keyctl.models import Reason
 from alphalens_keyctl.output import channel, documents
 from alphalens_keyctl.output.documents import Format
+from alphalens_keyctl.text import one_of
 
 
 def show_usage(

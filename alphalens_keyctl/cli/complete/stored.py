@@ -1,4 +1,4 @@
-"""The values that TAB finds in the database: keys, owners and labels.
+"""The values that TAB finds in the database: keys, owners, labels and scopes.
 
 Each function returns what begins as the value at the cursor does. Each raises `KeyctlError` where the configuration or
 the database cannot be read.
@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from alphalens_keyctl import settings, text
+from alphalens_keyctl import scopes, settings, text
 from alphalens_keyctl.address import parse_address
 from alphalens_keyctl.cli.complete.cursor import Cursor
 from alphalens_keyctl.cli.complete.values import Value
-from alphalens_keyctl.cli.options.new_values import LABEL, UNSET
+from alphalens_keyctl.cli.options.new_values import LABEL, SCOPE, UNSET
 from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.glance import Glance
 from alphalens_keyctl.glance import at as look
@@ -82,11 +82,24 @@ def _label_names(cursor: Cursor, start: str) -> list[str]:
     return sorted({name for name, value in found if _is_label(name, value)})
 
 
+def scopes_held(cursor: Cursor) -> Iterator[Value]:
+    """The scopes that keys have, and the reserved ones."""
+    return map(Value, _scopes(cursor, cursor.start))
+
+
+def _scopes(cursor: Cursor, start: str) -> list[str]:
+    with _glance(cursor) as glance:
+        found = {*glimpses.scopes(glance, start), *(scope for scope in scopes.RESERVED if scope.startswith(start))}
+    return sorted(scope for scope in found if _is_scope(scope))
+
+
 def unset(cursor: Cursor) -> Iterator[Value]:
-    """What `--unset` takes: the names of fields, and `label:K`."""
+    """What `--unset` takes: the names of fields, `label:K` and `scope:S`."""
     yield from (Value(what) for what in UNSET if what.startswith(cursor.start))
     if cursor.start.startswith(LABEL) or LABEL.startswith(cursor.start):
         yield from (Value(f"{LABEL}{name}") for name in _label_names(cursor, cursor.start[len(LABEL) :]))
+    if cursor.start.startswith(SCOPE) or SCOPE.startswith(cursor.start):
+        yield from (Value(f"{SCOPE}{scope}") for scope in _scopes(cursor, cursor.start[len(SCOPE) :]))
 
 
 @contextmanager
@@ -128,6 +141,13 @@ def _can_stand(value: object, cursor: Cursor, longest: int) -> bool:
 def _is_label(name: object, value: object) -> bool:
     try:
         return text.parse_label(f"{name}={value}") == (name, value)
+    except KeyctlError:
+        return False
+
+
+def _is_scope(scope: object) -> bool:
+    try:
+        return isinstance(scope, str) and not scope.startswith("-") and scopes.parse(scope) == scope
     except KeyctlError:
         return False
 

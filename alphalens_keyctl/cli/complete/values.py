@@ -143,6 +143,12 @@ def _labels(cursor: Cursor) -> Iterator[Value]:
     return stored.labels(cursor)
 
 
+def _scopes(cursor: Cursor) -> Iterator[Value]:
+    from alphalens_keyctl.cli.complete import stored
+
+    return stored.scopes_held(cursor)
+
+
 def _unset(cursor: Cursor) -> Iterator[Value]:
     from alphalens_keyctl.cli.complete import stored
 
@@ -169,6 +175,7 @@ _BY_METAVAR: Final[Mapping[str, Callable[[Cursor], Iterator[Value]]]] = {
     "OWNER": _owners,
     "PATH": _files,
     "POLICY": _among(lambda: map(Value, RecordingPolicy)),
+    "SCOPE": _scopes,
     "SHELL": _among(lambda: map(Value, Shell)),
     "PROFILE": _profiles,
     "SEVERITY": _among(_severities),

@@ -38,6 +38,15 @@ class Filters(OptionGroup):
             help="With this label; '!K': without label K; repeat for more.",
         ),
     ] = None
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--scope",
+            metavar="SCOPE",
+            show_default=False,
+            help="That may do this: by this scope, a wildcard, or no restriction; repeat for more.",
+        ),
+    ] = None
     unused_for: Annotated[
         str | None,
         typer.Option(

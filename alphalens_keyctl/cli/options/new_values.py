@@ -7,9 +7,19 @@ import typer
 
 from alphalens_keyctl.cli.options.groups import OptionGroup, Panel
 
-# What --unset takes, and the column that it empties; and what stands before the name of a label there.
-UNSET: Final = {"owner": "owner", "purpose": "purpose", "expires": "expires_at"}
+# What --unset takes, and the column that it empties; and what stands there before one of several.
+UNSET: Final = {
+    "owner": "owner",
+    "purpose": "purpose",
+    "expires": "expires_at",
+    "scopes": "scopes",
+    "allow-from": "allow_from",
+}
 LABEL: Final = "label:"
+SCOPE: Final = "scope:"
+ALLOW_FROM: Final = "allow-from:"
+# `--set-allow-from seen:30d` proposes the networks from which a key was used.
+SEEN: Final = "seen:"
 
 
 @dataclass(frozen=True)
@@ -41,13 +51,32 @@ class NewValues(OptionGroup):
         list[str] | None,
         typer.Option("--set-label", metavar="K=V", show_default=False, help="Set a label; repeat for more."),
     ] = None
+    set_scope: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set-scope",
+            metavar="SCOPE",
+            show_default=False,
+            help="Add a scope; a key without any may do this alone from then on; repeat for more.",
+        ),
+    ] = None
+    set_allow_from: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set-allow-from",
+            metavar="NET",
+            show_default=False,
+            help="Add a network, or seen:30d for where the key was used in 30 days; repeat for more.",
+        ),
+    ] = None
     unset: Annotated[
         list[str] | None,
         typer.Option(
             "--unset",
             metavar="WHAT",
             show_default=False,
-            help="Take a value away: owner, purpose, expires or label:K; repeat for more.",
+            help="Take a value away: owner, purpose, expires, label:K, scope:S, allow-from:NET, or scopes or allow-from"
+            " for the whole restriction; repeat for more.",
         ),
     ] = None
 

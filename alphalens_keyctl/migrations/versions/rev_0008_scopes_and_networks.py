@@ -58,7 +58,8 @@ BEGIN
     END LOOP;
 END $$""",
 )
-# As before, and two more reasons to refuse a key.
+# As before, and with two more reasons to refuse a key. An address that is empty is none: two rows of which one had an
+# empty address and one had none were one to the index, and a batch with both was refused whole.
 _RECORD_USES = """CREATE OR REPLACE FUNCTION alphalens_keyctl_record_uses(accepted jsonb, refused jsonb) RETURNS text[]
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
 DECLARE
@@ -107,7 +108,7 @@ BEGIN
         INSERT INTO usage_event (at, key_id, outcome, client_ip, method, path, user_agent, count)
             SELECT greatest(date_trunc('minute', earliest), least(date_trunc('minute', latest),
                     CAST((entry ->> 0) || '+00' AS timestamptz))), left(entry ->> 1, 64), entry ->> 2,
-                left(entry ->> 3, 64), min(left(entry ->> 4, 64)), min(left(entry ->> 5, 512)),
+                nullif(left(entry ->> 3, 64), ''), min(left(entry ->> 4, 64)), min(left(entry ->> 5, 512)),
                 min(left(entry ->> 6, 256)), sum(greatest(1, least(1000000000, CAST(entry ->> 7 AS numeric))))
             FROM jsonb_array_elements(refused) AS entry
             WHERE entry ->> 2 IN ('malformed', 'unknown', 'pending', 'suspended', 'retired', 'expired', 'revoked',
