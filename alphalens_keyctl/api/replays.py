@@ -58,7 +58,7 @@ def once(database: Database, wanted: Asked, work: Callable[[], Answer]) -> Answe
     """Do the work and keep its answer, or return the answer of the first time.
 
     An answer that is an error is not kept: sent again, the request is carried out again. Raises
-    first request is under way, `KeyctlError` for a key that another request had, and whatever the work raises.
+    `RefusedError` while the first is under way, `KeyctlError` for a key that another request had, and what work raises.
     """
     if (first := _begun(database, wanted)) is not None:
         return first
