@@ -92,7 +92,7 @@ class Run:
 
     def _database(self, create: bool | None) -> tuple["Address", bool]:
         """Return where the database is, and whether a file that is not there is made."""
-        from alphalens_keyctl.database import parse_address
+        from alphalens_keyctl.address import parse_address
 
         # A mistyped path would become an empty database, in which no key is known and no check finds anything.
         create = self.settings.is_default_database if create is None else create

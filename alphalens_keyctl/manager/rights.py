@@ -201,7 +201,7 @@ def of(connection: Connection, caller: str | None, *, now: datetime) -> Rights:
             Code.FORBIDDEN, f"your own key, {caller}, opens nothing any more", "Ask an admin for another one."
         )
     rights = Rights(key)
-    if rights.sees_all:
+    if rights.admin:
         return rights
     own, followers = _successors(connection, caller)
     return rights._replace(own=own, followers=followers)
