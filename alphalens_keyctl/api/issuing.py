@@ -95,7 +95,7 @@ def deliver_key(caller: Caller, key: KeyInPath, body: DeliverBody) -> Response:
         manager = caller.manager(lease=0.0)
         begun = Begun(manager.find(key), None, attempt=Attempt(lease=0.0))
         manager.steps.begin_delivering(begun, destinations, limit=max(body.limit, 1.0))
-        return call.document(documents.key_object(manager.find(begun.key.id)))
+        return call.document(documents.key_object(manager.left(begun.key.id)))
 
     return caller.once(work)
 
@@ -113,7 +113,7 @@ def activate_key(caller: Caller, key: KeyInPath, body: ActivateBody) -> Response
         if not _is_done(found):
             begun = Begun(found, None)
             manager.steps.hand_over_name(begun, at=at, retirement=retirement, delivered_to=destinations)
-        return call.document({"key": documents.key_object(manager.find(found.id))})
+        return call.document({"key": documents.key_object(manager.left(found.id))})
 
     return caller.once(work)
 
@@ -191,7 +191,7 @@ def _begun(
     key = begun.key
     if retirement is not None:
         steps.hand_over_name(begun, at=utc_now(), retirement=retirement, delivered_to=delivered_to)
-        key = caller.manager().find(begun.key.id)
+        key = caller.manager().left(begun.key.id)
     document = {
         "key": documents.key_object(key), "raw_key": begun.raw.reveal(), "delivered_to": delivered_to, **(said or {}),
         "lease": lease, "replaced": sorted(begun.replaced),
