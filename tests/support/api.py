@@ -48,6 +48,8 @@ class Api:
     async def _send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> httpx.Response:
         transport = httpx.ASGITransport(self.door, raise_app_exceptions=False, client=("127.0.0.1", 50000))
         async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+            if isinstance(body, bytes):
+                headers = {"Content-Type": "application/json"} | headers
             sent = {"content": body} if isinstance(body, bytes) else {"json": body}
             return await client.request(method, path, headers=headers, **sent)
 
