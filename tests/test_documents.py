@@ -18,8 +18,8 @@ README: Final = ROOT / "README.md"
 ELSEWHERE: Final = {
     "install", "main job", "tests", "roles", "backup sqlite", "restore sqlite", "replace sqlite",
     "backup postgresql", "restore postgresql", "github-actions", "gitlab-ci", "crontab", "systemd", "verifier",
-    "standby", "asgi", "wsgi", "chain", "serve", "serve-api", "api", "nginx", "caddy", "traefik", "traefik service", "envoy", "haproxy",
-    "haproxy lua", "finding of a check", "finding", "profiles", "scopes",
+    "standby", "asgi", "wsgi", "chain", "serve", "nginx", "caddy", "traefik", "traefik service", "envoy", "haproxy",
+    "serve-api", "api", "haproxy lua", "finding of a check", "finding", "profiles", "scopes",
 }  # fmt: skip
 # Stand-ins for what a document's commands call.
 _TAKES: Final = "#!/bin/sh\ncat > /dev/null\n"
@@ -67,8 +67,9 @@ def test_the_sessions_in_the_readme_answer_what_stands_there(fresh_keyctl: Keyct
         assert console.same(answer, exchange.answer), f"$ {exchange.command}\n{answer}\ninstead of\n{exchange.answer}"
 
 
-def test_the_examples_of_serve_are_parsed(fresh_keyctl: Keyctl) -> None:
-    lines = list(lines_of(block("serve", "sh")))
+@pytest.mark.parametrize("command", ["serve", "serve-api"])
+def test_the_examples_of_serve_are_parsed(fresh_keyctl: Keyctl, command: str) -> None:
+    lines = list(lines_of(block(command, "sh")))
     assert len(lines) == 2
     for line in lines:
         assert "Usage: " in fresh_keyctl.ok(*shlex.split(line)[1:], "--help").stdout

@@ -43,7 +43,8 @@ class Api:
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         if caller is not None:
             given["API-Key"] = self._raw[caller].reveal()
-        return self._portal.call(self._send, method, path, body, given)
+        answer: httpx.Response = self._portal.call(self._send, method, path, body, given)
+        return answer
 
     async def _send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> httpx.Response:
         transport = httpx.ASGITransport(self.door, raise_app_exceptions=False, client=("127.0.0.1", 50000))
