@@ -18,8 +18,8 @@ README: Final = ROOT / "README.md"
 ELSEWHERE: Final = {
     "install", "main job", "tests", "roles", "backup sqlite", "restore sqlite", "replace sqlite",
     "backup postgresql", "restore postgresql", "github-actions", "gitlab-ci", "crontab", "systemd", "verifier",
-    "standby", "asgi", "wsgi", "chain", "serve", "nginx", "caddy", "traefik", "traefik service", "envoy", "haproxy",
-    "serve-api", "api", "haproxy lua", "finding of a check", "finding", "profiles", "scopes",
+    "manager", "standby", "asgi", "wsgi", "chain", "serve", "nginx", "caddy", "traefik", "traefik service", "envoy",
+    "haproxy", "serve-api", "api", "haproxy lua", "finding of a check", "finding", "profiles", "scopes",
 }  # fmt: skip
 # Stand-ins for what a document's commands call.
 _TAKES: Final = "#!/bin/sh\ncat > /dev/null\n"
