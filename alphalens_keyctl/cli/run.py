@@ -60,8 +60,14 @@ class Run:
         """Open the way to the keys, and close it after the block. What killed processes left is discarded first.
 
         A SQLite file that does not exist is made with `create`; where `create` is None, if nobody named the file.
-        Raises `KeyctlError`.
+        With a server, the way leads through it. Raises `KeyctlError`.
         """
+        if self.settings.server is not None:
+            from alphalens_keyctl.cli import server
+
+            with server.manager(self.settings) as way:
+                yield way
+            return
         from alphalens_keyctl.manager import opening
 
         address, create = self._database(create)
@@ -78,6 +84,7 @@ class Run:
     def database(self, *, create: bool | None = None) -> Iterator["Database"]:
         """Open the database itself, for a command that administers the database and no keys, and close it after the
         block. Everything else is as with `manager`."""
+        self.require_database("this command")
         from alphalens_keyctl.database import Database
 
         address, create = self._database(create)
@@ -98,8 +105,20 @@ class Run:
         create = self.settings.is_default_database if create is None else create
         return parse_address(self.settings.database_url), create
 
+    def require_database(self, what: str) -> None:
+        """Raise `KeyctlError` (usage) where keys are administered through a server: `what` takes the database."""
+        if self.settings.server is not None:
+            raise KeyctlError(
+                Code.USAGE,
+                f"{what} works on the database itself, not over a server",
+                f"Run it where the database is, with --database URL; {self.settings.source('server').name} names"
+                " the server.",
+            )
+
     def has_database(self) -> bool:
-        """Return whether there is a database to open. Raises `KeyctlError` as `database.exists` does."""
+        """Return whether there is a database to open, or a server. Raises `KeyctlError` as `database.exists` does."""
+        if self.settings.server is not None:
+            return True
         from alphalens_keyctl.database import exists, parse_address
 
         return exists(parse_address(self.settings.database_url))
@@ -172,7 +191,15 @@ class Start:
     def given(self) -> Given:
         """What the options say of the settings."""
         given = self.options
-        return Given(given.database, given.actor, given.config, profile=given.profile)
+        return Given(
+            given.database,
+            given.actor,
+            given.config,
+            profile=given.profile,
+            server=given.server,
+            api_key_file=given.api_key_file,
+            insecure_plaintext=given.insecure_plaintext,
+        )
 
     @property
     def color(self) -> bool:
