@@ -12,6 +12,7 @@ from alphalens_keyctl.cli import (
     db,
     doctor,
     help_page,
+    login,
     policy,
     resume,
     revoke,
@@ -80,6 +81,8 @@ app.command(name="rotate", short_help="Replace a key by a successor.")(rotate.ro
 app.command(name="verify", short_help="Say whether a raw key opens, and why not.")(verify.verify)
 app.command(name="serve", short_help="Tell a proxy whether a request carries a good key.")(serve.serve)
 app.command(name="serve-api", short_help="Administer keys over HTTP.")(serve_api.serve_api)
+app.command(name="login", short_help="Keep your key for a server in the keyring.")(login.login)
+app.command(name="logout", short_help="Remove your key for a server from the keyring.")(login.logout)
 app.command(name="config", short_help="Show every setting and where it comes from.")(config_.config)
 app.command(name="doctor", short_help="Look for what is wrong, and say what to do.")(doctor.doctor)
 app.command(name="help", short_help="Explain a command or a topic.")(help_.help_)

@@ -83,8 +83,7 @@ class Run:
     @contextmanager
     def database(self, *, create: bool | None = None) -> Iterator["Database"]:
         """Open the database itself, for a command that administers the database and no keys, and close it after the
-        block. Everything else is as with `manager`."""
-        self.require_database("this command")
+        block. Everything else is as with `manager`; what `require_database` asks is asked before."""
         from alphalens_keyctl.database import Database
 
         address, create = self._database(create)
@@ -114,6 +113,11 @@ class Run:
                 f"Run it where the database is, with --database URL; {self.settings.source('server').name} names"
                 " the server.",
             )
+
+    def require_server(self, what: str) -> None:
+        """Raise `KeyctlError` (usage) where keys are administered in the database: `what` takes a server."""
+        if self.settings.server is None:
+            raise KeyctlError(Code.USAGE, f"{what} works over a server", "Add --server URL, or set it in a profile.")
 
     def has_database(self) -> bool:
         """Return whether there is a database to open, or a server. Raises `KeyctlError` as `database.exists` does."""

@@ -27,6 +27,7 @@ def serve_proxy(
     Raises `KeyctlError` when the database cannot be opened, when the server cannot start, or when uses are lost.
     """
     # Opened here first, so that what is wrong with the database is an error of this command and not a line in a log.
+    run.require_database("serve")
     with run.database(create=False):
         pass
     gc.enable()  # which the entry disabled, for commands that end soon

@@ -52,6 +52,11 @@ def remove(user: str) -> None:
         raise failed(NAME, "the entry is still there after it was removed")
 
 
+def held(user: str) -> RawKey | None:
+    """Return the raw key under the name `user`, or None. Raises `KeyctlError` (delivery_failed)."""
+    return raw_key_in(_ask("read", user))
+
+
 def own_key(url: str) -> RawKey | None:
     """Return the key that the keyring has for a server, or None. Raises `KeyctlError` (delivery_failed)."""
     return raw_key_in(_ask("read", url, service=_OWN))

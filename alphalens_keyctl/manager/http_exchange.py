@@ -152,7 +152,13 @@ class Server:
                 connection.close()
 
     def _send(
-        self, connection: Connection, deadline: Deadline, method: str, target: str, body: Any, headers: Mapping[str, str]
+        self,
+        connection: Connection,
+        deadline: Deadline,
+        method: str,
+        target: str,
+        body: Any,
+        headers: Mapping[str, str],
     ) -> http.client.HTTPResponse:
         # A connection that was open may have been closed at the other end, which is no reason to fail.
         if connection.sock is None:

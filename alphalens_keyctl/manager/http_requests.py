@@ -34,7 +34,10 @@ def filters(wanted: Selection) -> dict[str, Any]:
         "status": [status.value for status in wanted.statuses],
         "name": wanted.name_glob,
         "owner": wanted.owner,
-        "label": [*(f"{name}={value}" for name, value in wanted.labels.items()), *(f"!{each}" for each in wanted.without)],
+        "label": [
+            *(f"{name}={value}" for name, value in wanted.labels.items()),
+            *(f"!{each}" for each in wanted.without),
+        ],
         "unused-for": span(wanted.unused_for),
         "never-used": wanted.never_used,
         "expired": wanted.expired,
@@ -50,12 +53,8 @@ def filters(wanted: Selection) -> dict[str, Any]:
 
 def query(said: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The same for a query. What is None is left out."""
-    pairs = []
-    for name, value in said.items():
-        for each in value if isinstance(value, list) else [value]:
-            if each is not None:
-                pairs.append((name, "true" if each is True else str(each)))
-    return pairs
+    pairs = [(name, each) for name, value in said.items() for each in (value if isinstance(value, list) else [value])]
+    return [(name, "true" if each is True else str(each)) for name, each in pairs if each is not None]
 
 
 def span(given: timedelta | None) -> str | None:
