@@ -25,6 +25,10 @@ class Deadline:
         self._end = time.monotonic() + total
         self._silence = silence
 
+    def restart(self, total: float) -> None:
+        """Begin anew, now with `total` seconds."""
+        self._end = time.monotonic() + total
+
     def left(self) -> float:
         """Seconds that the next bytes may take. Raises TimeoutError at the end."""
         left = self._end - time.monotonic()
@@ -42,6 +46,18 @@ class Connection(http.client.HTTPConnection):
         self._address = address
         self._context = context
         self.deadline = Deadline(connect_timeout, connect_timeout)
+        self._answer: http.client.HTTPResponse | None = None
+
+    def getresponse(self) -> http.client.HTTPResponse:
+        """Read the head of the answer."""
+        self._answer = super().getresponse()
+        return self._answer
+
+    def close(self) -> None:
+        """Close the connection, and an answer that was not read to its end."""
+        super().close()
+        if self._answer is not None:
+            self._answer.close()
 
     def connect(self) -> None:
         """Connect, which takes `connect_timeout` at most for each address of the host. Raises OSError."""

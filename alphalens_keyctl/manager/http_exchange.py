@@ -102,13 +102,14 @@ class Server:
         (server_unreachable) where the stream breaks off before its end."""
         connection = self._connection()
         try:
-            deadline = Deadline(_LONGEST_STREAM, self._waits.answer)
+            deadline = Deadline(self._waits.answer, self._waits.answer)
             with self._told():
                 response = self._send(connection, deadline, "GET", _target(path, query), None, {"Accept": _LINES})
                 if response.status != http.client.OK:
                     self._refuse(response, self._read(response))
                 if not response.headers.get("Content-Type", "").startswith(_LINES) or not response.chunked:
                     raise self._odd("a stream that does not say where it ends")
+            deadline.restart(_LONGEST_STREAM)
             yield self._documents(response)
         except _LostError as lost:
             raise lost.error from None

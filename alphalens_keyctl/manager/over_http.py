@@ -155,7 +155,7 @@ class OverHttp:
         return self._read(documents.summary, self._server.get("/v1/usage/summary", query))
 
     def key_ids(self, reference: Reference) -> tuple[str, ...]:
-        asked = self._in_path(reference)
+        asked = reference if isinstance(reference, str) else self.find(reference).id
         ids = tuple(self._read(_ids, self._server.get(requests.path("key-ids", asked))))
         self._asked_by[ids] = asked
         return ids
