@@ -19,7 +19,8 @@ ELSEWHERE: Final = {
     "install", "main job", "tests", "roles", "backup sqlite", "restore sqlite", "replace sqlite",
     "backup postgresql", "restore postgresql", "github-actions", "gitlab-ci", "crontab", "systemd", "verifier",
     "manager", "standby", "asgi", "wsgi", "chain", "serve", "nginx", "caddy", "traefik", "traefik service", "envoy",
-    "haproxy", "serve-api", "api", "haproxy lua", "finding of a check", "finding", "profiles", "scopes",
+    "haproxy", "serve-api", "api", "haproxy lua", "finding of a check", "finding", "profiles", "scopes", "self github",
+    "self gitlab", "self crontab", "self systemd", "self kubernetes",
 }  # fmt: skip
 # Stand-ins for what a document's commands call.
 _TAKES: Final = "#!/bin/sh\ncat > /dev/null\n"

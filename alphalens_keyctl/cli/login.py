@@ -13,7 +13,7 @@ def login(ctx: typer.Context) -> None:
     --api-key-file names a file.
 
     Examples:
-      alphalens-keyctl --server https://keys.example.com login < admin.key
+      alphalens-keyctl --server https://keys.example login < admin.key
     """
     run = runs.of(ctx)
     from alphalens_keyctl.cli import own_key
@@ -25,7 +25,7 @@ def logout(ctx: typer.Context) -> None:
     """Remove your key for a server from the system's keyring. The key itself stays as it is.
 
     Examples:
-      alphalens-keyctl --server https://keys.example.com logout
+      alphalens-keyctl --server https://keys.example logout
     """
     run = runs.of(ctx)
     from alphalens_keyctl.cli import own_key

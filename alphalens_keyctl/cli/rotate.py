@@ -145,15 +145,14 @@ def rotate(
     """Replace a key by a successor of the same name, owner, purpose and labels.
 
     The old key keeps working until its grace is over. Of several rotations of one key at once, one wins and the
-    others exit 6. Several keys, or filters, need --pipe-to or --jsonl.
+    others exit 6. Several keys, or filters, need --pipe-to or --jsonl. With --self a job rotates its own key over a
+    server: the topic rotation has a line for each CI.
 
     Examples:
       # The old key works for 7 days more:
       alphalens-keyctl rotate billing --grace 7d
       alphalens-keyctl rotate ci --if-older-than 30d --no-print --pipe-to 'gh secret set ALPHALENS_API_KEY'
       alphalens-keyctl rotate --owner team-a --older-than 90d --dry-run
-      # A CI job, with nothing but its key:
-      alphalens-keyctl --server https://keys.example.com rotate --self --key-file ci-key
     """
     run = runs.of(ctx)
     runs.one_format(json=json, jsonl=jsonl)

@@ -62,28 +62,32 @@ def same(text: str, ids: Iterable[str]) -> str:
 # What only looks: asked twice of the same keys, to the byte.
 LOOKS: Final = (
     "list orders", "list orders --json", "list orders --jsonl", "list orders --csv", "list --owner team-a --json",
-    "list --label team=a --sort name --limit 1 --json", "list --label !team orders --json", "list --scope prices:read orders",
-    "list --never-used orders", "list --unused-for 90d", "list --expires-within 200d --columns name,id", "list --older-than 1h",
-    "list orders --all --status revoked --json", "list --suspended-for 1h", "list --sort wrong", "list --status wrong",
-    "show orders", "show orders --json", "show old-orders --json", "show nobody", "show orders --json -q",
-    "audit --key orders", "audit --key orders --json", "audit --key orders --jsonl", "audit --key orders --csv",
-    "audit --key nobody", "audit --action key.revoke --json", "audit --since 1h --limit 2 --key orders --json",
-    "audit usage --key orders", "audit usage --key orders --json", "audit usage --key orders --csv",
-    "audit usage --key orders --outcome revoked --jsonl", "audit head --json", "audit check", "audit check --json",
-    "audit check --sarif", "audit check --junit", "audit check --rule no-expiry", "audit check --rule wrong",
-    "policy show", "policy show --json", "revoke --owner team-a --dry-run", "revoke --owner team-a --dry-run --json",
-    "revoke --owner team-a", "revoke orders --dry-run --json", "suspend orders --dry-run", "resume old-orders --dry-run",
-    "update orders --set-owner b --dry-run", "update orders --set-scope x:y --dry-run --json", "update nobody --set-owner x",
-    "update orders --set-allow-from seen:30d --dry-run", "rotate orders --dry-run", "rotate --owner team-a --dry-run --json",
-    "rotate orders --if-older-than 30d", "rotate old-orders", "rotate nobody", "create orders", "create orders --if-missing",
-    "create orders --if-missing --json", "create bad --expires yesterday", "revoke", "list --json --bogus",
+    "list --label team=a --sort name --limit 1 --json", "list --label !team orders --json",
+    "list --scope prices:read orders", "list --never-used orders", "list --unused-for 90d",
+    "list --expires-within 200d --columns name,id", "list --older-than 1h",
+    "list orders --all --status revoked --json", "list --suspended-for 1h", "list --sort wrong",
+    "list --status wrong", "show orders", "show orders --json", "show old-orders --json", "show nobody",
+    "show orders --json -q", "audit --key orders", "audit --key orders --json", "audit --key orders --jsonl",
+    "audit --key orders --csv", "audit --key nobody", "audit --action key.revoke --json",
+    "audit --since 1h --limit 2 --key orders --json", "audit usage --key orders", "audit usage --key orders --json",
+    "audit usage --key orders --csv", "audit usage --key orders --outcome revoked --jsonl", "audit head --json",
+    "audit check", "audit check --json", "audit check --sarif", "audit check --junit",
+    "audit check --rule no-expiry", "audit check --rule wrong", "policy show", "policy show --json",
+    "revoke --owner team-a --dry-run", "revoke --owner team-a --dry-run --json", "revoke --owner team-a",
+    "revoke orders --dry-run --json", "suspend orders --dry-run", "resume old-orders --dry-run",
+    "update orders --set-owner b --dry-run", "update orders --set-scope x:y --dry-run --json",
+    "update nobody --set-owner x", "update orders --set-allow-from seen:30d --dry-run", "rotate orders --dry-run",
+    "rotate --owner team-a --dry-run --json", "rotate orders --if-older-than 30d", "rotate old-orders",
+    "rotate nobody", "create orders", "create orders --if-missing", "create orders --if-missing --json",
+    "create bad --expires yesterday", "revoke", "list --json --bogus",
 )  # fmt: skip
 
 
 def test_what_looks_says_the_same_over_a_server_to_the_byte(remote: Remote) -> None:
     keyctl = remote.keyctl
     raw, _ = keyctl.create(
-        "orders", "--owner", "team-a", "--label", "team=a", "--expires", "90d", "--purpose", "caf\u00e9, \u201cprices\u201d",
+        "orders", "--owner", "team-a", "--label", "team=a", "--expires", "90d",
+        "--purpose", "caf\u00e9, \u201cprices\u201d",
         "--scope", "prices:read",
     )  # fmt: skip
     use(keyctl, raw, times=3, client_ip="10.1.2.3")
@@ -105,13 +109,16 @@ def test_what_looks_says_the_same_over_a_server_to_the_byte(remote: Remote) -> N
 # What changes keys, with a name of its own on each side.
 CHANGES: Final = (
     "create {}-a --json --owner team-b --label x=y --expires 2031-01-01 --scope prices:read --allow-from 192.0.2.0/24",
-    "create {}-b --key-file {}-b.key", "create {}-b", "create {}-c --no-print --pipe-to cat", "create {}-d --no-print",
+    "create {}-b --key-file {}-b.key", "create {}-b", "create {}-c --no-print --pipe-to cat",
+    "create {}-d --no-print",
     "update {}-a --set-owner team-c --set-label z=1 --unset label:x --set-expires never --json",
-    "update {}-a --unset scopes --set-allow-from 10.0.0.0/8", "update {}-a --set-name {}-e", "update {}-e --set-owner team-c",
-    "rotate {}-e --json --grace 7d", "rotate {}-e --until-used --grace 1h", "rotate --abort {}-e", "rotate {}-b --key-file {}-b.key --no-print --if-older-than 30d",
-    "rotate {}-b --grace 0 --check true", "rotate {}-b --check false", "suspend {}-b --reason why", "suspend {}-b", "resume {}-b --json",
-    "rotate {}-b {}-c --jsonl", "revoke {}-b --json", "revoke {}-b", "revoke --name {}-* --yes --max 1", "revoke --name {}-* --yes",
-    "create {}-f --pipe-to false --no-print", "revoke {}-nobody", "rotate {}-b",
+    "update {}-a --unset scopes --set-allow-from 10.0.0.0/8", "update {}-a --set-name {}-e",
+    "update {}-e --set-owner team-c", "rotate {}-e --json --grace 7d", "rotate {}-e --until-used --grace 1h",
+    "rotate --abort {}-e", "rotate {}-b --key-file {}-b.key --no-print --if-older-than 30d",
+    "rotate {}-b --grace 0 --check true", "rotate {}-b --check false", "suspend {}-b --reason why", "suspend {}-b",
+    "resume {}-b --json", "rotate {}-b {}-c --jsonl", "revoke {}-b --json", "revoke {}-b",
+    "revoke --name {}-* --yes --max 1", "revoke --name {}-* --yes", "create {}-f --pipe-to false --no-print",
+    "revoke {}-nobody", "rotate {}-b",
 )  # fmt: skip
 
 
@@ -138,7 +145,8 @@ def test_what_changes_keys_does_and_says_the_same_over_a_server(remote: Remote) 
 
 ONLY_DATABASE: Final = (
     ("db", "status"), ("db", "upgrade"), ("db", "grant", "--verifier", "x"), ("serve", "--port", "0"),
-    ("serve-api", "--port", "0"), ("verify",), ("audit", "verify"), ("audit", "prune", "--usage", "--older-than", "90d"),
+    ("serve-api", "--port", "0"), ("verify",), ("audit", "verify"),
+    ("audit", "prune", "--usage", "--older-than", "90d"),
     ("create", "--from", "-"), ("show", "admin", "--keyring"),
 )  # fmt: skip
 
@@ -166,10 +174,12 @@ def test_each_caller_stays_within_the_rights_of_its_key(remote: Remote) -> None:
     )
     assert remote.there("rotate", "team-key", "--no-print", "--pipe-to", "cat", key=member).status == 0
     told: list[tuple[Path, int, Sequence[str]]] = [
-        (member, 8, ("revoke", "foreign")), (member, 8, ("show", "foreign")), (member, 8, ("create", "x", "--scope", "other:scope")),
+        (member, 8, ("revoke", "foreign")), (member, 8, ("show", "foreign")),
+        (member, 8, ("create", "x", "--scope", "other:scope")),
         (member, 8, ("audit", "head")), (auditor, 0, ("audit", "head")), (auditor, 0, ("show", "foreign")),
         (auditor, 8, ("revoke", "foreign")), (auditor, 8, ("create", "x")), (plain, 8, ("create", "x")),
-        (plain, 8, ("show", "team-key")), (plain, 0, ("show", "ci")), (plain, 0, ("rotate", "--self", "--key-file", str(plain))),
+        (plain, 8, ("show", "team-key")), (plain, 0, ("show", "ci")),
+        (plain, 0, ("rotate", "--self", "--key-file", str(plain))),
         (plain, 8, ("revoke", "ci")),
     ]  # fmt: skip
     for key, status, arguments in told:

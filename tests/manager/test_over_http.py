@@ -1,5 +1,5 @@
-"""KeyManager over HTTPS: what it gives is what it gives over the database, and a server that is none is said to be so, in
-time. Promises 1, 11 and 12."""
+"""KeyManager over HTTPS: what it gives is what it gives over the database, and a server that is none is said to be so,
+in time. Promises 1, 11 and 12."""
 
 import json
 import socket
@@ -192,7 +192,10 @@ NO_SERVERS: Final[dict[str, tuple[Answering, Code]]] = {
     "is binary": (saying(bytes(range(256)) * 4), Code.SERVER_ERROR),
     "has a head without end": (saying("HTTP/1.1 200 OK\r\n" + "X: y\r\n" * 200 + "\r\n"), Code.SERVER_ERROR),
     "has a line without end": (saying("HTTP/1.1 200 OK\r\nX: " + "y" * 70000 + "\r\n\r\n"), Code.SERVER_ERROR),
-    "is cut off": (saying("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"), Code.SERVER_UNREACHABLE),
+    "is cut off": (
+        saying("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"),
+        Code.SERVER_UNREACHABLE,
+    ),
     "is a page": (with_body("<html>hello</html>", "text/html"), Code.SERVER_ERROR),
     "is no JSON": (with_body("{"), Code.SERVER_ERROR),
     "nests": (with_body("[" * 50000), Code.SERVER_ERROR),
@@ -200,12 +203,14 @@ NO_SERVERS: Final[dict[str, tuple[Answering, Code]]] = {
     "is a list": (with_body("[]"), Code.SERVER_ERROR),
     "is null": (with_body("null"), Code.SERVER_ERROR),
     "has wrong types": (with_body(json.dumps(dict.fromkeys(("id", "name"), 7))), Code.SERVER_ERROR),
-    "redirects": (with_body("", status="307 Temporary Redirect", more="Location: https://example.com/\r\n"), Code.SERVER_ERROR),
+    "redirects": (with_body("", status="307 No", more="Location: https://example.com/\r\n"), Code.SERVER_ERROR),
     "is busy in front": (with_body("", "text/html", "502 Bad Gateway"), Code.SERVER_ERROR),
     "refuses": (with_body("{}", PROBLEM, "401 Unauthorized"), Code.UNAUTHENTICATED),
     "has a problem of its own": (with_body('{"title": "Oops"}', PROBLEM, "500 Oops"), Code.SERVER_ERROR),
     "has a code of its own": (with_body('{"code": "teapot", "detail": "x"}', PROBLEM, "418 Teapot"), Code.SERVER_ERROR),
-    "repeats the key": (with_body(json.dumps({"code": "usage", "detail": f"{RAW.reveal()}\x1b[2J"}), PROBLEM, "422 No"), Code.USAGE),
+    "repeats the key": (
+        with_body(json.dumps({"code": "usage", "detail": f"{RAW.reveal()}\x1b[2J"}), PROBLEM, "422 No"), Code.USAGE
+    ),
 }  # fmt: skip
 
 
