@@ -4,6 +4,7 @@ document; a field that it does not know is left alone."""
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any, Final
 
 from alphalens_keyctl.damage import are_labels
@@ -46,15 +47,17 @@ def keys(documents: Iterable[Mapping[str, Any]]) -> list[Key]:
 
 def key_document(document: Mapping[str, Any]) -> KeyDocument:
     """K → a key on its way to a machine format."""
-    values = [document[name] for name in KeyDocument._fields]
-    for place in _JSON_AT:
-        found = values[place]
-        values[place] = None if found is None else ("{}" if not found and place == _LABELS_AT else json.dumps(found))
+    values = [*_fields_of(document)]
+    for place, empty in _JSON_AT:
+        if (found := values[place]) is not None:
+            values[place] = json.dumps(found) if found else empty
     return KeyDocument._make(values)
 
 
-_LABELS_AT: Final = KeyDocument._fields.index("labels")
-_JSON_AT: Final = tuple(KeyDocument._fields.index(name) for name in ("labels", *_LISTS))
+_fields_of: Final = itemgetter(*KeyDocument._fields)
+_JSON_AT: Final = tuple(
+    (KeyDocument._fields.index(name), "{}" if name == "labels" else "[]") for name in ("labels", *_LISTS)
+)
 
 
 def raw_key(document: Mapping[str, Any]) -> RawKey | None:

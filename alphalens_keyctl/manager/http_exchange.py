@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
 
-from alphalens_keyctl import __version__, text
+from alphalens_keyctl import __version__, interrupts, text
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import RawKey
 from alphalens_keyctl.manager.http_connection import Connection, Deadline
@@ -130,7 +130,8 @@ class Server:
                 # A server that never answered is not one that restarts: who mistyped its address waits for nothing.
                 if pause is None or not (was_there or self._reached):
                     raise (_unknown(lost.error) if "Idempotency-Key" in headers else lost.error) from None
-            time.sleep(pause)
+            with interrupts.let_in():
+                time.sleep(pause)
         raise AssertionError("unreachable")
 
     def _exchange(self, method: str, target: str, body: Any, headers: Mapping[str, str]) -> Answer:
@@ -139,7 +140,8 @@ class Server:
         kept = False
         try:
             deadline = Deadline(self._waits.answer, self._waits.answer)
-            with self._told():
+            # Ctrl-C comes through: whoever waits for an answer asks afterwards what became of it, as after a cut.
+            with self._told(), interrupts.let_in():
                 response = self._send(connection, deadline, method, target, body, headers)
                 content = self._read(response)
             self._refuse(response, content)

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 import pytest
 
 from tests.support.commands import Keyctl, Result
+from tests.support.databases import by_hand
 from tests.support.raw_keys import key_id
 from tests.support.tab import offered
 from tests.support.uses import use
@@ -61,6 +62,7 @@ def same(text: str, ids: Iterable[str]) -> str:
 
 # What only looks: asked twice of the same keys, to the byte.
 LOOKS: Final = (
+    "list broken", "list broken --json", "show broken", "show broken --json", "list broken --csv",
     "list orders", "list orders --json", "list orders --jsonl", "list orders --csv", "list --owner team-a --json",
     "list --label team=a --sort name --limit 1 --json", "list --label !team orders --json",
     "list --scope prices:read orders", "list --never-used orders", "list --unused-for 90d",
@@ -95,6 +97,8 @@ def test_what_looks_says_the_same_over_a_server_to_the_byte(remote: Remote) -> N
     keyctl.ok("rotate", "orders", "--until-used", "--grace", "1h", "--no-print", "--pipe-to", "cat")
     keyctl.create("old-orders")
     keyctl.ok("revoke", "old-orders", "--reason", "gone")
+    keyctl.create("broken")
+    by_hand(keyctl.database_url, "UPDATE api_key SET labels = '{\"a\": 7}' WHERE name = 'broken'")
     for line in LOOKS:
         arguments = line.split(" ")
         here, there = remote.here(*arguments), remote.there(*arguments)
