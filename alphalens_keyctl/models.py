@@ -83,7 +83,9 @@ class Key(KeyFields[datetime, Mapping[str, str], tuple[str, ...]]):
     @property
     def ends_at(self) -> datetime | None:
         """The instant at which the clock ends the key, at its expiry or its retirement; None where neither is set."""
-        return min((end for end in (self.expires_at, self.retires_at) if end is not None), default=None)
+        if self.expires_at is None or self.retires_at is None:
+            return self.expires_at or self.retires_at
+        return min(self.expires_at, self.retires_at)
 
     def status_at(self, at: float) -> tuple[Status, float]:
         """What the clock makes of the stored status at an instant, and until when that holds should nobody change
