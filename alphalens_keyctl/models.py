@@ -1,7 +1,7 @@
 """The tables, and the values that leave them.
 
-The migrations put what must never break into the database itself, and indexes; this file names the columns. Only the domain code
-of this package sees a row: everything else gets a `Key`, an `Event` or a `Use`.
+The migrations put what must never break into the database itself, and the indexes; this file names the columns. Only
+the domain code of this package sees a row: everything else gets a `Key`, an `Event` or a `Use`.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """The indexes of the tables: importing this file puts them into the metadata, with which a database is compared.
 
-They do not stand in `models`: a condition for PostgreSQL loads all that SQLAlchemy knows of PostgreSQL, and a command on
-SQLite would wait for that.
+They do not stand in `models`: a condition for PostgreSQL loads all that SQLAlchemy knows of PostgreSQL, and a command
+on SQLite would wait for that.
 """
 
 from typing import Any, Final
