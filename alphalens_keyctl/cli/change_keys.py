@@ -292,7 +292,7 @@ def _report(run: Run, database: Database, verb: Verb, asked: Asked, done: Change
             lines.append(f"{len(done.unchanged):,} keys were left as they are.")
     if not lines:
         run.note("No key fits: nothing to do.")
-    runs.report("".join(for_terminal(line) + "\n" for line in lines))
+    runs.report_sentences(lines)
     for key in siblings:
         # Not silenced by --quiet: who revoked a leaked key has to hear that another one opens as it did (promise 5).
         until = f" until {rfc3339(key.ends_at)}" if key.ends_at is not None else ""

@@ -62,6 +62,10 @@ class Group(TyperGroup):
         """Return the text of `--help`."""
         return pages.drawn(help_page.of(self, ctx), pages.Paper.of(sys.stdout))
 
+    def summaries(self) -> Mapping[str, str]:
+        """Return the names of the commands, and one sentence about each."""
+        return {name: help_page.summary(each) for name, each in self.commands.items()}
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command that is called. For an unknown word the error names the command that may be meant."""
         word = args[0]
@@ -82,7 +86,9 @@ class App(typer.Typer):
     """An application whose commands are `Command`s."""
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(**{"cls": Group, "rich_markup_mode": None, "pretty_exceptions_enable": False} | settings)
+        # Typer's completion script for zsh evaluates what is completed; ours are in `completions/`.
+        ours = {"cls": Group, "rich_markup_mode": None, "pretty_exceptions_enable": False, "add_completion": False}
+        super().__init__(**ours | settings)
 
     def command(self, *name: Any, **settings: Any) -> Callable[[_Function], _Function]:
         """Return the decorator that makes a function a command of this application."""

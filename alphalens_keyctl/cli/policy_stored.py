@@ -99,4 +99,4 @@ def _tell(found: StoredPolicy, *, json: bool) -> None:
     if json:
         runs.report(documents.json_document(documents.policy_object(found)))
     else:
-        runs.report("".join(f"{line}\n" for line in sentences.stored_policy(found)))
+        runs.report_sentences(sentences.stored_policy(found))

@@ -24,7 +24,6 @@ from alphalens_keyctl.keys.selection import Sort
 from alphalens_keyctl.logs import audit
 from alphalens_keyctl.models import Action, Key, Status
 from alphalens_keyctl.output import documents
-from alphalens_keyctl.output.inert import for_terminal
 from alphalens_keyctl.output.sentences import retirement
 
 # Failed rotations that an error message names.
@@ -104,7 +103,7 @@ def _list(run: Run, due: Sequence[Key], rest: Sequence[Key]) -> None:
     lines += [f"Key '{key.name}' ({key.id}) needs no rotation yet." for key in rest]
     if not lines:
         run.note("No key fits: nothing to do.")
-    runs.report("".join(for_terminal(line) + "\n" for line in lines))
+    runs.report_sentences(lines)
 
 
 def _which_keys() -> KeyctlError:

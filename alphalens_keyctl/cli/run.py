@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from shutil import get_terminal_size
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import typer
 
@@ -21,6 +21,8 @@ from alphalens_keyctl.cli.options.program import ProgramOptions
 from alphalens_keyctl.errors import Code, ExitStatus, KeyctlError
 from alphalens_keyctl.output import channel
 from alphalens_keyctl.output.errors import error_lines
+from alphalens_keyctl.output.inert import for_terminal
+from alphalens_keyctl.output.pages import wrapped
 from alphalens_keyctl.provenance import Act
 from alphalens_keyctl.settings import Given, Settings, of_this_process
 
@@ -104,9 +106,10 @@ class Run:
             yield tell
 
     def note(self, text: str) -> None:
-        """Write to stderr, beside the result. Nothing for machines: their stderr holds at most an error's document."""
+        """Write sentences to stderr, beside the result. Nothing for machines: their stderr holds at most an error's
+        document."""
         if not (self.quiet or self.machine):
-            channel.note(text)
+            channel.note("\n".join(_lines([text], sys.stderr)))
 
     def confirm(self, question: str) -> None:
         """Say profile and database, and ask a question, on stderr. Raises `KeyctlError` (declined) unless the answer is
@@ -217,6 +220,20 @@ def report_all(pieces: Iterable[str]) -> None:
         channel.write(pieces)
     except KeyctlError as error:
         raise KeyctlError(error.code, error.message, "The change was made; only the report failed.") from error
+
+
+def report_sentences(sentences: Iterable[str]) -> None:
+    """Write a report of sentences, inert (promise 12), as `report` does: a line each, on a terminal broken between
+    words."""
+    report("".join(f"{line}\n" for line in _lines(sentences, sys.stdout)))
+
+
+def _lines(sentences: Iterable[str], stream: TextIO | None) -> Iterator[str]:
+    for sentence in map(for_terminal, sentences):
+        if channel.is_terminal(stream):
+            yield from wrapped(sentence, get_terminal_size().columns)
+        else:
+            yield sentence
 
 
 def answer(text: str, *, status: ExitStatus) -> None:

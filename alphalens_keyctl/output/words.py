@@ -5,13 +5,14 @@ from typing import Final
 
 from alphalens_keyctl.moments import UNREADABLE
 
-# Each unit, and the length up to which it is used: "35 hours", then "2 days".
+# Each unit, and the length up to which it is used: "35 hours", then "2 days". Rounded, no longer time is said as a
+# shorter one: 8 weeks is the most in weeks, since 9 weeks are more than 2 months.
 _UNITS: Final = (
     (timedelta(minutes=60), timedelta(minutes=1), "minute"),
     (timedelta(hours=36), timedelta(hours=1), "hour"),
     (timedelta(days=14), timedelta(days=1), "day"),
-    (timedelta(days=60), timedelta(days=7), "week"),
-    (timedelta(days=730), timedelta(days=30.44), "month"),
+    (timedelta(days=59.5), timedelta(days=7), "week"),
+    (timedelta(days=730), timedelta(days=365.25 / 12), "month"),
     (timedelta.max, timedelta(days=365.25), "year"),
 )
 
@@ -46,8 +47,8 @@ def moment(at: datetime) -> str:
 
 
 def exactly(length: timedelta) -> str:
-    """Return a length of time as it was written, in the largest unit that divides it: "30 days", not "4 weeks"."""
-    for unit, name in ((7 * 24 * 60, "week"), (24 * 60, "day"), (60, "hour")):
+    """Return a length of time that is a limit, in days, hours or minutes, whichever divides it: "70 days"."""
+    for unit, name in ((24 * 60, "day"), (60, "hour")):
         number, rest = divmod(length, timedelta(minutes=unit))
         if number and not rest:
             return counted(number, name)

@@ -469,7 +469,7 @@ def test_a_selection_says_back_in_words_what_it_selects() -> None:
         (Selection(final=True, unused_for=9 * DAY, expired=True), "expired, not used for 9 days"),
         (
             Selection(final=True, older_than=28 * DAY, expires_within=timedelta(hours=3)),
-            "expiring within 3 hours, created more than 4 weeks ago",
+            "expiring within 3 hours, created more than 28 days ago",
         ),
     ):
         assert sentences.selected(wanted) == said
@@ -478,6 +478,6 @@ def test_a_selection_says_back_in_words_what_it_selects() -> None:
 
 
 def test_a_span_is_said_back_as_it_is_and_not_rounded_to_another() -> None:
-    """Who confirms "not used for 4 weeks" has not confirmed 30 days."""
+    """Who confirms "not used for 28 days" has not confirmed 30 days."""
     said = {sentences.selected(Selection(final=True, unused_for=days * DAY)) for days in (28, 29, 30, 31)}
     assert len(said) == 4
