@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from alphalens_keyctl.cli import deliver_key, select_keys
 from alphalens_keyctl.cli import run as runs
+from alphalens_keyctl.cli.options.destinations import Destinations
 from alphalens_keyctl.cli.options.filters import Filters
 from alphalens_keyctl.cli.rotate import Asked
 from alphalens_keyctl.cli.run import Run
@@ -111,7 +112,7 @@ def _which_keys() -> KeyctlError:
 
 
 def _plan(run: Run, asked: Asked) -> RotationPlan:
-    trial = None if asked.check is None else _trial(run, asked.check, asked.destinations.pipe_timeout)
+    trial = None if asked.check is None else _trial(run, asked.check, asked.destinations)
     return RotationPlan(
         asked_at=run.asked_at,
         retirement=Retirement(asked.grace, asked.deadline),
@@ -123,9 +124,9 @@ def _plan(run: Run, asked: Asked) -> RotationPlan:
     )
 
 
-def _trial(run: Run, line: str, timeout: float) -> Callable[[Key, RawKey], None]:
+def _trial(run: Run, line: str, given: Destinations) -> Callable[[Key, RawKey], None]:
     """Return the trial: it runs a command with the new key, and raises `KeyctlError` when the command fails."""
-    command = deliver_key.command_line(run, line, "--check", timeout)
+    command = deliver_key.command_line(run, line, "--check", given)
     command.look_up()
 
     def check(key: Key, raw: RawKey) -> None:
