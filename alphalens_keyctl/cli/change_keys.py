@@ -110,7 +110,7 @@ def change_keys(run: Run, verb: Verb, asked: Asked) -> Changed:
                 shown = chosen if confirmed or (wanted is not None and not chosen.changing) else None
                 done = _change(run, database, verb, asked, wanted, shown)
         try:
-            _report(run, database, verb, asked, done)
+            _report(run, database, verb, asked, wanted, done)
         except KeyctlError as error:
             if asked.dry_run:
                 raise
@@ -265,7 +265,7 @@ def _change(
     )
 
 
-def _report(run: Run, database: Database, verb: Verb, asked: Asked, done: Changed) -> None:
+def _report(run: Run, database: Database, verb: Verb, asked: Asked, wanted: Selection | None, done: Changed) -> None:
     with database.reading() as connection:
         # Filters select each night what the night before has ended: cron would send mail about it each time.
         about = done.changed if not asked.references else [*done.changed, *done.unchanged]
@@ -292,6 +292,9 @@ def _report(run: Run, database: Database, verb: Verb, asked: Asked, done: Change
             lines.append(f"{len(done.unchanged):,} keys were left as they are.")
     if not lines:
         run.note("No key fits: nothing to do.")
+        if wanted is not None:
+            with database.reading() as connection:
+                select_keys.note_unknown_owner(run, connection, wanted)
     runs.report_sentences(lines)
     for key in siblings:
         # Not silenced by --quiet: who revoked a leaked key has to hear that another one opens as it did (promise 5).

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Final, NamedTuple
 
 from sqlalchemy import Connection
@@ -17,7 +18,10 @@ from alphalens_keyctl.keys.selection import KeyDocument, Selection, Sort
 from alphalens_keyctl.models import Key, Status
 from alphalens_keyctl.output import channel, documents, sentences
 from alphalens_keyctl.output.documents import Format
+from alphalens_keyctl.text import quoted
 
+# What stands in the headings of the table → the fields of a key.
+_MEANT: Final = {"expires": "expires_at", "created": "created_at", "last used": "last_used_at", "uses": "use_count"}
 # Keys on their way somewhere that a note beside a pipe names.
 _MOST_NOTED: Final = 20
 
@@ -50,14 +54,20 @@ def list_keys(run: Run, filters: Filters, asked: Asked) -> None:
     with run.database() as database, database.reading() as connection:
         if terminal:
             channel.write(_drawn(run, connection, wanted, order, asked.limit, columns))
+            if not selection.ids(connection, wanted, limit=1, now=now):
+                select_keys.note_unknown_owner(run, connection, wanted)
             return
         found = selection.documents(connection, wanted, sort=order, limit=asked.limit, now=now)
         if asked.machine is not None:
             channel.write(documents.keys_as(asked.machine, found, columns or Key._fields), utf8=True)
             return
+        first = next(found, None)
+        if first is None:
+            select_keys.note_unknown_owner(run, connection, wanted)
+            return
         unfinished: list[KeyDocument] = []
-        lines = documents.key_lines(_noticed(found, unfinished), columns or documents.USUAL_COLUMNS)
-        channel.write(lines, utf8=True)
+        listed = _noticed(chain((first,), found), unfinished)
+        channel.write(documents.key_lines(listed, columns or documents.USUAL_COLUMNS), utf8=True)
     for key in unfinished:
         run.note(sentences.unfinished(key.id, key.name, key.delivering_to))
 
@@ -86,7 +96,11 @@ def _columns(given: str) -> list[str]:
     names = [name.strip() for name in given.split(",")]
     for name in names:
         if name not in Key._fields:
-            raise KeyctlError(Code.USAGE, f"there is no column '{name}'", f"There are: {', '.join(Key._fields)}.")
+            meant = _MEANT.get(name.lower(), name.lower().replace(" ", "_").replace("-", "_"))
+            said = f"Did you mean {meant}? " if meant in Key._fields else ""
+            raise KeyctlError(
+                Code.USAGE, f"there is no column {quoted(name)}", f"{said}There are: {', '.join(Key._fields)}."
+            )
     return list(dict.fromkeys(names))
 
 

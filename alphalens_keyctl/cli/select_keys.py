@@ -3,10 +3,14 @@
 from collections.abc import Sequence, Set
 from datetime import timedelta
 
+from sqlalchemy import Connection
+
 from alphalens_keyctl import scopes, text
 from alphalens_keyctl.cli.options.arguments import one_of
 from alphalens_keyctl.cli.options.filters import Filters
+from alphalens_keyctl.cli.run import Run
 from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.keys import selection as selections
 from alphalens_keyctl.keys.selection import Selection
 from alphalens_keyctl.models import Key, Status
 from alphalens_keyctl.moments import parse_span
@@ -28,12 +32,14 @@ def selection(filters: Filters, *, final: bool = False, containing: Sequence[str
         owner=None
         if filters.owner is None
         else text.parse_line(filters.owner, what="owner", longest=text.LONGEST_OWNER),
+        unowned=filters.no_owner,
         labels=text.parse_labels(label for label in filters.label or () if not label.startswith("!")),
         without=tuple(text.parse_label_name(label[1:]) for label in filters.label or () if label.startswith("!")),
         never_used=filters.never_used,
         unused_for=_span(filters.unused_for, "time unused"),
         expired=filters.expired,
         expires_within=_span(filters.expires_within, "time to expiry"),
+        never_expires=filters.never_expires,
         older_than=_span(filters.older_than, "age"),
         suspended_for=_span(filters.suspended_for, "time suspended"),
         scopes=tuple(map(scopes.parse, filters.scope or ())),
@@ -63,6 +69,15 @@ def refuse_left_out(
             )
 
 
+def note_unknown_owner(run: Run, connection: Connection, wanted: Selection) -> None:
+    """Where no key was found since no key has the wanted owner, name owners that may be meant."""
+    if wanted.owner is None:
+        return
+    like = selections.owners_like(connection, wanted.owner)
+    if like:
+        run.note(f"No key has the owner '{wanted.owner}'; owners like it: {', '.join(like)}.")
+
+
 def _refuse_contradictions(wanted: Selection) -> None:
     """Refuse filters that no key can fit: whoever wrote them meant something else."""
     asked = set(wanted.statuses)
@@ -70,6 +85,10 @@ def _refuse_contradictions(wanted: Selection) -> None:
     never_suspended = {Status.PENDING, Status.DELIVERING, Status.ACTIVE, Status.RETIRING}
     impossible = {
         "--expired and --expires-within": wanted.expired and wanted.expires_within is not None,
+        "--never-expires and --expired": wanted.never_expires and wanted.expired,
+        "--never-expires and --expires-within": wanted.never_expires and wanted.expires_within is not None,
+        "--never-expires and --status": wanted.never_expires and asked == {Status.EXPIRED},
+        "--no-owner and --owner": wanted.unowned and wanted.owner is not None,
         "--expired and --status": wanted.expired and asked and Status.EXPIRED not in asked,
         "--expires-within and --status": wanted.expires_within is not None and asked == {Status.EXPIRED},
         "--suspended-for and --status": wanted.suspended_for is not None and asked and asked <= never_suspended,
