@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.verification.judgement import Verification
-from alphalens_keyctl.web import asgi, headers
+from alphalens_keyctl.web import asgi, correlation, headers
 from alphalens_keyctl.web.client_address import TrustedProxies
 from alphalens_keyctl.web.early_warning import EarlyWarning, Headers
 from alphalens_keyctl.web.refreshing import Refreshes
@@ -81,6 +81,7 @@ class ForwardAuth:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
             return
+        began = time.monotonic()
         # First, so that each answer is sent as soon as it is known, and not after the work on all other requests.
         refreshed = await self._refreshes.since_now()
         found = headers.single(scope["headers"])
@@ -89,7 +90,10 @@ class ForwardAuth:
             await self._say_how_we_are(path, send)
             return
         if _is_more_than_a_question(scope, found):
-            send = _closing(send)
+            send = _adding(send, _CLOSE)
+        request_id = correlation.request_id(found) if self._access_log else None
+        if request_id is not None:
+            send = _adding(send, (correlation.REQUEST_ID, request_id.encode()))
         peer = asgi.peer(scope)
         client_ip = self._proxies.client(peer, headers.text_of(found.get(b"x-forwarded-for")))
         method, asked_path = _request_asked_about(scope, found, trusted=self._proxies.vouch(peer))
@@ -109,8 +113,10 @@ class ForwardAuth:
             await send(_NO_BODY)
         else:
             await asgi.refuse(send)
-        if self._access_log:
-            _tell(answer, client_ip, method, asked_path)
+        if request_id is not None:
+            _tell(
+                answer, client_ip, method, asked_path, request_id, correlation.trace_id(found), time.monotonic() - began
+            )
 
     async def _say_how_we_are(self, path: str, send: asgi.Send) -> None:
         well = path == LIVE_PATH or await self._readiness.now()
@@ -227,15 +233,15 @@ def _is_more_than_a_question(scope: asgi.Scope, found: dict[bytes, bytes]) -> bo
     )
 
 
-def _closing(send: asgi.Send) -> asgi.Send:
-    """`send` that has the connection closed after the answer."""
+def _adding(send: asgi.Send, header: tuple[bytes, bytes]) -> asgi.Send:
+    """`send` that adds a header to the answer."""
 
-    async def send_and_close(message: asgi.Message) -> None:
+    async def send_with_header(message: asgi.Message) -> None:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message["headers"], _CLOSE]}
+            message = {**message, "headers": [*message["headers"], header]}
         await send(message)
 
-    return send_and_close
+    return send_with_header
 
 
 def _without_prefix(path: str) -> str:
@@ -256,7 +262,15 @@ def _yes(key_id: str, name: str, owner: str | None, for_envoy: bool, warning: He
     return {"type": "http.response.start", "status": 200, "headers": headers}
 
 
-def _tell(answer: Verification, client_ip: str | None, method: str, path: str) -> None:
+def _tell(
+    answer: Verification,
+    client_ip: str | None,
+    method: str,
+    path: str,
+    request_id: str,
+    trace_id: str | None,
+    seconds: float,
+) -> None:
     fields = {
         "allowed": answer.allowed,
         "reason": str(answer.reason),
@@ -264,5 +278,8 @@ def _tell(answer: Verification, client_ip: str | None, method: str, path: str) -
         "client_ip": client_ip,
         "method": method[:64],
         "path": path[:512],
+        "request_id": request_id,
+        "trace_id": trace_id,
+        "duration_ms": round(seconds * 1000, 3),
     }
     _log.info("request", extra=fields)
