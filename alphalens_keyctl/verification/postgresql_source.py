@@ -94,6 +94,11 @@ class PostgreSQLSource:
         self._positions: deque[tuple[float, int]] = deque()
         self._floor: tuple[float, int] | None = None
         self._closed = False
+        self.heard_at: float | None = None
+
+    @property
+    def listens(self) -> bool:
+        return self._listener is not None and self._listener.listens
 
     def refresh(self) -> bool:
         return True  # the listener learns of each change by itself
@@ -159,6 +164,7 @@ class PostgreSQLSource:
             self._positions.popleft()
         self._floor = self._positions[0]
         self._told_until = moment
+        self.heard_at = asked_at
 
     def _start(self) -> None:
         with self._starting:
@@ -202,6 +208,7 @@ class PostgreSQLSource:
                 self._idle.append(session)
             if server is None or server != self._told_by:
                 generation = _elsewhere(generation)
+            self.heard_at = read_at
             return Sighting(self._record(row), generation, read_at)
 
     def _record(self, row: "tuple[Any, ...] | None") -> Record | None:

@@ -176,6 +176,12 @@ class Recorder:
         return False  # and recorded as a refused attempt: with the first that is written, uses are taken again
 
     @property
+    def waiting(self) -> int:
+        """The number of uses and refused attempts that are not known to be in the database; attempts that were
+        coalesced count as one."""
+        return self._held + self._refused.waiting + self._refused.kinds
+
+    @property
     def _held(self) -> int:
         """The number of uses that are not known to be in the database."""
         return len(self._accepted) + self._in_flight

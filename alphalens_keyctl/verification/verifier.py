@@ -16,8 +16,9 @@ from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import LONGEST, MalformedKeyError, parse, same_digest
 from alphalens_keyctl.models import Key, Reason, Status
 from alphalens_keyctl.settings import Given, Settings, of_this_process
-from alphalens_keyctl.verification import process
+from alphalens_keyctl.verification import process, pulse
 from alphalens_keyctl.verification.judgement import Record, Verification, for_scope, from_address, judge, unavailable
+from alphalens_keyctl.verification.pulse import Pulse
 from alphalens_keyctl.verification.recorder import Recorder
 from alphalens_keyctl.verification.recording_policy import RecordingPolicy
 from alphalens_keyctl.verification.source import Source
@@ -192,6 +193,10 @@ class KeyVerifier:
     def dropped(self) -> int:
         """The number of uses and refused attempts that were not recorded because too many waited."""
         return 0 if self._recorder is None else self._recorder.dropped
+
+    def pulse(self) -> Pulse:
+        """What a monitor wants to know. Asks a database that was silent for a second, and waits `timeout` at most."""
+        return pulse.take(self._source, self._recorder)
 
     def flush(self) -> None:
         """Write every use so far. Raises `KeyctlError` when they cannot be written within 10 s."""

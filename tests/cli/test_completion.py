@@ -28,7 +28,22 @@ from tests.support.tab import offered, request
 
 # Metavars for which there is nothing to offer: what a person makes up, a number, a time, a command to run.
 MADE_UP: Final = frozenset(
-    {"ADDRESS", "CIDR", "CMD", "DUR", "N", "NAME", "NET", "PATTERN", "REASON", "ROLE", "SECONDS", "TEXT", "WHEN"}
+    {
+        "ADDRESS",
+        "CIDR",
+        "CMD",
+        "DUR",
+        "N",
+        "NAME",
+        "NET",
+        "PATTERN",
+        "PLACE",
+        "REASON",
+        "ROLE",
+        "SECONDS",
+        "TEXT",
+        "WHEN",
+    }
 )
 FIELDS: Final = Key._fields
 NO_METAVAR: Final = frozenset({"--host", "--port", "--workers"})  # what they take is in their help
