@@ -89,10 +89,10 @@ def test_the_readmes_questions_about_scopes_are_answered_as_it_says(keyctl: Keyc
         exec(first, said)
         assert said["answer"].allowed
         exec(second, said)
-        assert said["answer"].reason is Reason.ADDRESS
+        assert said["answer"].reason.value == "address"
         keyctl.ok("update", "ci", "--unset", "allow-from")
         exec(second, said)
-        assert said["answer"].reason is Reason.SCOPE
+        assert said["answer"].reason.value == "scope"
         keyctl.ok("update", "ci", "--set-scope", "reports:*")
         exec(second, said)
         assert said["answer"].allowed

@@ -2,8 +2,9 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime
+from functools import partial
 from hashlib import sha256
 from types import TracebackType
 from typing import Final, Self
@@ -107,9 +108,8 @@ class KeyVerifier:
         self._recorder: Recorder | None = None
         if usage != _OFF:
             limits = Limits(chosen.connect_timeout, timeout, max(timeout, 5.0))
-            self._recorder = Recorder(
-                _opener(usage_address, limits), RecordingPolicy(usage), most=max_pending, prepare=self._source.prepare
-            )
+            opener = partial(Database.open, usage_address, limits, create=False)
+            self._recorder = Recorder(opener, RecordingPolicy(usage), most=max_pending, prepare=self._source.prepare)
         if flush_on_sigterm:
             process.close_on_sigterm()
         process.guard(self)
@@ -361,13 +361,6 @@ def _source(address: Address, written: Address, connect_timeout: float, timeout:
         timeout=timeout,
         max_staleness=max_staleness,
     )
-
-
-def _opener(address: Address, limits: Limits) -> Callable[[], Database]:
-    def open_database() -> Database:
-        return Database.open(address, limits, create=False)
-
-    return open_database
 
 
 def _digest_of(raw_key: object) -> bytes | None:
