@@ -85,17 +85,18 @@ def test_the_readmes_questions_about_scopes_are_answered_as_it_says(keyctl: Keyc
     raw, _ = keyctl.create("ci", "--scope", "prices:read", "--allow-from", "203.0.113.0/24")
     first, second = [line for line in block("scopes", "python").splitlines() if line]
     with KeyVerifier(database_url, usage="off") as verifier:
-        said: dict[str, Any] = {"verifier": verifier, "header_value": raw}
-        exec(first, said)
-        assert said["answer"].allowed
-        exec(second, said)
-        assert said["answer"].reason.value == "address"
+
+        def answer(line: str) -> str:
+            said: dict[str, Any] = {"verifier": verifier, "header_value": raw}
+            exec(line, said)
+            reason: str = said["answer"].reason
+            return reason
+
+        assert (answer(first), answer(second)) == ("ok", "address")
         keyctl.ok("update", "ci", "--unset", "allow-from")
-        exec(second, said)
-        assert said["answer"].reason.value == "scope"
+        assert answer(second) == "scope"
         keyctl.ok("update", "ci", "--set-scope", "reports:*")
-        exec(second, said)
-        assert said["answer"].allowed
+        assert answer(second) == "ok"
 
 
 @pytest.mark.one_database
