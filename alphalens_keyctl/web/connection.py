@@ -106,9 +106,9 @@ class Connection(HttpToolsProtocol):
             # For uvicorn up to 0.52 to say so.
             self.cycle.scope["headers"] = [*self.cycle.scope["headers"], (b"connection", b"close")]
             return
-        self.transport.write(_REFUSAL)
         if UNREAD in self.app_state:
             self.app_state[UNREAD]()
+        self.transport.write(_REFUSAL)
         self.transport.close()
 
     def pause_writing(self) -> None:

@@ -108,9 +108,10 @@ class ForwardAuth:
         found = headers.single(scope["headers"])
         path: str = scope["path"]
         if path in _OUR_PATHS and _asks_after_us(scope, found):
-            status = await self._say_how_we_are(path, send)
+            status = 204 if path == LIVE_PATH or await self._readiness.now() else 503
             if self._metrics is not None:
                 self._metrics.answered(_OUR_PATHS[path], status, time.monotonic() - began)
+            await _say_how_we_are(status, send)
             return
         if _is_more_than_a_question(scope, found):
             send = _adding(send, _CLOSE)
@@ -133,19 +134,19 @@ class ForwardAuth:
         answer = self._verifier.verify_cached(raw_key, refreshed=refreshed, **about)
         if answer is None:
             answer = await self._lookups.verify(raw_key, **about)
-        start = self._start(answer, for_envoy=path.startswith(ENVOY_PREFIX))
+        for_envoy = path.startswith(ENVOY_PREFIX)
+        start = self._start(answer, for_envoy=for_envoy)
+        refusal = challenge.refusal(answer.reason, needed)
+        if self._metrics is not None:
+            # Before the answer: whoever has it finds it counted.
+            self._metrics.verified(answer.reason)
+            status = refusal.status if start is None else start["status"]
+            self._metrics.answered(_ENVOY_ROUTE if for_envoy else _ROUTE, status, time.monotonic() - began)
         if start is not None:
-            status = start["status"]
             await send(start)
             await send(_NO_BODY)
         else:
-            refusal = challenge.refusal(answer.reason, needed)
-            status = refusal.status
             await asgi.refuse(send, refusal)
-        if self._metrics is not None:
-            route = _ENVOY_ROUTE if path.startswith(ENVOY_PREFIX) else _ROUTE
-            self._metrics.verified(answer.reason)
-            self._metrics.answered(route, status, time.monotonic() - began)
         if request_id is not None:
             _tell(
                 answer, client_ip, method, asked_path, request_id, correlation.trace_id(found), time.monotonic() - began
@@ -157,16 +158,6 @@ class ForwardAuth:
         if not answer.allowed or key is None:
             return None
         return _yes(key.id, key.name, key.owner, key.scopes, for_envoy, self._warning.headers(answer))
-
-    async def _say_how_we_are(self, path: str, send: asgi.Send) -> int:
-        """Answer, and return the status."""
-        well = path == LIVE_PATH or await self._readiness.now()
-        # Never 200: an Envoy without its path_prefix asks at the client's own path, and must not let a request for
-        # /healthz in.
-        status = 204 if well else 503
-        await send({"type": "http.response.start", "status": status, "headers": [_CLOSE]})
-        await send(_NO_BODY)
-        return status
 
     async def _live(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         while True:
@@ -236,6 +227,13 @@ class _Readiness:
                     self._ready = False
                 self._holds_until = time.monotonic() + READY_FOR
             return self._ready
+
+
+async def _say_how_we_are(status: int, send: asgi.Send) -> None:
+    # Never 200: an Envoy without its path_prefix asks at the client's own path, and must not let a request for
+    # /healthz in.
+    await send({"type": "http.response.start", "status": status, "headers": [_CLOSE]})
+    await send(_NO_BODY)
 
 
 def _request_asked_about(scope: asgi.Scope, found: dict[bytes, bytes], *, trusted: bool) -> tuple[str, str]:

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 PATH: Final = "/metrics"
 # Seconds that a scrape waits for the database; Prometheus waits 10 for the scrape.
 _PATIENCE: Final = 2.0
-# Seconds for which an answer of the database is given again; after a slow answer, so many times as long as it took.
+# Seconds for which the same is said of the database. Counting takes long where there are millions of keys: there it is
+# said for so many times as long as it took, so that scrapes take a twentieth of the database's time at most.
 _HOLDS: Final = 5.0
 _HOLDS_TIMES: Final = 20.0
 _PLAIN: Final = (b"content-type", b"text/plain; charset=utf-8")
@@ -84,7 +85,7 @@ class Endpoint:
     def _page(self, accept: str) -> tuple[str, bytes]:
         try:
             encode, content_type = exposition.choose_encoder(accept)
-        except ValueError:  # a version that is no number
+        except (TypeError, ValueError):  # a version that is no number
             encode, content_type = exposition.choose_encoder("")
         return content_type, encode(self._registry)
 
@@ -182,7 +183,8 @@ class _Question:
             _log.exception("keys could not be counted")
         finally:
             ended = time.monotonic()
-            self._holds_until = ended + max(_HOLDS, _HOLDS_TIMES * (ended - began))
+            slow = 0.0 if self.counts is None else _HOLDS_TIMES * (ended - began)
+            self._holds_until = ended + max(_HOLDS, slow)
             self._done.set()
 
 
