@@ -97,8 +97,8 @@ def serve(
 
     For nginx auth_request, Traefik ForwardAuth, Caddy forward_auth, Envoy ext_authz and HAProxy. A request is at
     most 64 KiB and has 10 s to arrive; an idle connection is kept 75 s, and a worker keeps 4,096 connections. GET
-    /healthz and /readyz, as the first request on a connection, report health. Logs go to stderr, one JSON object
-    per line. SIGTERM and Ctrl-C end it with exit 0, once every use is written.
+    /healthz and /readyz, as the first request on a connection, report health; --metrics needs the extra metrics. Logs
+    go to stderr, one JSON object per line. SIGTERM and Ctrl-C end it with exit 0, once every use is written.
 
     Examples:
       alphalens-keyctl serve --trusted-proxy 127.0.0.1

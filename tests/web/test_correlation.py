@@ -1,5 +1,6 @@
 """The ids by which a request is found in other logs: an id is taken in its form alone. Promises 1 and 12."""
 
+import itertools
 import re
 
 import pytest
@@ -32,6 +33,7 @@ SECRET = generate().reveal()
         "", " ", "a" * 65, "a b", "a, b", "a\r\nb", "\x1b[2J", "a\x00", "é", "<b>", '"', "a;b", "-rf", "a\n", "%41",
         SECRET, SECRET[4:], SECRET[17:], SECRET[17:-3], SECRET[4:].replace("_", "-"), f"x.{SECRET[20:]}",
     ],
+    ids=itertools.count(),  # a raw key is another one in each process
 )  # fmt: skip
 def test_whatever_is_no_id_or_may_be_a_raw_key_gives_way_to_a_new_id(given: str) -> None:
     """Promises 1 and 12."""
@@ -61,6 +63,7 @@ def test_the_trace_of_a_valid_traceparent_is_known(given: str) -> None:
         f"01-{TRACE}-{PARENT}-01-\x1b",
         f"00-{TRACE}-{PARENT}-0g", SECRET,
     ],
+    ids=itertools.count(),
 )  # fmt: skip
 def test_any_other_traceparent_is_left_out(given: str) -> None:
     """Promise 12."""

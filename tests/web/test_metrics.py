@@ -4,9 +4,12 @@ Promises 1, 9, 11 and 14.
 """
 
 import os
+import re
+import shutil
 import signal
 import socket
 import stat
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +19,7 @@ from typing import Any, Final
 
 import psycopg
 import pytest
+import yaml
 
 from alphalens_keyctl.database import Database
 from alphalens_keyctl.keyformat import generate
@@ -24,10 +28,11 @@ from alphalens_keyctl.web import metrics_listener
 from alphalens_keyctl.web.listening import Place, parse_place
 from alphalens_keyctl.web.server import KeyCounts
 from tests.services.postgresql import Server
-from tests.support.commands import Keyctl
+from tests.support.commands import ROOT, Keyctl
 from tests.support.databases import listeners, on_postgresql
 from tests.support.key_rows import put
 from tests.support.metrics import Series, address_of, by, fetch, scrape
+from tests.support.readme import block
 from tests.support.waiting import wait_for
 from tests.support.web import Address, Served, ask, serving, with_key
 
@@ -210,6 +215,29 @@ def test_a_place_that_is_taken_or_is_none_is_an_error_before_anything_is_served(
 )  # fmt: skip
 def test_a_place_is_a_port_of_this_machine_alone_unless_it_names_more(text: str, place: Place) -> None:
     assert parse_place(text, what="--metrics") == place
+
+
+@pytest.mark.one_database
+def test_the_topic_names_every_series_and_its_alerts_are_about_some(keyctl: Keyctl, tmp_path: Path) -> None:
+    keyctl.create("good")
+    with counting(keyctl) as served:
+        families = {series.name for series in scrape(served)} | {"listener_up"}
+    families = {re.sub("_(bucket|count|sum)$", "", name) for name in families}
+    rows = re.findall(r"^\| `(\w+)(?:\{[\w,]+\})?` \|", (ROOT / "alphalens_keyctl/docs/metrics.md").read_text(), re.M)
+    assert sorted(rows) == sorted(families)
+    config, rules = block("prometheus", "yaml"), block("prometheus rules", "yaml")
+    (job,) = yaml.safe_load(config)["scrape_configs"]
+    assert job["static_configs"] == [{"targets": ["127.0.0.1:9377"]}]
+    (group,) = yaml.safe_load(rules)["groups"]
+    assert len(group["rules"]) == 2
+    for rule in group["rules"]:
+        named = set(re.findall(r"alphalens_keyctl_(\w+)", rule["expr"]))
+        assert named
+        assert named <= families
+    if promtool := shutil.which("promtool"):
+        (tmp_path / "alphalens-keyctl.yml").write_text(rules)
+        (tmp_path / "prometheus.yml").write_text(config)
+        subprocess.run([promtool, "check", "config", "prometheus.yml"], cwd=tmp_path, check=True)
 
 
 @pytest.mark.one_database
