@@ -6,7 +6,7 @@ the database's own EXPLAIN in a table of 2,000 keys.
 
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -72,17 +72,16 @@ def rows() -> Iterator[dict[str, Any]]:
         }  # fmt: skip
 
 
-def scopes(number: int) -> tuple[str, ...] | None:
-    """Of a hundred keys one is restricted, and of five hundred one administers keys."""
-    if number % 100 != 7:
-        return None
-    return ("keyctl:admin",) if number % 500 == 7 else ("prices:read",)
+def scoped(keys: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The keys, of which one of a hundred is restricted, and one of five hundred administers keys."""
+    scopes = {7: ("keyctl:admin",)} | dict.fromkeys((107, 207, 307, 407), ("prices:read",))
+    return [key | {"scopes": scopes.get(number % 500)} for number, key in enumerate(keys)]
 
 
 @pytest.fixture
 def large(database: Database) -> Database:
     with database.writing() as tx:
-        tx.execute(insert(key_table), [row | {"scopes": scopes(number)} for number, row in enumerate(rows())])
+        tx.execute(insert(key_table), scoped(rows()))
         if dialect(database) == "postgresql":
             # What autovacuum does by itself, a minute later.
             tx.exec_driver_sql("ANALYZE api_key")
@@ -299,7 +298,7 @@ def test_the_migration_takes_up_the_labels_of_the_keys_that_are_there(older_url:
         assert selection.ids(connection, wanted, now=NOW) == []
         assert found.id in selection.ids(connection, Selection(labels={"team": "team-8"}), now=NOW)
     with database.writing() as tx:
-        tx.execute(insert(key_table), list(rows())[200:])
+        tx.execute(insert(key_table), scoped(list(rows()))[200:])
         if dialect(database) == "postgresql":
             tx.exec_driver_sql("ANALYZE api_key")
     assert troubles(database, FILTERS) == {}
