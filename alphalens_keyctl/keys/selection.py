@@ -93,7 +93,7 @@ def documents(
     columns = [_document_column(name, now) for name in Key._fields]
     query = _query(columns, wanted, sort, limit, now)
     # Making a KeyDocument of each row, a tuple in the order of the fields already, would cost as much as reading it.
-    return chain.from_iterable(pages(connection, query))  # type: ignore[arg-type]  # rows stand for KeyDocuments
+    return chain.from_iterable(pages(connection, query))
 
 
 def count(connection: Connection, wanted: Selection, *, now: datetime) -> int:

@@ -261,7 +261,6 @@ def _walked(connection: Connection, saved: Head | None) -> Verdict:
     ).order_by(event_table.c.seq)
     last_seq, last_hash, last_at = 0, GENESIS, None
     sha256 = hashlib.sha256
-    rows: Any
     for rows in pages(connection, query):
         for row in rows:
             seq, at, actor, action, key_id, key_name, detail, previous_hash, stored = row
