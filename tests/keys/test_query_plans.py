@@ -165,8 +165,6 @@ FILTERS: Final = {
     "suspended for": Case(ways(Selection(suspended_for=30 * DAY)), "api_key_suspended"),
     "unused for": Case(ways(Selection(unused_for=300 * DAY)), "api_key_idle"),
     "never used": Case(ways(Selection(never_used=True)), "api_key_last_used"),
-    "never expires": Case(ways(Selection(never_expires=True)), "api_key_expires"),
-    "no owner": Case(ways(Selection(unowned=True)), "api_key_owner"),
     "older than": Case(ways(Selection(older_than=995 * DAY)), "api_key_created"),
     "owner and label": Case(
         ways(Selection(owner="team-7", labels={"team": "team-7"})), "api_key_owner|api_key_labels?"
