@@ -1,20 +1,18 @@
 """The application: its commands, and the options that stand before a command."""
 
-import sys
 from typing import Annotated, Any, ClassVar, Final
 
 import typer
 from typer.main import get_command
 
 from alphalens_keyctl import __version__
-from alphalens_keyctl.cli import help_page
-from alphalens_keyctl.cli.commands import App
+from alphalens_keyctl.cli.commands import App, tell_help
 from alphalens_keyctl.cli.late_commands import LateGroup, Place
 from alphalens_keyctl.cli.options.groups import with_groups
 from alphalens_keyctl.cli.options.program import ProgramOptions
 from alphalens_keyctl.cli.run import Start
 from alphalens_keyctl.errors import ExitStatus
-from alphalens_keyctl.output import channel, pages
+from alphalens_keyctl.output import channel
 from alphalens_keyctl.settings import PROGRAM
 
 _CLI: Final = "alphalens_keyctl.cli"
@@ -73,8 +71,7 @@ def options(
 ) -> None:
     """Administer AlphaLens API keys: create, list, show, revoke, rotate and audit."""
     if ctx.invoked_subcommand is None:
-        channel.note_drawn(pages.drawn(help_page.of(ctx.command, ctx), pages.Paper.of(sys.stderr)))
-        raise typer.Exit(ExitStatus.USAGE)
+        tell_help(ctx)
     if not ctx.resilient_parsing:
         asked_at, machine = ctx.obj  # the entry put it there
         ctx.obj = Start(asked_at, given, machine=machine)

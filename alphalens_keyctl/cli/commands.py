@@ -5,14 +5,14 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from alphalens_keyctl.cli import guessed_words, help_page, run
-from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.output import pages
+from alphalens_keyctl.errors import Code, ExitStatus, KeyctlError
+from alphalens_keyctl.output import channel, pages
 from alphalens_keyctl.text import quoted
 
 # The attribute of an error of Typer that holds the value it is about.
@@ -93,6 +93,12 @@ class App(typer.Typer):
     def command(self, *name: Any, **settings: Any) -> Callable[[_Function], _Function]:
         """Return the decorator that makes a function a command of this application."""
         return super().command(*name, **{"cls": Command} | settings)
+
+
+def tell_help(ctx: Any) -> NoReturn:
+    """Leave with the help of a group of which no command was called, on stderr, as bad usage."""
+    channel.note_drawn(pages.drawn(help_page.of(ctx.command, ctx), pages.Paper.of(sys.stderr)))
+    raise typer.Exit(ExitStatus.USAGE)
 
 
 def unknown_command(group: Any, path: str, word: str) -> KeyctlError:

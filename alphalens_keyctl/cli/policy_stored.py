@@ -56,7 +56,7 @@ def set_policy(
             "For example --max-lifetime 365d --require owner,purpose --name-pattern 'team-*', or --unset require.",
         )
     why = None if reason is None else text.parse_line(reason, what="reason", longest=text.LONGEST_REASON)
-    with run.database() as database:
+    with run.database(create=run.settings.is_default_database) as database:
         with database.writing() as tx:
             before = _found(tx, changes)
             now = (before or StoredPolicy())._replace(**changes)

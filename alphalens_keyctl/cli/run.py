@@ -8,7 +8,7 @@ import os
 import pwd
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from shutil import get_terminal_size
@@ -24,7 +24,7 @@ from alphalens_keyctl.output.errors import error_lines
 from alphalens_keyctl.output.inert import for_terminal
 from alphalens_keyctl.output.pages import wrapped
 from alphalens_keyctl.provenance import Act
-from alphalens_keyctl.settings import Given, Settings, of_this_process
+from alphalens_keyctl.settings import DATABASE_FILE, PROGRAM, Given, Settings, of_this_process
 
 if TYPE_CHECKING:
     from alphalens_keyctl.database import Database, Limits
@@ -61,24 +61,28 @@ class Run:
     def database(self, *, create: bool | None = None) -> Iterator["Database"]:
         """Open the database, discard what killed processes left in it, and close it after the block.
 
-        A SQLite file that does not exist is made with `create`; where `create` is None, if nobody named the file.
-        Raises `KeyctlError`.
+        A SQLite file that does not exist is made with `create`. Where `create` is None, and nobody named the file
+        either, the block gets an empty database that is gone behind it. Raises `KeyctlError`.
         """
         from alphalens_keyctl.database import Database, exists, parse_address
 
         address = parse_address(self.settings.database_url)
-        was_there = exists(address)
-        # A mistyped path would become an empty database, in which no key is known and no check finds anything.
-        database = Database.open(
-            address, self.limits, create=self.settings.is_default_database if create is None else create
-        )
-        if not was_there:
-            self.note(f"Made a new database at {address.display}.")
-        try:
+        with ExitStack() as behind:
+            if create is None and self.settings.is_default_database and not exists(address):
+                from tempfile import TemporaryDirectory
+
+                # Before the first key there is nothing to read or change, and to look makes no file.
+                folder = behind.enter_context(TemporaryDirectory(prefix=f"{PROGRAM}-"))
+                database = Database.open(parse_address(f"{folder}/{DATABASE_FILE}"), self.limits, create=True)
+            else:
+                was_there = exists(address)
+                # A mistyped path would become an empty database, in which no key is known and no check finds anything.
+                database = Database.open(address, self.limits, create=bool(create))
+                if not was_there:
+                    self.note(f"Made a new database at {address.display}.")
+            behind.callback(database.close)
             _clean_up(database, self.act)
             yield database
-        finally:
-            database.close()
 
     def has_database(self) -> bool:
         """Return whether there is a database to open. Raises `KeyctlError` as `database.exists` does."""

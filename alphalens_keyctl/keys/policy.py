@@ -254,8 +254,16 @@ def chosen(ids: Sequence[str], *, ignored: Sequence[str]) -> list[Rule]:
     return [known[each] for each in dict.fromkeys(ids)] or [rule for rule in RULES if rule.id not in ignored]
 
 
-def check(connection: Connection, rules: Sequence[Rule], limits: Thresholds, *, now: datetime) -> Iterator[Finding]:
-    """The keys that break the rules: rule by rule, the oldest key first, streamed in constant memory."""
+def check(
+    connection: Connection,
+    rules: Sequence[Rule],
+    limits: Thresholds,
+    *,
+    among: Sequence[str] | None = None,
+    now: datetime,
+) -> Iterator[Finding]:
+    """The keys that break the rules: rule by rule, the oldest key first, streamed in constant memory. With `among`, the
+    ids of a few keys, those keys alone."""
     c = key_table.c
     stored = stored_policy.read(connection) if any(_RULES[rule].stored for rule in rules) else StoredPolicy()
     for rule in rules:
@@ -268,6 +276,8 @@ def check(connection: Connection, rules: Sequence[Rule], limits: Thresholds, *, 
             .where(query.where(limits, now) if query.stored is None else and_(_live(now), query.stored(stored)))
             .order_by(unindexed(c.created_at), c.id)
         )
+        if among is not None:
+            found = found.where(c.id.in_(among))
         for rows in connection.execution_options(yield_per=_AT_ONCE).execute(found).partitions():
             for row in rows:
                 finding = _finding(rule, row, limit, now)

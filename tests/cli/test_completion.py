@@ -88,7 +88,7 @@ def test_tab_offers_closed_lists_whole(keyctl: Keyctl) -> None:
         (["audit", "--action", ""], set(Action)),
         (["audit", "usage", "--outcome", ""], set(Reason)),
         (["completion", ""], set(Shell)),
-        (["update", "a", "--unset", ""], set(UNSET)),
+        (["update", "a", "--unset", ""], {*UNSET, *(f"scope:{right}" for right in sorted(RIGHTS))}),
         (["audit", "check", "--rule", "own"], {"owner-unknown"}),
         (["serve", "--usage", ""], set(RecordingPolicy)),
         (["audit", "check", "--fail-on", ""], {"warning", "error"}),

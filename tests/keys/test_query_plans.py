@@ -171,8 +171,6 @@ FILTERS: Final = {
     "suspended for": Case(ways(Selection(suspended_for=30 * DAY)), "api_key_suspended"),
     "unused for": Case(ways(Selection(unused_for=300 * DAY)), "api_key_idle"),
     "never used": Case(ways(Selection(never_used=True)), "api_key_last_used"),
-    "never expires": Case(ways(Selection(never_expires=True)), "api_key_expires"),
-    "no owner": Case(ways(Selection(unowned=True)), "api_key_owner"),
     # A scope that every key covers which is not restricted selects nearly all: no index could help.
     "reserved scope": Case(ways(Selection(scopes=("keyctl:admin",))), "api_key_scopes"),
     "older than": Case(ways(Selection(older_than=995 * DAY)), "api_key_created"),

@@ -229,7 +229,9 @@ def test_the_question_of_each_proxy_in_its_own_shape_is_answered_as_that_proxy_e
     assert good.status == (200 if shape == "envoy" else 204)
     assert good.body == b""
     assert good.headers["x-key-id"] == [key_id]
-    assert good.headers.get("x-envoy-auth-headers-to-remove") == (["api-key,x-key-owner"] if shape == "envoy" else None)
+    assert good.headers.get("x-envoy-auth-headers-to-remove") == (
+        ["api-key,x-key-owner,x-key-scopes"] if shape == "envoy" else None
+    )
     assert (bad.status, bad.body) == (401, challenge.BODY)
     (row,) = uses(keyctl, "ok")
     assert (row["client_ip"], row["method"], row["path"]) == ("203.0.113.9", "POST", "/orders")

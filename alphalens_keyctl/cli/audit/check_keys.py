@@ -12,14 +12,18 @@ from alphalens_keyctl.cli.audit.check import Report
 from alphalens_keyctl.cli.options.arguments import one_of
 from alphalens_keyctl.cli.run import Run
 from alphalens_keyctl.errors import ExitStatus
-from alphalens_keyctl.keys import policy, stored_policy
+from alphalens_keyctl.keyformat import RawKey
+from alphalens_keyctl.keys import lookup, policy, stored_policy
 from alphalens_keyctl.keys.policy import Finding, Rule, Severity
 from alphalens_keyctl.output import channel, findings
 from alphalens_keyctl.settings import Thresholds
 
 
-def check_keys(run: Run, *, rules: Sequence[str], fail_on: str, report: Report | None) -> None:
-    """Print every finding of the rules with these ids, or of all rules where `rules` is empty.
+def check_keys(
+    run: Run, references: Sequence[str | RawKey], *, rules: Sequence[str], fail_on: str, report: Report | None
+) -> None:
+    """Print every finding about the keys that each KEY of `references` means, or about all keys where it is empty, of
+    the rules with these ids, or of all rules where `rules` is empty.
 
     Exits 5 when there is a finding of the severity `fail_on` or worse. Raises `KeyctlError`.
     """
@@ -27,7 +31,9 @@ def check_keys(run: Run, *, rules: Sequence[str], fail_on: str, report: Report |
     chosen = policy.chosen(rules, ignored=limits.ignore)
     least = one_of(Severity, fail_on, "severity")
     with run.database() as database, database.reading() as connection:
-        found = _Watched(policy.check(connection, chosen, limits, now=run.act.at))
+        meant = [lookup.all_meant_by(connection, reference, now=run.act.at) for reference in references]
+        among = [key.id for keys in meant for key in keys] if references else None
+        found = _Watched(policy.check(connection, chosen, limits, among=among, now=run.act.at))
         with suppress(channel.ReaderGoneError):
             advised = _allowed(limits, stored_policy.read(connection).max_lifetime)
             channel.write(_rendered(run, found, chosen, report, advised), utf8=report is Report.JUNIT)
