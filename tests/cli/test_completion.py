@@ -13,6 +13,7 @@ from typing import Final
 
 import pytest
 
+from alphalens_keyctl import scopes
 from alphalens_keyctl.cli.complete import values
 from alphalens_keyctl.cli.completion import Shell
 from alphalens_keyctl.cli.options.new_values import UNSET
@@ -88,7 +89,7 @@ def test_tab_offers_closed_lists_whole(keyctl: Keyctl) -> None:
         (["audit", "--action", ""], set(Action)),
         (["audit", "usage", "--outcome", ""], set(Reason)),
         (["completion", ""], set(Shell)),
-        (["update", "a", "--unset", ""], {*UNSET, *(f"scope:{right}" for right in sorted(RIGHTS))}),
+        (["update", "a", "--unset", ""], {*UNSET, *(f"scope:{right}" for right in scopes.RESERVED)}),
         (["audit", "check", "--rule", "own"], {"owner-unknown"}),
         (["serve", "--usage", ""], set(RecordingPolicy)),
         (["audit", "check", "--fail-on", ""], {"warning", "error"}),

@@ -38,7 +38,7 @@ def scrape(served: Served) -> Mapping[Series, float]:
 def read(page: str) -> Mapping[Series, float]:
     """Every value of a page of OpenMetrics."""
     found = {}
-    for family in text_string_to_metric_families(page):  # type: ignore[no-untyped-call]  # the parser of prometheus-client has no types
+    for family in text_string_to_metric_families(page):  # type: ignore[no-untyped-call]  # has no types
         for sample in family.samples:
             assert sample.name.startswith(PREFIX)
             series = Series(sample.name.removeprefix(PREFIX), tuple(sorted(sample.labels.items())))

@@ -51,6 +51,8 @@ def test_each_answer_is_counted_by_its_reason_and_the_keys_by_their_status(datab
         Reason.EXPIRED: {"expires_at": past},
         Reason.REVOKED: {"revoked_at": past, "revoked_by": "x"},
         Reason.UNAVAILABLE: {"digest_scheme": "from the future"},
+        Reason.ADDRESS: {"allow_from": ("203.0.113.0/24",)},
+        Reason.SCOPE: {"scopes": ("reports:read",)},
     }
     keys = {reason: generate() for reason in rows}
     for reason, values in rows.items():
@@ -63,7 +65,7 @@ def test_each_answer_is_counted_by_its_reason_and_the_keys_by_their_status(datab
         assert {dict(s.labels)["reason"] for s in before if s.name == "answers_total"} == set(Reason)
         for number, (_, raw) in enumerate(sorted(presented.items()), 1):
             for _ in range(number):
-                served.ask("/", with_key(raw))
+                served.ask("/?scope=prices:read", with_key(raw))
         served.ask("/ext_authz/", with_key(presented[Reason.OK]))
         served.ask("/healthz")
         served.ask("/readyz")
@@ -76,14 +78,15 @@ def test_each_answer_is_counted_by_its_reason_and_the_keys_by_their_status(datab
     total = sum(wanted.values())
     requests = {tuple(dict(s.labels).values()): n for s, n in found.items() if s.name == "requests_total" and n}
     assert requests == {
-        ("verify", "204"): wanted["ok"] - 1, ("verify", "401"): total - wanted["ok"], ("ext_authz", "200"): 1,
+        ("verify", "204"): wanted["ok"] - 1, ("verify", "401"): total - wanted["ok"] - wanted["scope"],
+        ("verify", "403"): wanted["scope"], ("ext_authz", "200"): 1,
         ("healthz", "204"): 1, ("readyz", "204"): 1, ("unread", "401"): 1,
     }  # fmt: skip
     assert by(found, "request_duration_seconds_count", "route") == {
         "verify": total - 1, "ext_authz": 1, "healthz": 1, "readyz": 1
     }  # fmt: skip
     assert by(found, "keys", "status") == {
-        **dict.fromkeys(("pending", "suspended", "retired", "expired", "revoked"), 1.0), "active": 2.0
+        **dict.fromkeys(("pending", "suspended", "retired", "expired", "revoked"), 1.0), "active": 4.0
     }  # fmt: skip
     assert {dict(series.labels)["status"] for series in found if series.name == "keys"} == set(Status)
     assert (found[Series("keys_expiring")], found[REACHABLE], found[Series("uses_dropped_total")]) == (1, 1, 0)
