@@ -124,7 +124,7 @@ def test_the_commands_that_move_a_fleet_in_run_with_every_column_the_readme_name
 def test_every_filter_that_the_readme_lists_is_an_option_of_each_command_that_filters(keyctl: Keyctl) -> None:
     rows = re.findall(r"^\| (`--.*?) \|", section("Fleet work"), re.M)
     options = {option for row in rows for option in re.findall(r"`(--[a-z-]+)", row)}
-    assert len(options) == 10
+    assert len(options) == 12
     for command in ("list", "revoke", "suspend", "resume", "update", "rotate"):
         said = keyctl.ok(command, "--help").stdout
         assert {option for option in options if option in said} == options, command
