@@ -113,7 +113,7 @@ class Run:
         """Write sentences to stderr, beside the result. Nothing for machines: their stderr holds at most an error's
         document."""
         if not (self.quiet or self.machine):
-            channel.note("\n".join(_lines([text], sys.stderr)))
+            channel.note("\n".join(_lines(text.split("\n"), sys.stderr)))
 
     def confirm(self, question: str) -> None:
         """Say profile and database, and ask a question, on stderr. Raises `KeyctlError` (declined) unless the answer is
