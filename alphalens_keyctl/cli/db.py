@@ -13,7 +13,12 @@ app = App(invoke_without_command=True)
 
 @app.callback()
 def db(ctx: typer.Context) -> None:
-    """Look after the database: its schema, and what roles may do in it."""
+    """Look after the database: its schema, and what roles may do in it.
+
+    Examples:
+      alphalens-keyctl db status
+      alphalens-keyctl db upgrade
+    """
     if ctx.invoked_subcommand is None:
         tell_help(ctx)
 
