@@ -106,8 +106,17 @@ class _Collector:
             if metric.name == HEARD_AT:
                 yield from _staleness(metric)
             else:
-                yield metric
+                yield whole(metric)
         yield from self._keys.collect()
+
+
+def whole(metric: Metric) -> Metric:
+    """Return a metric, of a histogram those routes alone of which every bucket is there: a process that starts writes
+    the buckets one after another, the one without a limit last, and no reader takes a histogram without that one."""
+    if metric.type == "histogram":
+        ready = {sample.labels["route"] for sample in metric.samples if sample.labels.get("le") == "+Inf"}
+        metric.samples = [sample for sample in metric.samples if sample.labels["route"] in ready]
+    return metric
 
 
 def _staleness(heard_at: Metric) -> Iterator[Metric]:

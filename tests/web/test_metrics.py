@@ -20,6 +20,7 @@ from typing import Any, Final
 import psycopg
 import pytest
 import yaml
+from prometheus_client.metrics_core import Metric
 
 from alphalens_keyctl.database import Database
 from alphalens_keyctl.keyformat import generate
@@ -190,6 +191,18 @@ def test_the_format_is_the_one_that_the_client_accepts_and_nothing_else_is_answe
         assert ask(where, "/metrics", method="POST").status == 405
         assert ask(where, "/").status == ask(where, "/metrics/").status == ask(where, "/verify").status == 404
         assert served.ask("/metrics").status == 401
+
+
+def test_of_a_process_that_is_starting_no_half_written_histogram_is_shown() -> None:
+    histogram = Metric("seconds", "Seconds.", "histogram")
+    for route, limits in (("verify", ("0.1", "+Inf")), ("readyz", ("0.1",))):
+        histogram.add_sample("seconds_sum", {"route": route}, 0)
+        for limit in limits:
+            histogram.add_sample("seconds_bucket", {"route": route, "le": limit}, 0)
+    assert {sample.labels["route"] for sample in metrics_listener.whole(histogram).samples} == {"verify"}
+    counter = Metric("answers", "Answers.", "counter")
+    counter.add_sample("answers_total", {"reason": "ok"}, 1)
+    assert len(metrics_listener.whole(counter).samples) == 1
 
 
 @pytest.mark.one_database
