@@ -111,11 +111,13 @@ class _Collector:
 
 
 def whole(metric: Metric) -> Metric:
-    """Return a metric, of a histogram those routes alone of which every bucket is there: a process that starts writes
-    the buckets one after another, the one without a limit last, and no reader takes a histogram without that one."""
+    """Return a metric, of a histogram those routes alone of which every bucket is there, route by route: a process that
+    starts writes the buckets one after another, the one without a limit last, and no reader takes a histogram without
+    that one, or with its routes mixed, as older versions of the library have them."""
     if metric.type == "histogram":
         ready = {sample.labels["route"] for sample in metric.samples if sample.labels.get("le") == "+Inf"}
-        metric.samples = [sample for sample in metric.samples if sample.labels["route"] in ready]
+        whole_ones = (sample for sample in metric.samples if sample.labels["route"] in ready)
+        metric.samples = sorted(whole_ones, key=lambda sample: sample.labels["route"])
     return metric
 
 
