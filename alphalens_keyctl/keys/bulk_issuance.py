@@ -117,11 +117,12 @@ def _refuse_forbidden(connection: Connection, lines: Sequence[Line], act: Act) -
     override it."""
     policy = stored_policy.read(connection)
     broken = [stored_policy.breaches(policy, line.draft._asdict(), created_at=act.at) for line in lines]
-    stored_policy.refuse(
+    judged = [
         (f"line {line.number}: '{line.draft.name}'", found)
         for line, found in zip(lines, broken, strict=True)
         if line.draft.override is None
-    )
+    ]
+    stored_policy.refuse(judged, expiry="expires", now=act.at)
     return broken
 
 

@@ -128,6 +128,9 @@ class Backend(Protocol):
     def count(self, wanted: Selection) -> int:
         """How many keys the filters select."""
 
+    def owners_like(self, owner: str) -> list[str]:
+        """Owners that may be meant, of keys that the caller sees, as `selection.owners_like` says."""
+
     def to_rotate(self, references: Sequence[Reference], wanted: Selection | None, plan: RotationPlan) -> Rotatable:
         """The keys that are named, or that the filters select, or of the named keys those that fit."""
 
@@ -179,8 +182,11 @@ class Backend(Protocol):
 
     # The policy.
 
-    def findings(self, rules: Sequence[Rule], limits: Thresholds) -> AbstractContextManager[Iterator[Finding]]:
-        """The keys that break the rules, streamed while the block lasts."""
+    def findings(
+        self, rules: Sequence[Rule], limits: Thresholds, references: Sequence[Reference] = ()
+    ) -> AbstractContextManager[Iterator[Finding]]:
+        """The keys that break the rules, or of `references` those keys alone that each KEY means, as
+        `lookup.all_meant_by` says; streamed while the block lasts."""
 
     def policy(self) -> StoredPolicy:
         """The stored policy."""

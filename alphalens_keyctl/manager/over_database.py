@@ -102,6 +102,10 @@ class OverDatabase:
         with self._access.reading() as (connection, rights, act):
             return selection.count(connection, _narrowed(wanted, rights), now=act.at)
 
+    def owners_like(self, owner: str) -> list[str]:
+        with self._access.reading() as (connection, rights, _act):
+            return selection.owners_like(connection, owner, within=rights.sight)
+
     def to_rotate(self, references: Sequence[Reference], wanted: Selection | None, plan: RotationPlan) -> Rotatable:
         with self._access.reading() as reading:
             keys = _to_rotate(reading, references, wanted)
@@ -190,9 +194,16 @@ class OverDatabase:
             return usage_retention.prune(tx, before, act)
 
     @contextmanager
-    def findings(self, rules: Sequence[Rule], limits: Thresholds) -> Iterator[Iterator[Finding]]:
+    def findings(
+        self, rules: Sequence[Rule], limits: Thresholds, references: Sequence[Reference] = ()
+    ) -> Iterator[Iterator[Finding]]:
         with self._access.reading() as (connection, rights, act):
-            yield policy.check(connection, rules, limits, now=act.at, within=rights.sight)
+            sight, meant = rights.sight, list[str]()
+            for reference in references:
+                found = lookup.all_meant_by(connection, reference, now=act.at, within=sight)
+                meant += [key.id for key in found]
+            among = meant if references else None
+            yield policy.check(connection, rules, limits, among=among, now=act.at, within=sight)
 
     def policy(self) -> StoredPolicy:
         with self._access.reading() as (connection, rights, _act):

@@ -346,7 +346,10 @@ _NUMBER: Final = "{0}:d"
 _FORMS: Final = (
     dict.fromkeys(TIMES, _TIME)
     | {"labels": "spelled({0})", "use_count": _NUMBER}
-    | {"scopes": '"null" if {0} is None else scopes({0})', "allow_from": '"null" if {0} is None else networks({0})'}
+    | {
+        "scopes": '"null" if {0} is None else spelled_scopes({0})',
+        "allow_from": '"null" if {0} is None else spelled_networks({0})',
+    }
 )
 _K: Final = tuple((name, _FORMS.get(name, _TEXT)) for name in KeyDocument._fields)
 _U: Final = tuple((name, _NUMBER if name in ("id", "count") else _TEXT) for name in Use._fields)
