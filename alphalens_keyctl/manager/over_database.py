@@ -76,12 +76,15 @@ class OverDatabase:
             return done, _delivered_to(tx, done.successors)
 
     def create_each(self, lines: Sequence[Line], handout: Handout, *, progress: Progress = untold) -> list[Created]:
-        permitted = self._access.everything("create keys from a file")
+        access = self._access
         with progress(len(lines)) as tell:
-            return bulk_issuance.take_in(permitted, lines, self._access.act, handout, prefix=self._prefix, tell=tell)
+            return bulk_issuance.take_in(
+                access.database, lines, access.act, handout, prefix=self._prefix, permits=access.permit, tell=tell
+            )
 
     def try_create_each(self, lines: Sequence[Line]) -> None:
-        bulk_issuance.refuse(self._access.everything("create keys from a file"), lines, self._access.act.now())
+        access = self._access
+        bulk_issuance.refuse(access.database, lines, access.act.now(), permits=access.permit)
 
     @contextmanager
     def keys(self, wanted: Selection, *, sort: Sort, limit: int | None) -> Iterator[Iterator[Key]]:
