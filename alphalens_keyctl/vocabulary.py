@@ -53,6 +53,7 @@ class Reason(StrEnum):
     UNAVAILABLE = "unavailable"
     SCOPE = "scope"
     ADDRESS = "address"
+    FORBIDDEN = "forbidden"
 
 
 # The statuses under which a key opens.

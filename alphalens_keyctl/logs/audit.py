@@ -81,7 +81,8 @@ class Verdict(NamedTuple):
 
 class LogFilter(NamedTuple):
     """Which events to read. None means: any. `since` is included, `until` is not; both are aware. `among` is a query
-    for the ids of the keys whose events may be read; events about no key are then left out."""
+    for the ids of the keys whose events may be read; events about no key are then left out. Every event is before
+    `before_seq`."""
 
     key_ids: tuple[str, ...] | None = None
     actor: str | None = None
@@ -89,6 +90,7 @@ class LogFilter(NamedTuple):
     since: datetime | None = None
     until: datetime | None = None
     among: Select[tuple[str]] | None = None
+    before_seq: int | None = None
 
 
 _COLUMNS: Final = ", ".join(event_table.c.keys())
@@ -296,6 +298,7 @@ def _where(wanted: LogFilter) -> ColumnElement[bool]:
         column.action == wanted.action.value if wanted.action is not None else None,
         column.at >= wanted.since if wanted.since is not None else None,
         column.at < wanted.until if wanted.until is not None else None,
+        column.seq < wanted.before_seq if wanted.before_seq is not None else None,
     ]
     return and_(True, *(condition for condition in conditions if condition is not None))
 
