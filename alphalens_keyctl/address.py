@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from alphalens_keyctl.errors import Code, KeyctlError
 
@@ -76,6 +76,18 @@ def parse_address(text: str) -> Address:
     if name in _POSTGRESQL:
         return _postgresql(text, scheme)
     raise _refusal(f"no database is known by the scheme '{name}'")
+
+
+def from_folder(folder: Path, text: str) -> str:
+    """The text of an address whose SQLite file, where its path is relative, is counted from `folder`. Any other text,
+    also one that is no address, stays as it is."""
+    url = re.match("sqlite:///", text, re.IGNORECASE)
+    if url is None and (_SCHEME.match(text) is not None or _MEANT_AS_URL.search(text)):
+        return text
+    path = text[url.end() :] if url is not None else text
+    if not path or path == ":memory:" or path.startswith(("/", "~")):
+        return text
+    return f"{url[0]}{quote(str(folder))}/{path}" if url is not None else f"{folder}/{path}"
 
 
 def _sqlite_url(text: str) -> SQLiteAddress:

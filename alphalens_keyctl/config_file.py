@@ -58,7 +58,24 @@ def read_file(path: Path, *, required: bool) -> ConfigFile:
     if default is not None and (not isinstance(default, str) or default not in profiles):
         named = quoted(default) if isinstance(default, str) else "of that name"
         raise no_such_profile(f"{path}: 'default_profile': there is no profile {named}", profiles, path)
-    return ConfigFile(path, _table(found, str(path), (*NAMES, *_AT_THE_TOP)), profiles, default)
+    top = _table(found, str(path), (*NAMES, *_AT_THE_TOP))
+    beside = {name: _beside(path, table) for name, table in profiles.items()}
+    return ConfigFile(path, _beside(path, top), beside, default)
+
+
+def _beside(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values with the path of a SQLite file that is relative counted from the folder of the configuration
+    file: whoever reads the file does not know where the command will run."""
+    folder = path.absolute().parent
+    return {
+        name: _from_folder(folder, value) if name.endswith("database_url") else value for name, value in values.items()
+    }
+
+
+def _from_folder(folder: Path, url: str) -> str:
+    from alphalens_keyctl.address import from_folder  # where there is a file, as tomllib
+
+    return from_folder(folder, url)
 
 
 def _profiles(found: object, path: Path) -> dict[str, Mapping[str, Any]]:

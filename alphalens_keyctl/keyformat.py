@@ -34,6 +34,8 @@ _LOOKALIKE = re.compile(
     r"(?<=[a-z][a-z0-9]_[0-9A-Za-z]{12}_|[a-z0-9]{2}_[0-9A-Za-z]{12}_)[0-9A-Za-z]{16,}"
     # Without its prefix, which everybody knows, most of a key still stands there when this much does.
     r"|(?<=[0-9A-Za-z]{12}_)[0-9A-Za-z]{40,}"
+    # In a URL, whose underscores somebody encoded.
+    r"|(?<=[0-9A-Za-z]{12}%5[Ff])[0-9A-Za-z]{16,}"
 )
 
 

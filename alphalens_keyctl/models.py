@@ -1,14 +1,14 @@
 """The tables, and the values that leave them.
 
-The migrations put what must never break into the database itself; this file names the columns. Only the domain code
-of this package sees a row: everything else gets a `Key`, an `Event` or a `Use`.
+The migrations put what must never break into the database itself, and the indexes; this file names the columns. Only
+the domain code of this package sees a row: everything else gets a `Key`, an `Event` or a `Use`.
 """
 
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from sqlalchemy import BigInteger, Column, Computed, ForeignKey, Index, LargeBinary, Text, UniqueConstraint, text
+from sqlalchemy import BigInteger, Column, Computed, ForeignKey, LargeBinary, Text, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 from alphalens_keyctl.columns import ByteOrderText, Instant, JsonObject, JsonTexts, Sequence
@@ -83,7 +83,9 @@ class Key(KeyFields[datetime, Mapping[str, str], tuple[str, ...]]):
     @property
     def ends_at(self) -> datetime | None:
         """The instant at which the clock ends the key, at its expiry or its retirement; None where neither is set."""
-        return min((end for end in (self.expires_at, self.retires_at) if end is not None), default=None)
+        if self.expires_at is None or self.retires_at is None:
+            return self.expires_at or self.retires_at
+        return min(self.expires_at, self.retires_at)
 
     def status_at(self, at: float) -> tuple[Status, float]:
         """What the clock makes of the stored status at an instant, and until when that holds should nobody change
@@ -99,51 +101,10 @@ class Key(KeyFields[datetime, Mapping[str, str], tuple[str, ...]]):
         return (Status.EXPIRED if self.retires_at is None else Status.RETIRED), _FOR_EVER
 
 
-# Letters whose folded form no database knows: of these names the database compares the spelling too.
-_BEYOND_ASCII: Final = {
-    "sqlite": "length(CAST(name AS BLOB)) > length(name)",
-    "postgresql": "octet_length(name) > length(name)",
-}
-
-
-def _unique_where(name: str, column: str, condition: str) -> Index:
-    return Index(name, column, unique=True, sqlite_where=text(condition), postgresql_where=text(condition))
-
-
 class ApiKey(SQLModel, table=True):
     """The row of a key. It holds the digest of the raw key, and never the raw key."""
 
     __tablename__ = "api_key"
-    __table_args__ = (
-        Index("api_key_name", "name_folded"),
-        Index("api_key_created", "created_at", "id"),
-        Index("api_key_status", "status"),
-        Index("api_key_owner", "owner"),
-        Index("api_key_expires", "expires_at"),
-        Index("api_key_last_used", "last_used_at"),
-        Index("api_key_idle", text("coalesce(last_used_at, activated_at)")),
-        Index(
-            "api_key_suspended",
-            "suspended_at",
-            sqlite_where=text("suspended_at IS NOT NULL"),
-            postgresql_where=text("suspended_at IS NOT NULL"),
-        ),
-        Index(
-            "api_key_scopes",
-            "scopes",
-            sqlite_where=text("scopes IS NOT NULL"),
-            postgresql_where=text("scopes IS NOT NULL"),
-            postgresql_using="gin",
-        ),
-        Index(
-            "api_key_current_spelling",
-            "name",
-            sqlite_where=text(f"{_BEYOND_ASCII['sqlite']} AND {CURRENT_SQL}"),
-            postgresql_where=text(f"{_BEYOND_ASCII['postgresql']} AND {CURRENT_SQL}"),
-        ),
-        _unique_where("api_key_current_name", "name_folded", CURRENT_SQL),
-        _unique_where("api_key_live_successor", "replaces", LIVE_SUCCESSOR_SQL),
-    )
 
     id: str = Field(sa_column=Column(ByteOrderText, primary_key=True))
     name: str = Field(sa_type=Text)
@@ -183,13 +144,7 @@ class AuditEvent(SQLModel, table=True):
     covers it."""
 
     __tablename__ = "audit_event"
-    __table_args__ = (
-        Index("audit_event_key", "key_id", "seq"),
-        Index("audit_event_actor", "actor", "seq"),
-        Index("audit_event_action", "action", "seq"),
-        Index("audit_event_at", "at"),
-        UniqueConstraint("previous_hash", name="audit_event_one_follower"),
-    )
+    __table_args__ = (UniqueConstraint("previous_hash", name="audit_event_one_follower"),)
 
     seq: int = Field(sa_column=Column(Sequence, primary_key=True, autoincrement=False))
     at: datetime = Field(sa_type=Instant)
@@ -215,17 +170,6 @@ class UsageEvent(SQLModel, table=True):
     """
 
     __tablename__ = "usage_event"
-    __table_args__ = (
-        Index("usage_event_at", "at"),
-        Index("usage_event_key", "key_id", "at"),
-        Index(
-            "usage_event_refused_once",
-            *map(text, REFUSED_ONCE),
-            unique=True,
-            sqlite_where=text(REFUSED_SQL),
-            postgresql_where=text(REFUSED_SQL),
-        ),
-    )
 
     id: int = Field(sa_column=Column(Sequence, primary_key=True))
     at: datetime = Field(sa_type=Instant)
@@ -254,7 +198,6 @@ class ApiReply(SQLModel, table=True):
     of the request; without `status` the request is under way."""
 
     __tablename__ = "api_reply"
-    __table_args__ = (Index("api_reply_at", "at"),)
 
     caller: str = Field(sa_column=Column(Text, primary_key=True))
     idempotency_key: str = Field(sa_column=Column(Text, primary_key=True))
@@ -295,7 +238,7 @@ class Use(NamedTuple):
 
 
 key_table: Final = ApiKey.__table__  # type: ignore[attr-defined]  # SQLModel sets it and does not declare it
-reply_table: Final = ApiReply.__table__  # type: ignore[attr-defined]  # as below
+reply_table: Final = ApiReply.__table__  # type: ignore[attr-defined]  # as above
 event_table: Final = AuditEvent.__table__  # type: ignore[attr-defined]  # as above
 policy_table: Final = KeyPolicy.__table__  # type: ignore[attr-defined]  # as above
 usage_table: Final = UsageEvent.__table__  # type: ignore[attr-defined]  # as above

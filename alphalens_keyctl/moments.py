@@ -67,8 +67,8 @@ def shortest_span(span: timedelta) -> str:
 
 
 def exactly(span: timedelta) -> str:
-    """A span as it was written, in words and in the largest unit that divides it: "30 days", not "4 weeks"."""
-    for unit, name in ((7 * 24 * 60, "week"), (24 * 60, "day"), (60, "hour")):
+    """A span that is a limit, in words: days, hours or minutes, whichever divides it: "70 days"."""
+    for unit, name in ((24 * 60, "day"), (60, "hour")):
         number, rest = divmod(span, timedelta(minutes=unit))
         if number and not rest:
             return counted(number, name)

@@ -129,7 +129,8 @@ def load(
     if given.server is not None and given.database_url is not None:
         raise KeyctlError(Code.USAGE, "--server and --database exclude each other", "Leave one of them out.")
     file = _file_of(given, config_folder)
-    profile = _profile(file, given, environment)
+    looked_at = file.path or given.config_file or (config_folder and config_folder / CONFIG_FILE)
+    profile = _profile(file, given, environment, looked_at)
     layers = [
         _Layer(file.top, Origin.FILE, str(file.path)),
         _Layer(file.profiles.get(profile or "", {}), Origin.PROFILE, f"[profile.{profile}]"),
@@ -224,7 +225,7 @@ def _stated(given: Given) -> dict[str, Any]:
     return values
 
 
-def _profile(file: ConfigFile, given: Given, environment: Given) -> str | None:
+def _profile(file: ConfigFile, given: Given, environment: Given, looked_at: Path | None) -> str | None:
     """Return the name of the profile in force, None where nobody names one."""
     name = given.profile if given.profile is not None else environment.profile
     if name is None:
@@ -232,7 +233,7 @@ def _profile(file: ConfigFile, given: Given, environment: Given) -> str | None:
     if not name:
         raise config_file.invalid("the profile is set but empty", f"Name one, or unset {PROFILE_VARIABLE}.")
     if name not in file.profiles:
-        raise config_file.no_such_profile(f"there is no profile {config_file.quoted(name)}", file.profiles, file.path)
+        raise config_file.no_such_profile(f"there is no profile {config_file.quoted(name)}", file.profiles, looked_at)
     return name
 
 

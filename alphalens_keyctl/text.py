@@ -22,6 +22,12 @@ LONGEST_ACTOR: Final = 200
 LONGEST_LABEL_VALUE: Final = 100
 MOST_LABELS: Final = 32
 
+# What a command line of advice has where a person has to put other words. Pasted as it stands, it is refused.
+OWNER_TO_NAME: Final = "<owner>"
+PURPOSE_TO_NAME: Final = "<purpose>"
+NAME_TO_GIVE: Final = "<new name>"
+PLACEHOLDERS: Final = (OWNER_TO_NAME, PURPOSE_TO_NAME, NAME_TO_GIVE)
+
 _LABEL_KEY = re.compile(r"[a-z0-9]([a-z0-9._/-]{0,61}[a-z0-9])?")
 # General categories (Unicode 4.5) with no place in a one-line text: controls, formats (bidi and zero-width characters
 # among them), surrogates (bytes that were not UTF-8), private use, unassigned, line and paragraph separators.
@@ -56,6 +62,8 @@ def parse_line(text: str, *, what: str, longest: int) -> str:
         )
     if not text:
         raise _refusal(what, "", "is empty", f"It takes 1 to {longest} characters.")
+    if text in PLACEHOLDERS:
+        raise _refusal(what, text, "is a placeholder", "Put your own words in its place.")
     if len(text) > longest:
         raise _refusal(what, text, f"is {len(text)} characters long", f"Keep it to {longest} characters.")
     for character in text:

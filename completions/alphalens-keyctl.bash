@@ -43,6 +43,7 @@ _alphalens_keyctl_quote() {
             ;;
         *)
             if [[ -n $1 ]]; then printf -v quoted %q "$1"; else quoted=''; fi
+            quoted=${quoted//\\,/,} # bare, as people type a list: a comma means something between braces alone
             return
             ;;
     esac

@@ -16,6 +16,7 @@ REQUIREMENTS: Final = [
     *PROJECT["dependencies"],
     *PROJECT["optional-dependencies"]["postgres"],
     *PROJECT["optional-dependencies"]["server"],
+    *PROJECT["optional-dependencies"]["metrics"],
 ]
 
 

@@ -296,6 +296,12 @@ def test_redaction_takes_the_secret_out_of_any_text_and_leaves_the_id(before: st
     assert keyformat.parse(raw).id in redacted
 
 
+@given(raw_keys(), st.sampled_from(["%5f", "%5F"]))
+def test_redaction_finds_a_key_in_a_url_that_encodes_its_underscores(raw: str, underscore: str) -> None:
+    """Promise 1."""
+    assert pieces_of_secret_in(keyformat.redact(f"/a/{raw.replace('_', underscore)}?b"), raw) == []
+
+
 @given(st.lists(raw_keys() | BASE62, min_size=2, max_size=4), st.sampled_from(["", "_", "\n", ",", "a"]))
 def test_redaction_takes_out_the_secrets_of_all_keys_however_close_they_stand(texts: list[str], between: str) -> None:
     """Promise 1: `cat one two` of files without a newline glues two keys together."""

@@ -12,13 +12,13 @@ from alphalens_keyctl.settings import Given, Origin, Settings, Source, load
 from tests.support.readme import block
 
 FILE = """
-database_url = "top.db"
+database_url = "/srv/top.db"
 lock_timeout = 1
 check.unused = "10d"
 check.expiring = "3d"
 
 [profile.prod]
-database_url = "prod.db"
+database_url = "/srv/prod.db"
 color = "red"
 check.expiring = "7d"
 
@@ -54,16 +54,16 @@ def test_option_environment_and_default_profile_choose_in_this_order(tmp_path: P
 
 def test_a_profile_wins_over_the_top_of_the_file_value_by_value(tmp_path: Path) -> None:
     found = settled(tmp_path, FILE, Given(profile="prod"))
-    assert (found.database_url, found.lock_timeout, found.color) == ("prod.db", 1.0, "red")
+    assert (found.database_url, found.lock_timeout, found.color) == ("/srv/prod.db", 1.0, "red")
     assert (found.check.unused.days, found.check.expiring.days) == (10, 7)
-    assert settled(tmp_path, FILE, Given(profile="test")).database_url == "top.db"
+    assert settled(tmp_path, FILE, Given(profile="test")).database_url == "/srv/top.db"
     assert settled(tmp_path, FILE).color is None
 
 
 def test_the_environment_wins_over_a_profile_unless_an_option_names_the_profile(tmp_path: Path) -> None:
     """Who types `--profile prod` must not work on the database that an earlier `export` left behind."""
     exported = Given(database_url="exported.db", actor="ci")
-    assert settled(tmp_path, FILE, Given(profile="prod"), exported).database_url == "prod.db"
+    assert settled(tmp_path, FILE, Given(profile="prod"), exported).database_url == "/srv/prod.db"
     assert settled(tmp_path, FILE, Given(profile="prod"), exported).actor == "ci", "the profile names no actor"
     by_variable = Given(database_url="exported.db", profile="prod")
     assert settled(tmp_path, FILE, None, by_variable).database_url == "exported.db"
@@ -74,10 +74,10 @@ def test_the_environment_wins_over_a_profile_unless_an_option_names_the_profile(
 
 def test_the_uses_of_one_database_never_go_where_another_ones_go(tmp_path: Path) -> None:
     """Promise 8: they would be in nobody's log."""
-    content = f'usage_database_url = "top-uses.db"\n{FILE}'
+    content = f'usage_database_url = "/srv/top-uses.db"\n{FILE}'
     exported = Given(database_url="exported.db", usage_database_url="exported-uses.db")
-    assert settled(tmp_path, content).usage_database_url == "top-uses.db"
-    assert settled(tmp_path, content, Given(profile="test")).usage_database_url == "top-uses.db"
+    assert settled(tmp_path, content).usage_database_url == "/srv/top-uses.db"
+    assert settled(tmp_path, content, Given(profile="test")).usage_database_url == "/srv/top-uses.db"
     assert settled(tmp_path, content, Given(profile="prod")).usage_database_url is None
     assert settled(tmp_path, content, None, exported).usage_database_url == "exported-uses.db"
     assert settled(tmp_path, content, Given(profile="prod"), exported).usage_database_url is None

@@ -85,17 +85,18 @@ def test_the_readmes_questions_about_scopes_are_answered_as_it_says(keyctl: Keyc
     raw, _ = keyctl.create("ci", "--scope", "prices:read", "--allow-from", "203.0.113.0/24")
     first, second = [line for line in block("scopes", "python").splitlines() if line]
     with KeyVerifier(database_url, usage="off") as verifier:
-        said: dict[str, Any] = {"verifier": verifier, "header_value": raw}
-        exec(first, said)
-        assert said["answer"].allowed
-        exec(second, said)
-        assert said["answer"].reason is Reason.ADDRESS
+
+        def answer(line: str) -> str:
+            said: dict[str, Any] = {"verifier": verifier, "header_value": raw}
+            exec(line, said)
+            reason: str = said["answer"].reason
+            return reason
+
+        assert (answer(first), answer(second)) == ("ok", "address")
         keyctl.ok("update", "ci", "--unset", "allow-from")
-        exec(second, said)
-        assert said["answer"].reason is Reason.SCOPE
+        assert answer(second) == "scope"
         keyctl.ok("update", "ci", "--set-scope", "reports:*")
-        exec(second, said)
-        assert said["answer"].allowed
+        assert answer(second) == "ok"
 
 
 @pytest.mark.one_database
@@ -159,7 +160,7 @@ def test_the_commands_that_move_a_fleet_in_run_with_every_column_the_readme_name
 def test_every_filter_that_the_readme_lists_is_an_option_of_each_command_that_filters(keyctl: Keyctl) -> None:
     rows = re.findall(r"^\| (`--.*?) \|", section("Fleet work"), re.M)
     options = {option for row in rows for option in re.findall(r"`(--[a-z-]+)", row)}
-    assert len(options) == 11
+    assert len(options) == 13
     for command in ("list", "revoke", "suspend", "resume", "update", "rotate"):
         said = keyctl.ok(command, "--help").stdout
         assert {option for option in options if option in said} == options, command

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphalens_keyctl import keyformat
+from alphalens_keyctl.address import SQLiteAddress, parse_address
 from alphalens_keyctl.config_file import CHECK_NAMES
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.settings import Given, Settings, Thresholds, load
@@ -66,18 +67,39 @@ def test_the_file_goes_before_the_default(tmp_path: Path) -> None:
 
 
 def test_option_and_environment_go_before_the_file(tmp_path: Path) -> None:
-    content = 'database_url = "from-file.db"\nactor = "from file"\nlock_timeout = 1\n'
+    content = 'database_url = "/srv/from-file.db"\nactor = "from file"\nlock_timeout = 1\n'
     settings = load_from(tmp_path, content, Given(database_url="given.db", actor="given"))
     assert settings == Settings("given.db", "given", lock_timeout=1.0)
-    assert load_from(tmp_path, content, Given(actor="given")).database_url == "from-file.db"
+    assert load_from(tmp_path, content, Given(actor="given")).database_url == "/srv/from-file.db"
     assert load_from(tmp_path, content, Given(database_url="given.db")).actor == "from file"
 
 
 def test_uses_are_written_where_the_option_or_else_the_file_says(tmp_path: Path) -> None:
-    content = 'database_url = "read.db"\nusage_database_url = "written.db"\n'
-    assert load_from(tmp_path, content) == Settings("read.db", usage_database_url="written.db")
+    content = 'database_url = "/srv/read.db"\nusage_database_url = "/srv/written.db"\n'
+    assert load_from(tmp_path, content) == Settings("/srv/read.db", usage_database_url="/srv/written.db")
     assert load_from(tmp_path, content, Given(usage_database_url="given.db")).usage_database_url == "given.db"
     assert "empty" in refusal(tmp_path, content, Given(usage_database_url="")).message
+
+
+def test_a_relative_path_in_the_file_counts_from_the_folder_of_the_file(tmp_path: Path) -> None:
+    """Whoever wrote the file does not know where a command will run."""
+    folder = tmp_path / "100% mine"
+    folder.mkdir()
+    for written, meant in {
+        "keys.db": folder / "keys.db",
+        "sqlite:///keys.db": folder / "keys.db",
+        "SQLite:///../my%20keys.db": tmp_path / "my keys.db",
+        "/srv/keys.db": Path("/srv/keys.db"),
+        "sqlite:////srv/keys.db": Path("/srv/keys.db"),
+        "~/keys.db": Path.home() / "keys.db",
+    }.items():
+        found = load_from(folder, f'[profile.p]\ndatabase_url = "{written}"\n', Given(profile="p")).database_url
+        address = parse_address(found)
+        assert isinstance(address, SQLiteAddress)
+        assert address.path == meant, written
+    for kept in ("postgresql://db.example/keys", "mysql://db.example/keys", ":memory:"):
+        assert load_from(folder, f'database_url = "{kept}"\n').database_url == kept
+    assert load_from(folder, "", Given(database_url="keys.db")).database_url == "keys.db", "typed, it counts from here"
 
 
 def test_a_wrong_value_in_the_file_is_an_error_even_where_an_option_overrides_it(tmp_path: Path) -> None:

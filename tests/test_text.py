@@ -329,3 +329,9 @@ def test_what_is_repeated_in_an_error_is_short_and_holds_no_secret() -> None:
     assert text.quoted("90 days") == "'90 days'"
     assert text.quoted("x" * 60) == f"'{'x' * 60}'"
     assert text.quoted("x" * 61) == f"'{'x' * 40}...{'x' * 10}'"
+
+
+@pytest.mark.parametrize("placeholder", text.PLACEHOLDERS)
+def test_a_placeholder_of_advice_that_was_pasted_as_it_stands_is_refused(placeholder: str) -> None:
+    with pytest.raises(KeyctlError, match="is a placeholder"):
+        text.parse_line(placeholder, what="owner", longest=100)

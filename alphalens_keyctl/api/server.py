@@ -48,7 +48,7 @@ def serve(service: ApiService) -> None:
 
     Raises `KeyctlError` when the server cannot start, or when uses cannot be written at the end.
     """
-    _require_packages()
+    server.require("serve-api", "fastapi", "httptools", "uvicorn", extra="api")
     # What is wrong is an error before anything listens, and one error for all workers.
     TrustedProxies(service.trusted_proxies)
     if service.tls is not None:
@@ -58,7 +58,7 @@ def serve(service: ApiService) -> None:
     _verifier(service).close()
     log.configure(quiet=service.quiet)
     with _listening(service) as listener:
-        address = server.address_of(listener)
+        address = listening.address_of(listener)
         shown = address.replace("http:", "https:", 1) if service.tls is not None else address
         _log.info("listening", extra={"address": shown, "workers": service.workers})
         outcomes = _serve_on(listener, service)
@@ -68,7 +68,8 @@ def serve(service: ApiService) -> None:
 def _serve_on(listener: socket.socket, service: ApiService) -> Container[int | None]:
     if service.workers == 1:
         return {_serve_here(listener, service)}
-    return workers.supervise(partial(_serve_as_worker, listener, service), service.workers, fatal=Outcome.NOT_STARTED)
+    works = [partial(_serve_as_worker, listener, service)] * service.workers
+    return workers.supervise(works, fatal=Outcome.NOT_STARTED)
 
 
 def _serve_as_worker(listener: socket.socket, service: ApiService) -> int:
@@ -162,16 +163,3 @@ def _require_loopback(host: str) -> None:
             "Give --tls-cert and --tls-key, listen on 127.0.0.1 or --unix-socket behind a proxy that does TLS,"
             " or say --insecure-plaintext.",
         )
-
-
-def _require_packages() -> None:
-    try:
-        import fastapi  # noqa: F401
-        import httptools  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise KeyctlError(
-            Code.CONFIGURATION,
-            f"serve-api needs {error.name}, which is not installed",
-            "Install alphalens-keyctl[api].",
-        ) from error

@@ -1,46 +1,57 @@
 """The application: its commands, and the options that stand before a command."""
 
-import sys
-from typing import Annotated
+from typing import Annotated, Any, ClassVar, Final
 
 import typer
+from typer.main import get_command
 
 from alphalens_keyctl import __version__
-from alphalens_keyctl.cli import (
-    completion,
-    create,
-    db,
-    doctor,
-    help_page,
-    login,
-    policy,
-    resume,
-    revoke,
-    rotate,
-    serve,
-    serve_api,
-    show,
-    suspend,
-    update,
-    verify,
-    version,
-)
-from alphalens_keyctl.cli import config as config_
-from alphalens_keyctl.cli import help as help_
-from alphalens_keyctl.cli import list as list_
-from alphalens_keyctl.cli.audit.app import app as audit
-from alphalens_keyctl.cli.commands import App
+from alphalens_keyctl.cli.commands import App, tell_help
+from alphalens_keyctl.cli.late_commands import LateGroup, Place
 from alphalens_keyctl.cli.options.groups import with_groups
 from alphalens_keyctl.cli.options.program import ProgramOptions
 from alphalens_keyctl.cli.run import Start
 from alphalens_keyctl.errors import ExitStatus
-from alphalens_keyctl.output import channel, pages
+from alphalens_keyctl.output import channel
 from alphalens_keyctl.settings import PROGRAM
 
+_CLI: Final = "alphalens_keyctl.cli"
+
+
+class Program(LateGroup):
+    """The program itself, and where its commands are."""
+
+    places: ClassVar = {
+        "create": Place(f"{_CLI}.create:create", "Create a key and show it once."),
+        "list": Place(f"{_CLI}.list:list_", "List keys."),
+        "show": Place(f"{_CLI}.show:show", "Show everything about one key."),
+        "update": Place(f"{_CLI}.update:update", "Change name, owner, purpose, expiry or labels of keys."),
+        "revoke": Place(f"{_CLI}.revoke:revoke", "Switch keys off for good."),
+        "suspend": Place(f"{_CLI}.suspend:suspend", "Switch keys off for now."),
+        "resume": Place(f"{_CLI}.resume:resume", "Switch suspended keys on again."),
+        "rotate": Place(f"{_CLI}.rotate:rotate", "Replace a key by a successor."),
+        "verify": Place(f"{_CLI}.verify:verify", "Say whether a raw key opens, and why not."),
+        "serve": Place(f"{_CLI}.serve:serve", "Tell a proxy whether a request carries a good key."),
+        "serve-api": Place(f"{_CLI}.serve_api:serve_api", "Administer keys over HTTP."),
+        "login": Place(f"{_CLI}.login:login", "Keep your key for a server in the keyring."),
+        "logout": Place(f"{_CLI}.login:logout", "Remove your key for a server from the keyring."),
+        "config": Place(f"{_CLI}.config:config", "Show every setting and where it comes from."),
+        "doctor": Place(f"{_CLI}.doctor:doctor", "Look for what is wrong, and say what to do."),
+        "help": Place(f"{_CLI}.help:help_", "Explain a command or a topic."),
+        "version": Place(f"{_CLI}.version:version", "Print the version."),
+        "audit": Place(
+            f"{_CLI}.audit.app:app", "Read the audit log and the usage log, and prove that the audit log is whole."
+        ),
+        "policy": Place(f"{_CLI}.policy:app", "Say what every key must be, and keep it in the database."),
+        "db": Place(f"{_CLI}.db:app", "Look after the database: its schema, and what roles may do in it."),
+        "completion": Place(f"{_CLI}.completion:completion", "Print or install what TAB needs in a shell."),
+    }
+
+
 app = App(
+    cls=Program,
     help="Administer AlphaLens API keys: create, list, show, revoke, rotate and audit.",
     epilog=f"Exit codes: {', '.join(f'{status:d} {status.meaning}' for status in ExitStatus)}.",
-    add_completion=False,  # Typer's script for zsh evaluates what is completed; ours are in `completions/`
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -63,31 +74,12 @@ def options(
 ) -> None:
     """Administer AlphaLens API keys: create, list, show, revoke, rotate and audit."""
     if ctx.invoked_subcommand is None:
-        channel.note_drawn(pages.drawn(help_page.of(ctx.command, ctx), pages.Paper.of(sys.stderr)))
-        raise typer.Exit(ExitStatus.USAGE)
+        tell_help(ctx)
     if not ctx.resilient_parsing:
         asked_at, machine = ctx.obj  # the entry put it there
         ctx.obj = Start(asked_at, given, machine=machine)
 
 
-app.command(name="create", short_help="Create a key and show it once.")(create.create)
-app.command(name="list", short_help="List keys.")(list_.list_)
-app.command(name="show", short_help="Show everything about one key.")(show.show)
-app.command(name="update", short_help="Change name, owner, purpose, expiry or labels of keys.")(update.update)
-app.command(name="revoke", short_help="Switch keys off for good.")(revoke.revoke)
-app.command(name="suspend", short_help="Switch keys off for now.")(suspend.suspend)
-app.command(name="resume", short_help="Switch suspended keys on again.")(resume.resume)
-app.command(name="rotate", short_help="Replace a key by a successor.")(rotate.rotate)
-app.command(name="verify", short_help="Say whether a raw key opens, and why not.")(verify.verify)
-app.command(name="serve", short_help="Tell a proxy whether a request carries a good key.")(serve.serve)
-app.command(name="serve-api", short_help="Administer keys over HTTP.")(serve_api.serve_api)
-app.command(name="login", short_help="Keep your key for a server in the keyring.")(login.login)
-app.command(name="logout", short_help="Remove your key for a server from the keyring.")(login.logout)
-app.command(name="config", short_help="Show every setting and where it comes from.")(config_.config)
-app.command(name="doctor", short_help="Look for what is wrong, and say what to do.")(doctor.doctor)
-app.command(name="help", short_help="Explain a command or a topic.")(help_.help_)
-app.command(name="version", short_help="Print the version.")(version.version)
-app.add_typer(audit, name="audit")
-app.add_typer(policy.app, name="policy")
-app.add_typer(db.app, name="db")
-app.command(name="completion", short_help="Print or install what TAB needs in a shell.")(completion.completion)
+def command() -> Any:
+    """Return the program as a command to call, with its options and commands below it."""
+    return get_command(app)

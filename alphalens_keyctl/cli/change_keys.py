@@ -46,7 +46,7 @@ def change_keys(run: Run, change: Change, words: Words, asked: Asked) -> Outcome
     with run.manager() as manager:
         if asked.dry_run:
             outcome = manager.preview(change, targets)
-            _report(run, change, words, asked, outcome)
+            _report(run, manager, change, words, asked, targets.wanted, outcome)
             if outcome.stopped_by is not None:
                 raise outcome.stopped_by
             return outcome
@@ -55,7 +55,7 @@ def change_keys(run: Run, change: Change, words: Words, asked: Asked) -> Outcome
             change, targets, only=only, progress=lambda total: run.progress(f"{change.verb.capitalize()} keys", total)
         )
         try:
-            _report(run, change, words, asked, outcome)
+            _report(run, manager, change, words, asked, targets.wanted, outcome)
         except KeyctlError as error:
             raise KeyctlError(error.code, error.message, "The change was made; only the report failed.") from error
     return outcome
@@ -116,7 +116,9 @@ def _show(run: Run, manager: Backend, outcome: Outcome, wanted: Selection | None
         channel.note(f"  and {number - len(shown):,} more")
 
 
-def _report(run: Run, change: Change, words: Words, asked: Asked, outcome: Outcome) -> None:
+def _report(
+    run: Run, manager: Backend, change: Change, words: Words, asked: Asked, wanted: Selection | None, outcome: Outcome
+) -> None:
     still_open = outcome.still_open()
     if asked.json:
         changed, unchanged = outcome.documents(outcome.changed), outcome.documents(outcome.unchanged)
@@ -137,7 +139,9 @@ def _report(run: Run, change: Change, words: Words, asked: Asked, outcome: Outco
             lines.append(f"{len(outcome.unchanged):,} keys were left as they are.")
     if not lines:
         run.note("No key fits: nothing to do.")
-    runs.report("".join(for_terminal(line) + "\n" for line in lines))
+        if wanted is not None:
+            select_keys.note_unknown_owner(run, manager, wanted)
+    runs.report_sentences(lines)
     for key in siblings:
         # Not silenced by --quiet: who revoked a leaked key has to hear that another one opens as it did (promise 5).
         until = f" until {rfc3339(key.ends_at)}" if key.ends_at is not None else ""

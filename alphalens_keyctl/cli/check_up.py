@@ -271,7 +271,14 @@ def _completion() -> Diagnosis:
     shell = Path(os.environ.get("SHELL", "")).name
     found = {kind.value: path for kind in Shell for path in completion_script.places(kind) if path.is_file()}
     if shell in found:
-        return Diagnosis("completion", State.OK, f"{shell}: {found[shell]}")
+        if completion_script.is_loaded(Shell(shell)):
+            return Diagnosis("completion", State.OK, f"{shell}: {found[shell]}")
+        return Diagnosis(
+            "completion",
+            State.WARNING,
+            f"{found[shell]} is there, but a new {shell} does not load it",
+            " ".join(completion_script.next_step(Shell(shell), found[shell]).split()),
+        )
     if shell in set(Shell):
         return Diagnosis(
             "completion", State.WARNING, f"not installed for {shell}", f"{PROGRAM} completion {shell} --install"

@@ -5,14 +5,14 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from alphalens_keyctl.cli import guessed_words, help_page, run
-from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.output import pages
+from alphalens_keyctl.errors import Code, ExitStatus, KeyctlError
+from alphalens_keyctl.output import channel, pages
 from alphalens_keyctl.text import quoted
 
 # The attribute of an error of Typer that holds the value it is about.
@@ -62,6 +62,10 @@ class Group(TyperGroup):
         """Return the text of `--help`."""
         return pages.drawn(help_page.of(self, ctx), pages.Paper.of(sys.stdout))
 
+    def summaries(self) -> Mapping[str, str]:
+        """Return the names of the commands, and one sentence about each."""
+        return {name: help_page.summary(each) for name, each in self.commands.items()}
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command that is called. For an unknown word the error names the command that may be meant."""
         word = args[0]
@@ -82,11 +86,19 @@ class App(typer.Typer):
     """An application whose commands are `Command`s."""
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(**{"cls": Group, "rich_markup_mode": None, "pretty_exceptions_enable": False} | settings)
+        # Typer's completion script for zsh evaluates what is completed; ours are in `completions/`.
+        ours = {"cls": Group, "rich_markup_mode": None, "pretty_exceptions_enable": False, "add_completion": False}
+        super().__init__(**ours | settings)
 
     def command(self, *name: Any, **settings: Any) -> Callable[[_Function], _Function]:
         """Return the decorator that makes a function a command of this application."""
         return super().command(*name, **{"cls": Command} | settings)
+
+
+def tell_help(ctx: Any) -> NoReturn:
+    """Leave with the help of a group of which no command was called, on stderr, as bad usage."""
+    channel.note_drawn(pages.drawn(help_page.of(ctx.command, ctx), pages.Paper.of(sys.stderr)))
+    raise typer.Exit(ExitStatus.USAGE)
 
 
 def unknown_command(group: Any, path: str, word: str) -> KeyctlError:

@@ -3,6 +3,7 @@
 import os
 import shlex
 import stat
+import subprocess
 from contextlib import suppress
 from importlib import resources
 from pathlib import Path
@@ -25,6 +26,13 @@ _SYSTEM: Final = {
     Shell.ZSH: f"zsh/site-functions/_{PROGRAM}",
     Shell.FISH: f"fish/vendor_completions.d/{PROGRAM}.fish",
 }
+# What answers whether a shell completes the program $1, or will at its first TAB.
+_ASKED: Final = {
+    # What bash-completion calls at the first TAB, under the names that it had over the years.
+    Shell.BASH: 'complete -p "$1" || declare -F _comp_load || declare -F _completion_loader',
+    Shell.ZSH: "(( $+functions[compdef] && ( $+_comps[$1] || $+functions[_$1] ) ))",
+}
+_LIMIT: Final = 5.0  # seconds that a user's set-up of the shell may take (promise 11)
 # Every script begins with it, in zsh behind the line that compinit wants: a file without it is somebody else's.
 _MARK: Final = f"# {PROGRAM}: completion for ".encode()
 _LARGEST: Final = 1 << 20  # bytes
@@ -54,7 +62,7 @@ def install(shell: Shell, *, quiet: bool) -> None:
         ) from error
     if not quiet:
         channel.note(f"{'Already there' if there == content else 'Installed'}: {path}")
-        channel.note(_next_step(shell, path))
+        channel.note(next_step(shell, path))
 
 
 def script(shell: Shell) -> str:
@@ -85,6 +93,27 @@ def places(shell: Shell) -> list[Path]:
     if (installed := _SYSTEM.get(shell)) is not None:
         found += [Path("/usr/local/share") / installed, Path("/usr/share") / installed]
     return found
+
+
+def is_loaded(shell: Shell) -> bool:
+    """Return whether a new shell of this user loads the script that is installed for it. The shell itself is asked,
+    with the user's own set-up; one that cannot be asked counts as one that does."""
+    asked = _ASKED.get(shell)
+    if asked is None:
+        return True
+    try:
+        done = subprocess.run(  # noqa: S603  # our own text, in the shell that the user works in
+            [shell.value, "-ic", asked, shell.value, PROGRAM],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=_LIMIT,
+            check=False,
+            start_new_session=True,  # an interactive shell would take the terminal
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return True
+    return done.returncode == 0
 
 
 def _data_folder() -> Path:
@@ -140,7 +169,8 @@ def _write(path: Path, content: bytes) -> None:
         raise
 
 
-def _next_step(shell: Shell, path: Path) -> str:
+def next_step(shell: Shell, path: Path) -> str:
+    """Say what is left to do until a shell loads the script at `path`."""
     quoted = shlex.quote(str(path))
     if shell is Shell.BASH:
         return (

@@ -5,10 +5,22 @@ from typing import Annotated
 import typer
 
 from alphalens_keyctl.cli import run as runs
-from alphalens_keyctl.cli.commands import App
+from alphalens_keyctl.cli.commands import App, tell_help
 from alphalens_keyctl.cli.options.arguments import JsonOption
 
-app = App(help="Look after the database: its schema, and what roles may do in it.")
+app = App(invoke_without_command=True)
+
+
+@app.callback()
+def db(ctx: typer.Context) -> None:
+    """Look after the database: its schema, and what roles may do in it.
+
+    Examples:
+      alphalens-keyctl db status
+      alphalens-keyctl db upgrade
+    """
+    if ctx.invoked_subcommand is None:
+        tell_help(ctx)
 
 
 @app.command()

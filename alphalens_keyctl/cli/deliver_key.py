@@ -34,20 +34,20 @@ def handover(run: Run, given: Destinations) -> Handover:
     return Handover(destinations)
 
 
-def command_line(run: Run, line: str, option: str, timeout: float, *, newline: bool = True) -> "CommandLine":
-    """Return the command that `option` names, to be run with a raw key for at most `timeout` seconds.
+def command_line(run: Run, line: str, option: str, given: Destinations) -> "CommandLine":
+    """Return the command that `option` names, to be run with a raw key as `--pipe-timeout` and `--pipe-newline` say.
 
-    A newline follows the raw key, unless `newline` is False. Raises `KeyctlError` (usage).
+    Raises `KeyctlError` (usage).
     """
     from alphalens_keyctl.delivery.command import CommandLine
 
-    return CommandLine(line, option=option, limit=timeout, tell=run.note, newline=newline)
+    return CommandLine(line, option=option, limit=given.pipe_timeout, tell=run.note, newline=given.pipe_newline)
 
 
 def piped_to(run: Run, given: Destinations) -> "Iterator[CommandLine]":
     """Yield the command of each `--pipe-to`. Raises `KeyctlError` (usage)."""
     for line in given.pipe_to or ():
-        yield command_line(run, line, "--pipe-to", given.pipe_timeout, newline=given.pipe_newline)
+        yield command_line(run, line, "--pipe-to", given)
 
 
 def show_once(

@@ -1,55 +1,24 @@
-"""The program's entry: every error, also of usage, becomes a message and an exit code here."""
+"""The program's entry: make the process ready, and run the command that the arguments name.
+
+Little is imported on top: what a command needs is imported while no garbage is looked for.
+"""
 
 import gc
 import io
 import os
-import re
 import signal
 import sys
-import traceback
 from collections.abc import Sequence
-from shutil import get_terminal_size
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Final
 
-import typer
-from typer.main import get_command
-
-from alphalens_keyctl.cli import help_page
-from alphalens_keyctl.cli.commands import WRONG_VALUE
 from alphalens_keyctl.errors import Code, ExitStatus, KeyctlError
 from alphalens_keyctl.keyformat import resembles_raw_key
 from alphalens_keyctl.moments import utc_now
 from alphalens_keyctl.output import channel
-from alphalens_keyctl.output.errors import error_document, error_lines
 from alphalens_keyctl.settings import PROGRAM
-from alphalens_keyctl.text import quoted
 
 # What the scripts of the shells run when TAB is pressed: no command, so that no command line can mean it.
 COMPLETE: Final = "__complete"
-_MACHINE_FORMATS: Final = frozenset({"--json", "--jsonl"})
-# What Typer guesses for an unknown option is often an option that does something else.
-_GUESSES: Final = re.compile(r" ?(\(Possible options: [^)]*\)|Did you mean [^?]*\?)$")
-# What Typer says of a value that is none of a type → what people say.
-_PLAINLY: Final = {
-    ", unable to parse string as an integer": "",
-    ", unable to parse string as a number": "",
-    "Value error, ": "",
-    "Input should": "it should",
-    "valid integer range": "whole number",
-    "valid integer": "whole number",
-    "valid float range": "number",
-    "valid number": "number",
-    "valid float": "number",
-    "a number range": "a number",
-}
-
-
-@runtime_checkable
-class _UsageError(Protocol):
-    """An error of Typer about how the program was called. Its base class is Click's up to Typer 0.25, a copy of
-    Click's up to 0.26 and Typer's own from 0.27 on; the method is the same in all of them."""
-
-    def format_message(self) -> str: ...
 
 
 def main() -> int:
@@ -64,20 +33,23 @@ def main() -> int:
     arguments = sys.argv[1:]
     try:
         _refuse_raw_keys(arguments)
-        from alphalens_keyctl.cli.app import app
+        from alphalens_keyctl.cli import app, failure
 
-        command = get_command(app)
+        command = app.command()
         if arguments == [COMPLETE]:
             from alphalens_keyctl.cli.complete.answer import answer
 
             answer(command)
             return ExitStatus.DONE
-        status = command(arguments, prog_name=PROGRAM, standalone_mode=False, obj=(asked_at, _for_machine(arguments)))
+        start = (asked_at, failure.for_machine(arguments))
+        status = command(arguments, prog_name=PROGRAM, standalone_mode=False, obj=start)
         return status if isinstance(status, int) else ExitStatus.DONE
     except channel.ReaderGoneError:
         return ExitStatus.DONE  # `list | head` has what it wanted
     except BaseException as error:  # noqa: BLE001  # nothing may reach the user as a traceback
-        return _fail(error, arguments)
+        from alphalens_keyctl.cli import failure
+
+        return failure.tell(error, arguments)
     finally:
         gc.freeze()
 
@@ -118,88 +90,3 @@ def _refuse_raw_keys(arguments: Sequence[str]) -> None:
             "a raw key was given as an argument, where the process list and the shell's history show it",
             "Pass it on standard input, with '-' as KEY. Consider it leaked: rotate it.",
         )
-
-
-def _options(arguments: Sequence[str]) -> Sequence[str]:
-    return arguments[: arguments.index("--")] if "--" in arguments else arguments
-
-
-def _for_machine(arguments: Sequence[str]) -> bool:
-    """Whether a machine reads along. Looked up in the raw arguments, since some errors come before parsing."""
-    return not _MACHINE_FORMATS.isdisjoint(_options(arguments))
-
-
-def _fail(error: BaseException, arguments: Sequence[str]) -> int:
-    told = _as_keyctl_error(error)
-    if _for_machine(arguments):
-        channel.note(error_document(told))
-    else:
-        terminal = channel.is_terminal(sys.stderr)
-        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or "--no-color" in _options(arguments)
-        width = get_terminal_size().columns if terminal else None
-        channel.note_drawn(error_lines(told, width=width, color=terminal and not plain))
-    if "--debug" in _options(arguments):
-        # Frames and messages only: the locals of a frame may hold a raw key.
-        channel.note("".join(traceback.format_exception(error)).rstrip())
-    return told.code.exit_status
-
-
-def _as_keyctl_error(error: BaseException) -> KeyctlError:
-    notes = " ".join(getattr(error, "__notes__", []))
-    if isinstance(error, KeyctlError):
-        hint = " ".join(part for part in (notes, error.hint) if part)
-        return KeyctlError(error.code, error.told, hint)
-    if isinstance(error, _UsageError):
-        return KeyctlError(Code.USAGE, _usage_message(error), _help_hint(error))
-    if isinstance(error, KeyboardInterrupt) or _was_interrupted(error):
-        return KeyctlError(Code.INTERRUPTED, "interrupted", notes)
-    if isinstance(error, typer.Abort):
-        return KeyctlError(Code.DECLINED, "not confirmed", "Nothing was changed.")
-    if isinstance(error, OSError):
-        # Typer's help goes to stdout past us; what is left in the buffer would fail once more at exit.
-        if sys.stdout is not None:
-            channel.abandon(sys.stdout)
-        return KeyctlError(Code.OUTPUT_FAILED, f"input or output failed: {error.strerror}", notes)
-    return KeyctlError(
-        Code.INTERNAL,
-        f"this is a fault of {PROGRAM}: {type(error).__name__}",
-        "Run with --debug before the command and report what it prints.",
-    )
-
-
-def _was_interrupted(error: BaseException) -> bool:
-    """Typer raises Abort for Ctrl-C and for the end of input alike; only the first was meant as "stop"."""
-    return isinstance(error, typer.Abort) and isinstance(error.__context__, KeyboardInterrupt)
-
-
-def _usage_message(error: _UsageError) -> str:
-    """Return a message of Typer without the names of its types, and with the value that is wrong."""
-    message = _GUESSES.sub("", error.format_message())
-    for theirs, ours in _PLAINLY.items():
-        message = message.replace(theirs, ours)
-    message = message[:1].lower() + message[1:]
-    wrong = getattr(error, WRONG_VALUE, None)
-    if wrong is None or f"'{wrong}'" in message:
-        return message
-    return message.replace("invalid value for", f"invalid value {quoted(wrong)} for", 1)
-
-
-def _options_of_commands(context: Any) -> set[str]:
-    commands = context.command.commands.values()
-    return {name for command in commands for each in command.params for name in (*each.opts, *each.secondary_opts)}
-
-
-def _help_hint(error: _UsageError) -> str:
-    context = getattr(error, "ctx", None)
-    option = getattr(error, "option_name", "")
-    if context is None:
-        return f"Try '{PROGRAM} --help'."
-    if context.parent is None and option in _options_of_commands(context):
-        return f"{option} stands after the command."
-    hint = f"Try '{context.command_path} --help'."
-    lines = [line for line in help_page.examples(context.command) if not line.startswith("#")]
-    return (
-        f"For example: {lines[0]}; '{context.command_path} --help' tells more."
-        if lines and type(error).__name__ == "MissingParameter"
-        else hint
-    )

@@ -77,7 +77,7 @@ def _options(parameters: Sequence[Any]) -> list[Section]:
 
 
 def _commands(command: Any, *, root: bool) -> list[Section]:
-    summaries = {name: summary(each) for name, each in getattr(command, "commands", {}).items() if not each.hidden}
+    summaries = dict(command.summaries()) if hasattr(command, "summaries") else {}
     sections = []
     for title, names in COMMAND_PANELS.items() if root else ():
         rows = [(name, summaries.pop(name)) for name in names if name in summaries]

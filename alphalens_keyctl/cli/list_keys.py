@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Final, NamedTuple
 
 from alphalens_keyctl.cli import select_keys
@@ -14,8 +15,10 @@ from alphalens_keyctl.manager.backend import Backend
 from alphalens_keyctl.models import Key, Status
 from alphalens_keyctl.output import channel, documents, sentences
 from alphalens_keyctl.output.documents import Format
-from alphalens_keyctl.text import one_of
+from alphalens_keyctl.text import one_of, quoted
 
+# What stands in the headings of the table → the fields of a key.
+_MEANT: Final = {"expires": "expires_at", "created": "created_at", "last used": "last_used_at", "uses": "use_count"}
 # Keys on their way somewhere that a note beside a pipe names.
 _MOST_NOTED: Final = 20
 
@@ -49,13 +52,13 @@ def list_keys(run: Run, filters: Filters, asked: Asked) -> None:
         if terminal:
             channel.write(_drawn(run, manager, wanted, order, asked.limit, columns))
             return
-        unfinished = _write(manager, wanted, order, asked, columns)
+        unfinished = _write(run, manager, wanted, order, asked, columns)
     for key in unfinished:
         run.note(sentences.unfinished(key.id, key.name, key.delivering_to))
 
 
 def _write(
-    manager: Backend, wanted: Selection, order: Sort, asked: Asked, columns: Sequence[str] | None
+    run: Run, manager: Backend, wanted: Selection, order: Sort, asked: Asked, columns: Sequence[str] | None
 ) -> list[KeyDocument]:
     """Write the keys for a machine, or a line for each; then return the first whose delivery was cut off."""
     unfinished: list[KeyDocument] = []
@@ -63,8 +66,12 @@ def _write(
         if asked.machine is not None:
             channel.write(documents.keys_as(asked.machine, found, columns or Key._fields), utf8=True)
             return unfinished
-        lines = documents.key_lines(_noticed(found, unfinished), columns or documents.USUAL_COLUMNS)
-        channel.write(lines, utf8=True)
+        first = next(found, None)
+        if first is not None:
+            listed = _noticed(chain((first,), found), unfinished)
+            channel.write(documents.key_lines(listed, columns or documents.USUAL_COLUMNS), utf8=True)
+    if first is None:
+        select_keys.note_unknown_owner(run, manager, wanted)
     return unfinished
 
 
@@ -85,6 +92,8 @@ def _drawn(
     if not (wanted.final or wanted.statuses):
         hidden = manager.count(wanted._replace(final=True)) - total
     yield keys.footer(total, hidden)
+    if not keys.shown:
+        select_keys.note_unknown_owner(run, manager, wanted)
 
 
 def _columns(given: str) -> list[str]:
@@ -92,7 +101,11 @@ def _columns(given: str) -> list[str]:
     names = [name.strip() for name in given.split(",")]
     for name in names:
         if name not in Key._fields:
-            raise KeyctlError(Code.USAGE, f"there is no column '{name}'", f"There are: {', '.join(Key._fields)}.")
+            meant = _MEANT.get(name.lower(), name.lower().replace(" ", "_").replace("-", "_"))
+            said = f"Did you mean {meant}? " if meant in Key._fields else ""
+            raise KeyctlError(
+                Code.USAGE, f"there is no column {quoted(name)}", f"{said}There are: {', '.join(Key._fields)}."
+            )
     return list(dict.fromkeys(names))
 
 

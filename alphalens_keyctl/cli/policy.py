@@ -7,8 +7,26 @@ import typer
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.commands import App
 from alphalens_keyctl.cli.options.arguments import JsonOption
+from alphalens_keyctl.errors import Code, KeyctlError
 
-app = App(help="What every key must be, kept in the database: create, rotate and update refuse what breaks it.")
+app = App(invoke_without_command=True)
+
+
+@app.callback()
+def policy(ctx: typer.Context, json: JsonOption = False) -> None:
+    """Show what every key must be, or set it: create, rotate and update refuse what breaks it.
+
+    Examples:
+      alphalens-keyctl policy
+    """
+    if ctx.invoked_subcommand is None:
+        show(ctx, json=json)
+    elif json:
+        raise KeyctlError(
+            Code.USAGE,
+            f"--json stands before '{ctx.invoked_subcommand}', which does not hear it",
+            f"Write it after '{ctx.invoked_subcommand}'.",
+        )
 
 
 @app.command(name="set")

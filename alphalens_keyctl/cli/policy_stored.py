@@ -54,7 +54,7 @@ def set_policy(
             "For example --max-lifetime 365d --require owner,purpose --name-pattern 'team-*', or --unset require.",
         )
     why = None if reason is None else text.parse_line(reason, what="reason", longest=text.LONGEST_REASON)
-    with run.manager() as manager:
+    with run.manager(create=run.settings.is_default_database) as manager:
         _tell(manager.set_policy(changes, reason=why), json=json)
         outside = manager.outside_policy()
     if outside:
@@ -73,4 +73,4 @@ def _tell(found: StoredPolicy, *, json: bool) -> None:
     if json:
         runs.report(documents.json_document(documents.policy_object(found)))
     else:
-        runs.report("".join(f"{line}\n" for line in sentences.stored_policy(found)))
+        runs.report_sentences(sentences.stored_policy(found))

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from alphalens_keyctl.cli import deliver_key, select_keys
 from alphalens_keyctl.cli import run as runs
+from alphalens_keyctl.cli.options.destinations import Destinations
 from alphalens_keyctl.cli.options.filters import Filters
 from alphalens_keyctl.cli.rotate import GRACE, Asked
 from alphalens_keyctl.cli.run import Run
@@ -20,7 +21,6 @@ from alphalens_keyctl.keys.selection import Selection
 from alphalens_keyctl.manager.backend import Backend
 from alphalens_keyctl.models import Key
 from alphalens_keyctl.output import documents
-from alphalens_keyctl.output.inert import for_terminal
 from alphalens_keyctl.output.sentences import retirement
 
 # Failed rotations that an error message names.
@@ -49,7 +49,7 @@ def rotate(run: Run, asked: Asked) -> None:
     Raises `KeyctlError`; some_failed when several were asked for and one failed.
     """
     given = asked.destinations
-    trial = None if asked.check is None else _trial(run, asked.check, given.pipe_timeout)
+    trial = None if asked.check is None else _trial(run, asked.check, given)
     output = Output(json=asked.json, jsonl=asked.jsonl, no_print=given.no_print)
     how = How(_plan(run, asked), trial, output)
     if asked.dry_run:
@@ -99,7 +99,7 @@ def _list(run: Run, due: Sequence[Key], rest: Sequence[Key]) -> None:
     lines += [f"Key '{key.name}' ({key.id}) needs no rotation yet." for key in rest]
     if not lines:
         run.note("No key fits: nothing to do.")
-    runs.report("".join(for_terminal(line) + "\n" for line in lines))
+    runs.report_sentences(lines)
 
 
 def _wanted(filters: Filters) -> Selection | None:
@@ -121,9 +121,9 @@ def _plan(run: Run, asked: Asked) -> RotationPlan:
     )
 
 
-def _trial(run: Run, line: str, timeout: float) -> Trial:
+def _trial(run: Run, line: str, given: Destinations) -> Trial:
     """Return the trial: it runs a command with the new key, and raises `KeyctlError` when the command fails."""
-    command = deliver_key.command_line(run, line, "--check", timeout)
+    command = deliver_key.command_line(run, line, "--check", given)
     command.look_up()
 
     def check(key: Key, raw: RawKey) -> None:

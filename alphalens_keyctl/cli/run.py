@@ -7,11 +7,11 @@ that need them.
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from shutil import get_terminal_size
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TextIO, TypeVar
 
 import typer
 
@@ -20,14 +20,23 @@ from alphalens_keyctl.cli.options.program import ProgramOptions
 from alphalens_keyctl.errors import Code, ExitStatus, KeyctlError
 from alphalens_keyctl.output import channel
 from alphalens_keyctl.output.errors import error_lines
+from alphalens_keyctl.output.inert import for_terminal
+from alphalens_keyctl.output.pages import wrapped
 from alphalens_keyctl.provenance import Act
-from alphalens_keyctl.settings import Given, Settings, of_this_process
+from alphalens_keyctl.settings import DATABASE_FILE, PROGRAM, Given, Settings, of_this_process
 
 if TYPE_CHECKING:
     from alphalens_keyctl.database import Address, Database, Limits
     from alphalens_keyctl.manager.backend import Backend
     from alphalens_keyctl.output.documents import Format
     from alphalens_keyctl.output.screen import Screen
+
+
+class _CanClose(Protocol):
+    def close(self) -> None: ...
+
+
+_Closes = TypeVar("_Closes", bound=_CanClose)
 
 
 @dataclass(frozen=True)
@@ -59,8 +68,9 @@ class Run:
     def manager(self, *, create: bool | None = None) -> Iterator["Backend"]:
         """Open the way to the keys, and close it after the block. What killed processes left is discarded first.
 
-        A SQLite file that does not exist is made with `create`; where `create` is None, if nobody named the file.
-        With a server, the way leads through it. Raises `KeyctlError`.
+        A SQLite file that does not exist is made with `create`. Where `create` is None, and nobody named the file
+        either, the block gets an empty database that is gone behind it. With a server, the way leads through it. Raises
+        `KeyctlError`.
         """
         if self.settings.server is not None:
             from alphalens_keyctl.cli import server
@@ -70,39 +80,43 @@ class Run:
             return
         from alphalens_keyctl.manager import opening
 
-        address, create = self._database(create)
-        was_there = self.has_database()
-        backend = opening.over_database(address, self.limits, self.act, prefix=self.settings.key_prefix, create=create)
-        if not was_there:
-            self.note(f"Made a new database at {address.display}.")
-        try:
+        def over_database(address: "Address", make: bool) -> "Backend":
+            return opening.over_database(address, self.limits, self.act, prefix=self.settings.key_prefix, create=make)
+
+        with self._opened(over_database, create) as backend:
             yield backend
-        finally:
-            backend.close()
 
     @contextmanager
     def database(self, *, create: bool | None = None) -> Iterator["Database"]:
         """Open the database itself, for a command that administers the database and no keys, and close it after the
-        block. Everything else is as with `manager`; what `require_database` asks is asked before."""
+        block. `create` is as with `manager`; `require_database` is asked before. Raises `KeyctlError`."""
         from alphalens_keyctl.database import Database
 
-        address, create = self._database(create)
-        was_there = self.has_database()
-        database = Database.open(address, self.limits, create=create)
-        if not was_there:
-            self.note(f"Made a new database at {address.display}.")
-        try:
+        with self._opened(lambda address, make: Database.open(address, self.limits, create=make), create) as database:
             yield database
-        finally:
-            database.close()
 
-    def _database(self, create: bool | None) -> tuple["Address", bool]:
-        """Return where the database is, and whether a file that is not there is made."""
-        from alphalens_keyctl.address import parse_address
+    @contextmanager
+    def _opened(self, opening: "Callable[[Address, bool], _Closes]", create: bool | None) -> Iterator["_Closes"]:
+        """Call `opening` with the database's address, and whether a file that is not there is made; close what it
+        returns after the block."""
+        from alphalens_keyctl.database import exists, parse_address
 
-        # A mistyped path would become an empty database, in which no key is known and no check finds anything.
-        create = self.settings.is_default_database if create is None else create
-        return parse_address(self.settings.database_url), create
+        address = parse_address(self.settings.database_url)
+        was_there = exists(address)
+        with ExitStack() as behind:
+            if create is None and self.settings.is_default_database and not was_there:
+                from tempfile import TemporaryDirectory
+
+                # Before the first key there is nothing to read or change, and to look makes no file.
+                folder = behind.enter_context(TemporaryDirectory(prefix=f"{PROGRAM}-"))
+                opened = opening(parse_address(f"{folder}/{DATABASE_FILE}"), True)
+            else:
+                # A mistyped path would become an empty database, in which no key is known and no check finds anything.
+                opened = opening(address, bool(create))
+                if not was_there:
+                    self.note(f"Made a new database at {address.display}.")
+            behind.callback(opened.close)
+            yield opened
 
     def require_database(self, what: str) -> None:
         """Raise `KeyctlError` (usage) where keys are administered through a server: `what` takes the database."""
@@ -147,9 +161,10 @@ class Run:
             yield tell
 
     def note(self, text: str) -> None:
-        """Write to stderr, beside the result. Nothing for machines: their stderr holds at most an error's document."""
+        """Write sentences to stderr, beside the result. Nothing for machines: their stderr holds at most an error's
+        document."""
         if not (self.quiet or self.machine):
-            channel.note(text)
+            channel.note("\n".join(_lines(text.split("\n"), sys.stderr)))
 
     def confirm(self, question: str) -> None:
         """Say profile and database, and ask a question, on stderr. Raises `KeyctlError` (declined) unless the answer is
@@ -261,6 +276,20 @@ def report_all(pieces: Iterable[str]) -> None:
         channel.write(pieces)
     except KeyctlError as error:
         raise KeyctlError(error.code, error.message, "The change was made; only the report failed.") from error
+
+
+def report_sentences(sentences: Iterable[str]) -> None:
+    """Write a report of sentences, inert (promise 12), as `report` does: a line each, on a terminal broken between
+    words."""
+    report("".join(f"{line}\n" for line in _lines(sentences, sys.stdout)))
+
+
+def _lines(sentences: Iterable[str], stream: TextIO | None) -> Iterator[str]:
+    for sentence in map(for_terminal, sentences):
+        if channel.is_terminal(stream):
+            yield from wrapped(sentence, get_terminal_size().columns)
+        else:
+            yield sentence
 
 
 def answer(text: str, *, status: ExitStatus) -> None:

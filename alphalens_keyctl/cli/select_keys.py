@@ -5,8 +5,10 @@ from dataclasses import asdict
 from typing import cast
 
 from alphalens_keyctl.cli.options.filters import Filters
+from alphalens_keyctl.cli.run import Run
 from alphalens_keyctl.keys.selection import Selection
 from alphalens_keyctl.manager import values
+from alphalens_keyctl.manager.backend import Backend
 
 
 def selection(filters: Filters, *, final: bool = False, containing: Sequence[str] = ()) -> Selection:
@@ -18,3 +20,12 @@ def selection(filters: Filters, *, final: bool = False, containing: Sequence[str
     # The filters of Python have the names of the options.
     given = {name: value for name, value in asdict(filters).items() if value is not None}
     return values.selection(cast("values.Filters", {**given, "final": final, "containing": containing}))
+
+
+def note_unknown_owner(run: Run, manager: Backend, wanted: Selection) -> None:
+    """Where no key was found since no key has the wanted owner, name owners that may be meant."""
+    if wanted.owner is None:
+        return
+    like = manager.owners_like(wanted.owner)
+    if like:
+        run.note(f"No key has the owner '{wanted.owner}'; owners like it: {', '.join(like)}.")

@@ -79,6 +79,15 @@ def serve(
             " Default: warn_within of config.toml, else 14d.",
         ),
     ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            "--metrics",
+            metavar="PLACE",
+            show_default=False,
+            help="Serve metrics for Prometheus at /metrics of this PORT of 127.0.0.1, HOST:PORT or unix:PATH.",
+        ),
+    ] = None,
     access_log: Annotated[bool, typer.Option("--access-log", help="Log every request.")] = False,
 ) -> None:
     """Tell a proxy whether a request carries a good key: 204 with the key's id, name and owner, or 401.
@@ -88,8 +97,8 @@ def serve(
 
     For nginx auth_request, Traefik ForwardAuth, Caddy forward_auth, Envoy ext_authz and HAProxy. A request is at
     most 64 KiB and has 10 s to arrive; an idle connection is kept 75 s, and a worker keeps 4,096 connections. GET
-    /healthz and /readyz, as the first request on a connection, report health. Logs go to stderr, one JSON object
-    per line. SIGTERM and Ctrl-C end it with exit 0, once every use is written.
+    /healthz and /readyz, as the first request on a connection, report health; --metrics needs the extra metrics. Logs
+    go to stderr, one JSON object per line. SIGTERM and Ctrl-C end it with exit 0, once every use is written.
 
     Examples:
       alphalens-keyctl serve --trusted-proxy 127.0.0.1
@@ -114,5 +123,6 @@ def serve(
         usage=usage,
         max_staleness=max_staleness,
         access_log=access_log,
+        metrics=metrics,
         warn_within=None if warn_within is None else parse_span(warn_within, what="--warn-within", zero=True),
     )

@@ -15,5 +15,6 @@ TOPICS: Final[Mapping[str, str]] = {
     "audit-log": "The log of changes and its proof, and the log of uses.",
     "python": "KeyVerifier and middleware, for services in Python.",
     "proxies": "serve, behind nginx, Caddy, Traefik, Envoy or HAProxy.",
+    "metrics": "serve, watched by Prometheus: what it counts, and alerts.",
     "api": "serve-api: keys over HTTP, each caller within its rights.",
 }

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import NewType, Protocol
 
 from sqlalchemy import Connection, Engine
@@ -89,7 +90,9 @@ class Database:
         if not sqlite.exists(address.path):
             if not create:
                 raise KeyctlError(
-                    Code.DATABASE_MISSING, f"there is no database at {address.display}", "Create a first key."
+                    Code.DATABASE_MISSING,
+                    f"there is no database at {address.display}",
+                    f"A first key makes it: alphalens-keyctl --database {quote(address.display)} create NAME",
                 )
             sqlite.bring_to_life(address.path, lambda draft: cls._fill(draft, limits), lock_timeout=limits.lock_timeout)
         return cls._on_file(address, limits)

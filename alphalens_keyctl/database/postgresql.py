@@ -111,9 +111,8 @@ def _parameters(conninfo: str, connect_timeout: float, *, primary: bool) -> dict
     from psycopg.conninfo import conninfo_to_dict
 
     parameters: dict[str, Any] = conninfo_to_dict(conninfo)
-    # What libpq itself takes from the environment and from the service that the environment names.
-    around = {each.keyword.decode(): each.val.decode() for each in pq.Conninfo.get_defaults() if each.val}
-    hosts = max((parameters.get(name) or around.get(name, "")).count(",") for name in ("host", "hostaddr")) + 1
+    in_all = _with_what_libpq_adds(conninfo)
+    hosts = max(in_all.get(name, "").count(",") for name in ("host", "hostaddr")) + 1
     if not 0 < _number(parameters.get("connect_timeout", "0")) < math.inf:  # to libpq, 0 is to wait for ever
         # libpq waits that long for each host in turn, and takes less than 2 seconds for 2.
         parameters["connect_timeout"] = max(2, round(connect_timeout / hosts))
@@ -123,13 +122,23 @@ def _parameters(conninfo: str, connect_timeout: float, *, primary: bool) -> dict
     ours = "primary" if pq.version() >= _FIRST_WITH_PRIMARY else "read-write"
     if primary:
         parameters["target_session_attrs"] = ours
-    elif hosts > 1 and around.get("target_session_attrs", "any") == "any":
+    elif hosts > 1 and in_all.get("target_session_attrs", "any") == "any":
         parameters.setdefault("target_session_attrs", ours)
     parameters["client_encoding"] = "utf8"
     return parameters
 
 
 _FIRST_WITH_PRIMARY: Final = 140000
+
+
+def _with_what_libpq_adds(conninfo: str) -> dict[str, str]:
+    """The parameters with those of the service and of the environment, which libpq alone puts together."""
+    from psycopg.conninfo import make_conninfo
+    from psycopg.pq import PGconn
+
+    # libpq refuses this sslmode once it has put them together, and before it connects anywhere.
+    refused = PGconn.connect_start(make_conninfo(conninfo, sslmode="none such").encode())
+    return {each.keyword.decode(): each.val.decode() for each in refused.info if each.val}
 
 
 def _number(written: str) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select
+from sqlalchemy import Connection, Select
 from sqlalchemy.exc import OperationalError
 
 from alphalens_keyctl.database import sqlite
@@ -14,7 +14,7 @@ _ROWS_AT_ONCE: Final = 2000
 _NOT_TEXT: Final = "Could not decode to UTF-8"
 
 
-def pages(connection: Connection, query: Select[Any]) -> Iterator[Sequence[Row[Any]]]:
+def pages(connection: Connection, query: Select[Any]) -> Iterator[Sequence[Any]]:
     """The rows of an ordered query, in constant memory. Text that is not UTF-8, which only SQLite can hold, is bytes.
 
     Looking out for such text takes as long as all else, so a look is taken from the first page on that has any. The
@@ -37,7 +37,7 @@ def pages(connection: Connection, query: Select[Any]) -> Iterator[Sequence[Row[A
             read = max(0, read - len(page))
 
 
-def _pages(connection: Connection, query: Select[Any]) -> Iterator[Sequence[Row[Any]]]:
+def _pages(connection: Connection, query: Select[Any]) -> Iterator[Sequence[Any]]:
     yield from connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query).partitions()
 
 

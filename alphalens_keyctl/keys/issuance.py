@@ -267,13 +267,14 @@ def refuse_forbidden(connection: Connection, keys: Sequence[Key], plan: Rotation
     """Raise `KeyctlError` (policy_violation) with every key whose rotation at `now` the stored policy forbids."""
     policy = stored_policy.read(connection)
     if plan.override is None:
-        stored_policy.refuse(
+        broken = (
             (
                 f"key '{key.name}' ({key.id})",
                 stored_policy.breaches(policy, key._asdict() | {"expires_at": plan.expiry(key, now)}, created_at=now),
             )
             for key in keys
         )
+        stored_policy.refuse(broken, expiry="--expires", now=now)
 
 
 def _promised(pending: Key, at: datetime) -> Key:

@@ -178,7 +178,7 @@ def write_pending(tx: Writing, new: Pending, act: Act, *, lease: float | None) -
     """
     broken = stored_policy.breaches(stored_policy.read(tx), new.draft._asdict(), created_at=act.at)
     if new.draft.override is None:
-        stored_policy.refuse([(f"key '{new.draft.name}'", broken)])
+        stored_policy.refuse([(f"key '{new.draft.name}'", broken)], expiry="--expires", now=act.at)
     new = new._replace(breaches=tuple(broken))
     tx.execute(insert(key_table).values(**_row(new, act), lease_until=lease_end(tx, lease)))
     key = require(tx, new.raw.id, act.at)

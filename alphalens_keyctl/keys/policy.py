@@ -256,10 +256,16 @@ def chosen(ids: Sequence[str], *, ignored: Sequence[str]) -> list[Rule]:
 
 
 def check(
-    connection: Connection, rules: Sequence[Rule], limits: Thresholds, *, now: datetime, within: Within | None = None
+    connection: Connection,
+    rules: Sequence[Rule],
+    limits: Thresholds,
+    *,
+    among: Sequence[str] | None = None,
+    now: datetime,
+    within: Within | None = None,
 ) -> Iterator[Finding]:
-    """The keys, of those within, that break the rules: rule by rule, the oldest key first, streamed in constant
-    memory."""
+    """The keys, of those within, that break the rules: rule by rule, the oldest key first, streamed in constant memory.
+    With `among`, the ids of a few keys, those keys alone."""
     c = key_table.c
     stored = stored_policy.read(connection) if any(_RULES[rule].stored for rule in rules) else StoredPolicy()
     for rule in rules:
@@ -273,6 +279,8 @@ def check(
             .where(true() if within is None else within.condition())
             .order_by(unindexed(c.created_at), c.id)
         )
+        if among is not None:
+            found = found.where(c.id.in_(among))
         for rows in connection.execution_options(yield_per=_AT_ONCE).execute(found).partitions():
             for row in rows:
                 finding = _finding(rule, row, limit, now)

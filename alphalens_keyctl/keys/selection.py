@@ -18,6 +18,7 @@ from alphalens_keyctl.scopes import covering, covers
 from alphalens_keyctl.text import fold
 
 _IDS_AT_ONCE: Final = 500
+_MOST_OWNERS: Final = 10_000  # to compare more would take longer than a second
 TIMES: Final = frozenset(name for name in Key._fields if name.endswith("_at"))
 _JSON: Final = frozenset({"labels", "scopes", "allow_from"})
 # The stored statuses that a status which the clock adds can come from.
@@ -57,12 +58,14 @@ class Selection(NamedTuple):
     final: bool = False
     name_glob: str | None = None
     owner: str | None = None
+    unowned: bool = False
     labels: Mapping[str, str] = {}
     without: tuple[str, ...] = ()
     never_used: bool = False
     unused_for: timedelta | None = None
     expired: bool = False
     expires_within: timedelta | None = None
+    never_expires: bool = False
     older_than: timedelta | None = None
     suspended_for: timedelta | None = None
     containing: tuple[str, ...] = ()
@@ -97,7 +100,7 @@ def documents(
     columns = [_document_column(name, now) for name in Key._fields]
     query = _query(columns, wanted, sort, limit, now)
     # Making a KeyDocument of each row, a tuple in the order of the fields already, would cost as much as reading it.
-    return chain.from_iterable(pages(connection, query))  # type: ignore[arg-type]  # rows stand for KeyDocuments
+    return chain.from_iterable(pages(connection, query))
 
 
 def page(
@@ -173,6 +176,19 @@ def ids(
     for some_ids in few_at_once(among):
         fitting.update(connection.scalars(query.where(key_table.c.id.in_(some_ids))))
     return [key_id for key_id in among if key_id in fitting]
+
+
+def owners_like(connection: Connection, owner: str, *, within: Within | None = None) -> list[str]:
+    """Owners of keys that are spelled almost as `owner` is, the nearest first; none where a key has this owner. Only
+    keys `within` are looked at."""
+    from difflib import get_close_matches  # no command but one that found nothing needs it
+
+    query = select(key_table.c.owner).where(key_table.c.owner.is_not(None)).distinct().limit(_MOST_OWNERS)
+    if within is not None:
+        query = query.where(within.condition())
+    owners = connection.scalars(query).all()
+    folded = {fold(each): each for each in owners}
+    return [] if owner in owners else [folded[each] for each in get_close_matches(fold(owner), folded)]
 
 
 def leaves_any_out(connection: Connection, wanted: Selection, *, now: datetime) -> bool:
@@ -302,6 +318,8 @@ def _where(wanted: Selection, now: datetime) -> ColumnElement[bool]:
         conditions.append(matches(c.name_folded, fold(wanted.name_glob)))
     if wanted.owner is not None:
         conditions.append(c.owner == wanted.owner)
+    if wanted.unowned:
+        conditions.append(c.owner.is_(None))
     conditions += [
         or_(c.name_folded.contains(fold(part), autoescape=True), contains(c.id, part), contains(c.owner, part))
         for part in wanted.containing
@@ -348,5 +366,7 @@ def _of_times(wanted: Selection, now: datetime) -> Iterator[ColumnElement[bool]]
     if wanted.expires_within is not None:
         yield c.expires_at > now
         yield c.expires_at <= now + wanted.expires_within
+    if wanted.never_expires:
+        yield c.expires_at.is_(None)
     if wanted.older_than is not None:
         yield c.created_at <= now - wanted.older_than

@@ -44,10 +44,12 @@ class StoredPolicy(NamedTuple):
 
 
 class Breach(NamedTuple):
-    """A part of the policy that a key breaks, in a word for the audit log, and how the key breaks it."""
+    """A part of the policy that a key breaks, in a word for the audit log, and how the key breaks it. `latest` is the
+    latest expiry that the policy leaves to the key, where that is what the key breaks."""
 
     rule: str
     problem: str
+    latest: datetime | None = None
 
 
 def read(connection: Connection) -> StoredPolicy:
@@ -124,23 +126,29 @@ def _of_lifetime(policy: StoredPolicy, expires_at: datetime | None, created_at: 
     longest = policy.max_lifetime
     if expires_at is None and policy.wants_expiry:
         most = "" if longest is None else f" ({shortest_span(longest)} at most)"
-        return [Breach("expires" if longest is None else "max-lifetime", f"never expires{most}")]
+        latest = None if longest is None else created_at + longest
+        return [Breach("expires" if longest is None else "max-lifetime", f"never expires{most}", latest)]
     if expires_at is None or longest is None or expires_at <= created_at + longest:
         return []
     most = f"{shortest_span(longest)} from its creation at most, {rfc3339(created_at + longest)}"
-    return [Breach("max-lifetime", f"expires {rfc3339(expires_at)} ({most})")]
+    return [Breach("max-lifetime", f"expires {rfc3339(expires_at)} ({most})", created_at + longest)]
 
 
-def refuse(broken: Iterable[tuple[str, Sequence[Breach]]]) -> None:
+def refuse(broken: Iterable[tuple[str, Sequence[Breach]]], *, expiry: str, now: datetime) -> None:
     """Raise `KeyctlError` (policy_violation) with every breach, where there is one. `broken` has the breaches of each
-    key, behind the words that say which key."""
-    said = [f"{which} {', '.join(each.problem for each in found)}" for which, found in broken if found]
+    key, behind the words that say which key. `expiry` is what the caller sets the expiry by: the hint says with which
+    value that would pass."""
+    breaking = [(which, found) for which, found in broken if found]
+    said = [f"{which} {', '.join(each.problem for each in found)}" for which, found in breaking]
+    latest = [each.latest for _, found in breaking for each in found if each.latest is not None]
+    passes = f"{expiry} {rfc3339(min(latest))} would pass. " if latest and min(latest) > now else ""
     if said:
         more = f"; and {len(said) - _MOST_NAMED:,} more" if len(said) > _MOST_NAMED else ""
         raise KeyctlError(
             Code.POLICY_VIOLATION,
             f"the policy forbids this: {'; '.join(said[:_MOST_NAMED])}{more}",
-            "'alphalens-keyctl policy show' says what keys must be; --override REASON does it all the same, on record.",
+            f"{passes}'alphalens-keyctl policy show' says what keys must be;"
+            " --override REASON does it all the same, on record.",
         )
 
 

@@ -94,7 +94,7 @@ def divided(connection: Connection, key_ids: Sequence[str], new: Update, *, name
         if new.name is not None:
             _refuse_all_but_the_current(connection, keys, now)
     if new.override is None:
-        stored_policy.refuse(broken)
+        stored_policy.refuse(broken, expiry="--set-expires", now=now)
     known = {*done.changed, *done.unchanged}
     for key in _followers(connection, done.changed, new, now, named=named):
         if key.id not in known and key.status != Status.DAMAGED and _changes(key, _share(key, new)):

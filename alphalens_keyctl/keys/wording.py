@@ -16,11 +16,13 @@ def selected(wanted: Selection) -> str:
     said += [f"that contain '{part}'" for part in wanted.containing]
     if wanted.owner is not None:
         said.append(f"owned by '{wanted.owner}'")
+    said += ["owned by nobody"] if wanted.unowned else []
     said += [f"labelled {name}={value}" for name, value in wanted.labels.items()]
     said += [f"without label {name}" for name in wanted.without]
     said += [f"that may do {scope}" for scope in wanted.scopes]
     said += ["never used"] if wanted.never_used else []
     said += ["expired"] if wanted.expired else []
+    said += ["without an expiry"] if wanted.never_expires else []
     for length, words in (
         (wanted.unused_for, "not used for {}"),
         (wanted.expires_within, "expiring within {}"),

@@ -19,6 +19,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, func, select
 
 from alphalens_keyctl.database import Database, Writing, indexes
 from alphalens_keyctl.database.instants import microsecond_text
+from alphalens_keyctl.database.streaming import pages
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.models import Action, Event, event_table
 from alphalens_keyctl.moments import rfc3339_exact
@@ -264,7 +265,7 @@ def _walked(connection: Connection, saved: Head | None) -> Verdict:
     ).order_by(event_table.c.seq)
     last_seq, last_hash, last_at = 0, GENESIS, None
     sha256 = hashlib.sha256
-    for rows in connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query).partitions():
+    for rows in pages(connection, query):
         for row in rows:
             seq, at, actor, action, key_id, key_name, detail, previous_hash, stored = row
             if seq != last_seq + 1:
@@ -273,7 +274,7 @@ def _walked(connection: Connection, saved: Head | None) -> Verdict:
                 return _verdict(last_seq, last_hash, last_at, Break(seq, BreakKind.UNLINKED))
             try:
                 form = canonical(seq, at, actor, action, key_id, key_name, detail, last_hash)
-            except TypeError:  # SQLite stores a value of any type in any column
+            except TypeError:  # SQLite stores a value of any type in any column, and text that is none
                 return _verdict(last_seq, last_hash, last_at, Break(seq, BreakKind.ALTERED))
             if sha256(form).digest() != stored:
                 return _verdict(last_seq, last_hash, last_at, Break(seq, BreakKind.ALTERED))

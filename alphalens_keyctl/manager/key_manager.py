@@ -282,11 +282,12 @@ class KeyManager:
 
     # The policy.
 
-    def check(self, *rules: str) -> Iterator[Finding]:
-        """The keys that break the rules with these ids, or any rule; streamed. The thresholds are those of the
-        settings."""
+    def check(self, *rules: str, keys: Sequence[str] = ()) -> Iterator[Finding]:
+        """The keys that break the rules with these ids, or any rule; streamed. With `keys`, the keys alone that each
+        KEY means. The thresholds are those of the settings."""
         limits = self._settings.check
-        with self._backend.findings(policy.chosen(rules, ignored=limits.ignore), limits) as found:
+        chosen, meant = policy.chosen(rules, ignored=limits.ignore), [values.reference(key) for key in keys]
+        with self._backend.findings(chosen, limits, meant) as found:
             yield from found
 
     def policy(self) -> StoredPolicy:

@@ -3,30 +3,17 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Connection
 
 from alphalens_keyctl.database import Database
 from alphalens_keyctl.errors import KeyctlError
-from alphalens_keyctl.keys import (
-    bulk_issuance,
-    changes,
-    issuance,
-    lifecycle,
-    lookup,
-    policy,
-    rotation,
-    selection,
-    stored_policy,
-)
+from alphalens_keyctl.keys import changes, issuance, lifecycle, lookup, rotation, selection, stored_policy
 from alphalens_keyctl.keys import update as updates
-from alphalens_keyctl.keys.bulk_file import Line
-from alphalens_keyctl.keys.bulk_issuance import Handout
 from alphalens_keyctl.keys.changes import Change, Chosen, Targets, UpdateChange
 from alphalens_keyctl.keys.issuance import Created, RotationPlan
 from alphalens_keyctl.keys.lookup import Reference
-from alphalens_keyctl.keys.policy import Finding, Rule
 from alphalens_keyctl.keys.rotation import Aborted
 from alphalens_keyctl.keys.selection import KeyDocument, Place, Selection, Sort
 from alphalens_keyctl.keys.stored_policy import StoredPolicy
@@ -40,6 +27,12 @@ from alphalens_keyctl.manager.rights import Deed, Rights, names_hidden
 from alphalens_keyctl.models import Action, Event, Key, Status, Use
 from alphalens_keyctl.provenance import Act
 from alphalens_keyctl.settings import Thresholds
+
+# For speed: what few commands need is imported by the methods that do it.
+if TYPE_CHECKING:
+    from alphalens_keyctl.keys.bulk_file import Line
+    from alphalens_keyctl.keys.bulk_issuance import Handout
+    from alphalens_keyctl.keys.policy import Finding, Rule
 
 _NOTHING: Final[Mapping[str, int]] = {}
 
@@ -90,13 +83,20 @@ class OverDatabase:
             rights.require(Deed.ROTATE, [done.key, *done.successors])
             return done, _delivered_to(tx, done.successors)
 
-    def create_each(self, lines: Sequence[Line], handout: Handout, *, progress: Progress = untold) -> list[Created]:
-        permitted = self._access.everything("create keys from a file")
-        with progress(len(lines)) as tell:
-            return bulk_issuance.take_in(permitted, lines, self._access.act, handout, prefix=self._prefix, tell=tell)
+    def create_each(self, lines: "Sequence[Line]", handout: "Handout", *, progress: Progress = untold) -> list[Created]:
+        from alphalens_keyctl.keys import bulk_issuance
 
-    def try_create_each(self, lines: Sequence[Line]) -> None:
-        bulk_issuance.refuse(self._access.everything("create keys from a file"), lines, self._access.act.now())
+        access = self._access
+        with progress(len(lines)) as tell:
+            return bulk_issuance.take_in(
+                access.database, lines, access.act, handout, prefix=self._prefix, permits=access.permit, tell=tell
+            )
+
+    def try_create_each(self, lines: "Sequence[Line]") -> None:
+        from alphalens_keyctl.keys import bulk_issuance
+
+        access = self._access
+        bulk_issuance.refuse(access.database, lines, access.act.now(), permits=access.permit)
 
     @contextmanager
     def keys(self, wanted: Selection, *, sort: Sort, limit: int | None) -> Iterator[Iterator[Key]]:
@@ -121,6 +121,10 @@ class OverDatabase:
     def count(self, wanted: Selection) -> int:
         with self._access.reading() as (connection, rights, act):
             return selection.count(connection, _narrowed(wanted, rights), now=act.at)
+
+    def owners_like(self, owner: str) -> list[str]:
+        with self._access.reading() as (connection, rights, _act):
+            return selection.owners_like(connection, owner, within=rights.sight)
 
     def to_rotate(self, references: Sequence[Reference], wanted: Selection | None, plan: RotationPlan) -> Rotatable:
         with self._access.reading() as reading:
@@ -210,9 +214,18 @@ class OverDatabase:
             return usage_retention.prune(tx, before, act)
 
     @contextmanager
-    def findings(self, rules: Sequence[Rule], limits: Thresholds) -> Iterator[Iterator[Finding]]:
+    def findings(
+        self, rules: "Sequence[Rule]", limits: Thresholds, references: Sequence[Reference] = ()
+    ) -> "Iterator[Iterator[Finding]]":
+        from alphalens_keyctl.keys import policy
+
         with self._access.reading() as (connection, rights, act):
-            yield policy.check(connection, rules, limits, now=act.at, within=rights.sight)
+            sight, meant = rights.sight, list[str]()
+            for reference in references:
+                found = lookup.all_meant_by(connection, reference, now=act.at, within=sight)
+                meant += [key.id for key in found]
+            among = meant if references else None
+            yield policy.check(connection, rules, limits, among=among, now=act.at, within=sight)
 
     def policy(self) -> StoredPolicy:
         with self._access.reading() as (connection, rights, _act):
@@ -229,6 +242,8 @@ class OverDatabase:
             return now
 
     def outside_policy(self) -> int:
+        from alphalens_keyctl.keys import policy
+
         with self._access.reading() as (connection, rights, act):
             rights.require_all("count the keys outside the stored policy", to_see=True)
             return policy.outside(connection, now=act.at)

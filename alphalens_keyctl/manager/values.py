@@ -33,12 +33,14 @@ class Filters(TypedDict, total=False):
     status: Sequence[str]
     name: str
     owner: str
+    no_owner: bool
     label: Sequence[str]
     scope: Sequence[str]
     unused_for: Span
     never_used: bool
     expired: bool
     expires_within: Span
+    never_expires: bool
     older_than: Span
     suspended_for: Span
     containing: Sequence[str]
@@ -176,12 +178,14 @@ def selection(filters: Filters) -> Selection:
         final=filters.get("final", False),
         name_glob=line(filters.get("name"), "name pattern", text.LONGEST_NAME),
         owner=line(filters.get("owner"), "owner", text.LONGEST_OWNER),
+        unowned=filters.get("no_owner", False),
         labels=text.parse_labels(label for label in labels if not label.startswith("!")),
         without=tuple(text.parse_label_name(label[1:]) for label in labels if label.startswith("!")),
         never_used=filters.get("never_used", False),
         unused_for=span(filters.get("unused_for"), "time unused"),
         expired=filters.get("expired", False),
         expires_within=span(filters.get("expires_within"), "time to expiry"),
+        never_expires=filters.get("never_expires", False),
         older_than=span(filters.get("older_than"), "age"),
         suspended_for=span(filters.get("suspended_for"), "time suspended"),
         scopes=tuple(map(scopes.parse, filters.get("scope", ()))),
@@ -289,6 +293,10 @@ def _refuse_contradictions(wanted: Selection) -> None:
     asked = set(wanted.statuses)
     impossible = {
         "--expired and --expires-within": wanted.expired and wanted.expires_within is not None,
+        "--never-expires and --expired": wanted.never_expires and wanted.expired,
+        "--never-expires and --expires-within": wanted.never_expires and wanted.expires_within is not None,
+        "--never-expires and --status": wanted.never_expires and asked == {Status.EXPIRED},
+        "--no-owner and --owner": wanted.unowned and wanted.owner is not None,
         "--expired and --status": wanted.expired and asked and Status.EXPIRED not in asked,
         "--expires-within and --status": wanted.expires_within is not None and asked == {Status.EXPIRED},
         # A key that expired, retired or was revoked may have been suspended before.

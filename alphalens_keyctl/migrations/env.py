@@ -3,10 +3,9 @@
 from alembic import context
 from sqlmodel import SQLModel
 
-from alphalens_keyctl import models
-from alphalens_keyctl.migrations import VERSION_TABLE
+from alphalens_keyctl.migrations import VERSION_TABLE, indexes
 
-assert models.key_table is not None  # noqa: S101  # the import of the models fills the metadata
+assert indexes.INDEXES  # noqa: S101  # the import of tables and indexes fills the metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -11,11 +11,8 @@ from alphalens_keyctl.moments import rfc3339, shortest_span
 from alphalens_keyctl.output.inert import for_terminal
 from alphalens_keyctl.output.words import counted, exactly, span
 from alphalens_keyctl.settings import PROGRAM, Thresholds
+from alphalens_keyctl.text import NAME_TO_GIVE, OWNER_TO_NAME, PLACEHOLDERS, PURPOSE_TO_NAME
 
-# What a person has to put other words for in a command line.
-OWNER: Final = "OWNER"
-PURPOSE: Final = "PURPOSE"
-NEW_NAME: Final = "NEW_NAME"
 _DAY: Final = timedelta(days=1)
 
 
@@ -50,7 +47,7 @@ def command(findings: Sequence[Finding], limits: Thresholds) -> str:
 
 def placeholders(line: str) -> list[str]:
     """Return the words of a command line that a person has to replace."""
-    return [word for word in shlex.split(line) if word in (OWNER, PURPOSE, NEW_NAME)]
+    return [word for word in shlex.split(line) if word in PLACEHOLDERS]
 
 
 def days(length: timedelta | None) -> float | None:
@@ -98,12 +95,12 @@ def _put_right(key: Finding, broken: Mapping[str, Finding], limits: Thresholds) 
             return ["revoke", key.key_id, "--reason", "lives longer than the policy allows"]
         return ["rotate", _reference(key), *_expires(broken, limits)]
     new = {
-        "meaningless-name": ("--set-name", NEW_NAME),
-        "policy-name": ("--set-name", NEW_NAME),
-        "owner-unknown": ("--set-owner", limits.owners[0] if len(limits.owners) == 1 else OWNER),
-        "policy-owner": ("--set-owner", OWNER),
-        "no-purpose": ("--set-purpose", PURPOSE),
-        "policy-purpose": ("--set-purpose", PURPOSE),
+        "meaningless-name": ("--set-name", NAME_TO_GIVE),
+        "policy-name": ("--set-name", NAME_TO_GIVE),
+        "owner-unknown": ("--set-owner", limits.owners[0] if len(limits.owners) == 1 else OWNER_TO_NAME),
+        "policy-owner": ("--set-owner", OWNER_TO_NAME),
+        "no-purpose": ("--set-purpose", PURPOSE_TO_NAME),
+        "policy-purpose": ("--set-purpose", PURPOSE_TO_NAME),
     }
     options: dict[str, str] = {}
     for rule, (option, word) in new.items():

@@ -5,14 +5,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from rich.table import Table
-from rich.text import Text
-
-from alphalens_keyctl.output.screen import Screen, cell
+from alphalens_keyctl.output.inert import for_terminal
+from alphalens_keyctl.output.pages import columns, wrapped
+from alphalens_keyctl.output.screen import Screen
 from alphalens_keyctl.output.tables import NARROW
 from alphalens_keyctl.settings import Origin, Source
 
 Value = str | float | timedelta | tuple[str, ...] | None
+_GAP: Final = 2  # columns between columns
 # Units of a duration as config.toml takes them.
 _UNITS: Final = ((86400, "d"), (3600, "h"), (60, "m"))
 
@@ -42,24 +42,33 @@ def document(settings: Sequence[Setting]) -> dict[str, Any]:
 
 
 def table(settings: Sequence[Setting], screen: Screen) -> str:
-    """Return a line for each setting: name, value, where it comes from."""
+    """Return a line for each setting: name, value, where it comes from. A value for which a line leaves no room, or the
+    screen none for columns, stands in lines below the name, broken between words alone."""
     if not screen.terminal:
         # A line each, which cut and awk take apart.
         return "".join(f"{each.name}\t{_written(each.value)}\t{_from(each.source)}\n" for each in settings)
-    lines = Table.grid(padding=(0, 2, 0, 0))
+    rows = [(each.name, _shown(_written(each.value), screen), _shown(_from(each.source), screen)) for each in settings]
+    names = max(len(name) for name, _, _ in rows) + _GAP
+    fitting = {value for _, value, origin in rows if names + columns(value) + _GAP + columns(origin) <= screen.width}
+    values = max(map(columns, fitting), default=0) + _GAP
     narrow = screen.width < NARROW
-    for number in range(1 if narrow else 3):
-        lines.add_column(no_wrap=number == 0 and not narrow, overflow="fold")
-    for each in settings:
-        is_default = each.source.origin is Origin.DEFAULT
-        style = "dim" if is_default else ""
-        name, origin = Text(each.name, style="dim" if is_default else "bold"), cell(_from(each.source), style)
-        value = cell(_written(each.value), style)
-        if narrow:
-            lines.add_row(Text.assemble(name, " ", value, "" if is_default else f" ({origin})"))
+    lines: list[str] = []
+    for each, (name, value, origin) in zip(settings, rows, strict=True):
+        default = each.source.origin is Origin.DEFAULT
+        begun, beside = (f"{name} ", " " * _GAP) if narrow else (name.ljust(names), " " * names)
+        if narrow or value not in fitting:
+            drawn = wrapped(value if default else f"{value} ({origin})", screen.width, beside, first=begun)
         else:
-            lines.add_row(name, value, origin)
-    return screen.draw(lines)
+            drawn = [begun + value + " " * (values - columns(value)) + origin]
+        style = "dim" if default else ""
+        rest = (drawn[0].removeprefix(name), *drawn[1:])
+        first, *more = (screen.paint(part, style) for part in rest)
+        lines += [screen.paint(name, style or "bold") + first, *more]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _shown(text: str, screen: Screen) -> str:
+    return screen.spelled(for_terminal(text))
 
 
 def _from(source: Source) -> str:

@@ -5,12 +5,9 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from rich.padding import Padding
-from rich.table import Table
-from rich.text import Text
-
 from alphalens_keyctl.output.inert import for_terminal
-from alphalens_keyctl.output.screen import Screen, cell
+from alphalens_keyctl.output.pages import wrapped
+from alphalens_keyctl.output.screen import Screen
 from alphalens_keyctl.output.tables import NARROW
 from alphalens_keyctl.output.words import counted
 
@@ -33,6 +30,7 @@ class Diagnosis(NamedTuple):
     advice: str = ""
 
 
+_GAP: Final = 2  # columns between columns
 _STYLES: Final = {State.OK: "green", State.WARNING: "yellow", State.PROBLEM: "bold red", State.SKIPPED: "dim"}
 
 
@@ -55,20 +53,17 @@ def listed(diagnoses: Sequence[Diagnosis], screen: Screen) -> str:
     if not screen.terminal:
         lines = ["\t".join(map(for_terminal, each)) + "\n" for each in diagnoses]
         return "".join(lines) + total + "\n"
-    rows = Table.grid(padding=(0, 2, 0, 0))
-    narrow = screen.width < NARROW
-    for _ in range(0 if narrow else 2):
-        rows.add_column(no_wrap=True)
-    rows.add_column(overflow="fold")
+    states, checks = (max(map(len, (each[number] for each in diagnoses))) + _GAP for number in (1, 0))
+    drawn: list[str] = []
     for each in diagnoses:
-        said = [cell(each.detail), *([cell(each.advice, "dim")] if each.advice else [])]
-        state, check = Text(each.state.value, style=_STYLES[each.state]), Text(each.check)
-        if narrow:
-            rows.add_row(Text.assemble(state, " ", check))
-            for line in said:
-                rows.add_row(Padding(line, (0, 0, 0, 2)))
-        else:
-            rows.add_row(state, check, said[0])
-            for line in said[1:]:
-                rows.add_row("", "", line)
-    return screen.draw(rows, Text(total, style="bold"))
+        narrow = screen.width < NARROW
+        state = each.state.value
+        begun = f"{state} {each.check}" if narrow else state.ljust(states) + each.check.ljust(checks)
+        beside = " " * (_GAP if narrow else states + checks)
+        detail, advice = (screen.spelled(for_terminal(said)) for said in (each.detail, each.advice))
+        found = wrapped(detail, screen.width, beside, first=beside if narrow else begun)
+        found = [begun, *found] if narrow else found
+        drawn.append(screen.paint(state, _STYLES[each.state]) + found[0][len(state) :])
+        drawn += found[1:]
+        drawn += [screen.paint(line, "dim") for line in wrapped(advice, screen.width, beside)] if advice else []
+    return "".join(f"{line}\n" for line in [*drawn, screen.paint(total, "bold")])

@@ -348,8 +348,8 @@ _FORMS: Final = (
     dict.fromkeys(TIMES, _TIME)
     | {"labels": "spelled({0})", "use_count": _NUMBER}
     | {
-        "scopes": '"null" if {0} is None else scopes_text({0})',
-        "allow_from": '"null" if {0} is None else networks_text({0})',
+        "scopes": '"null" if {0} is None else spelled_scopes({0})',
+        "allow_from": '"null" if {0} is None else spelled_networks({0})',
     }
 )
 _K: Final = tuple((name, _FORMS.get(name, _TEXT)) for name in KeyDocument._fields)

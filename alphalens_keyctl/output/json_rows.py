@@ -24,8 +24,8 @@ def writer(
     another type.
     """
     known = {"quote": encode_basestring_ascii, "time": _time_text, "spelled": labels_spelled, "otherwise": otherwise}
-    # No name is that of a column, which would hide it.
-    known |= {"scopes_text": scopes_spelled, "networks_text": networks_spelled}
+    # None of these names may be a column's, which would hide it.
+    known |= {"spelled_scopes": scopes_spelled, "spelled_networks": networks_spelled}
     exec(_compiled(members, written), known)  # noqa: S102  # of the names in this program's own field lists
     return cast("Writer", known["write"])
 

@@ -127,7 +127,7 @@ _BY_NAME: Final = {
     "replaced_by": KeyColumn(Column("Replaced by", Cut.END, least=12), _text("replaced_by")),
     "delivering_to": KeyColumn(Column("Delivering to", Cut.END, least=16), _text("delivering_to")),
     "scopes": KeyColumn(Column("Scopes", Cut.END, least=16), _texts("scopes")),
-    "allow_from": KeyColumn(Column("Allowed from", Cut.END, least=16), _texts("allow_from")),
+    "allow_from": KeyColumn(Column("Used from", Cut.END, least=16), _texts("allow_from")),
 }
 _ENDS: Final = KeyColumn(Column("Expires", shortened=_without_date_of_revocation, longest=_LONGEST_END), end)
 # Without a choice: the columns from left to right, and which of them a narrow page leaves out first. The mark before

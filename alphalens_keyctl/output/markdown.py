@@ -62,8 +62,8 @@ def _drawn(block: str, paper: Paper) -> list[str]:
         return [heading(_words(title), paper)]
     item = _ITEM.fullmatch(block)
     if item is not None:
-        return wrapped(_words(item[2]), paper.width, " " * len(item[1]), first=item[1])
-    return wrapped(_words(block), paper.width)
+        return wrapped(" ".join(_words(item[2]).split()), paper.width, " " * len(item[1]), first=item[1])
+    return wrapped(" ".join(_words(block).split()), paper.width)
 
 
 def _words(text: str) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from shutil import get_terminal_size
 from typing import Final, NamedTuple, TextIO
+from unicodedata import combining, east_asian_width
 
 from alphalens_keyctl.output.channel import is_terminal
 
@@ -82,18 +83,31 @@ def heading(title: str, paper: Paper) -> str:
 def wrapped(text: str, width: int, indent: str = "", first: str | None = None) -> list[str]:
     """Return `text` as lines of at most `width` columns, broken between words alone.
 
-    Each line begins with `indent`, the first one with `first` where that is given.
+    Each line begins with `indent`, the first one with `first` where that is given. A word that is too long for what the
+    indent leaves, a path say, gets a line of its own, further to the left.
     """
-    return _hanging(indent if first is None else first, text.split(), width, indent)
+    words = text.replace("\n", " ").split(" ")  # two spaces in a name stay two
+    return _hanging(indent if first is None else first, words, width, indent)
+
+
+def columns(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if combining(each) else 2 if east_asian_width(each) in "WF" else 1 for each in text)
 
 
 def _hanging(first: str, words: Sequence[str], width: int, indent: str | None = None) -> list[str]:
-    indent = " " * len(first) if indent is None else indent
-    lines, line, empty = [], first, True
+    indent = " " * columns(first) if indent is None else indent
+    lines: list[str] = []
+    line, empty = first, True
     for word in words:
-        if not empty and len(line) + 1 + len(word) > width:
-            lines.append(line)
+        starts_a_line = empty and (bool(lines) or not line.strip())
+        if columns(line) + (not empty) + columns(word) > width and not starts_a_line:
+            lines.append(line.rstrip())
             line, empty = indent, True
+        if empty and columns(line) + columns(word) > width and not line.strip():
+            line = line[: max(0, min(len(line), width - columns(word)))]
         line += word if empty else f" {word}"
         empty = False
     return [*lines, line]
@@ -114,7 +128,7 @@ def _rows(rows: Sequence[tuple[str, str]], width: int) -> Iterator[str]:
 def _example(line: str, width: int) -> Iterator[str]:
     """Return a command line, continued as the shell continues a line, or a remark about the next one."""
     if line.startswith("#"):
-        yield from wrapped(line[1:], width, "  # ")
+        yield from wrapped(line[1:].strip(), width, "  # ")
         return
     words = _WORD.findall(line)
     lines = _hanging("  ", words, width - 2, "      ")

@@ -7,13 +7,14 @@ from alphalens_keyctl.moments import UNREADABLE
 from alphalens_keyctl.moments import exactly as exactly
 from alphalens_keyctl.text import counted as counted
 
-# Each unit, and the length up to which it is used: "35 hours", then "2 days".
+# Each unit, and the length up to which it is used: "35 hours", then "2 days". Rounded, no longer time is said as a
+# shorter one: 8 weeks is the most in weeks, since 9 weeks are more than 2 months.
 _UNITS: Final = (
     (timedelta(minutes=60), timedelta(minutes=1), "minute"),
     (timedelta(hours=36), timedelta(hours=1), "hour"),
     (timedelta(days=14), timedelta(days=1), "day"),
-    (timedelta(days=60), timedelta(days=7), "week"),
-    (timedelta(days=730), timedelta(days=30.44), "month"),
+    (timedelta(days=59.5), timedelta(days=7), "week"),
+    (timedelta(days=730), timedelta(days=365.25 / 12), "month"),
     (timedelta.max, timedelta(days=365.25), "year"),
 )
 

@@ -56,6 +56,8 @@ class Listener(threading.Thread):
         self._timeout = timeout
         self.tried = False
         """Whether every primary was tried, or one announces."""
+        self.listens = False
+        """Whether a connection listens, and has answered the last question."""
         self._told = told
         self._max_staleness = max_staleness
         self._interval = min(max(max_staleness / 4, 0.02), 1.0)
@@ -84,6 +86,7 @@ class Listener(threading.Thread):
                             wait = _RETRY
                 except psycopg.Error:
                     pass  # down, a standby, or without the right: until then `max_staleness` bounds what is read
+                self.listens = False
             self.tried = True
             self._stop_asked.wait(wait)
             wait = min(wait * 2, _LONGEST_RETRY)
@@ -104,7 +107,7 @@ class Listener(threading.Thread):
             for _ in connection.notifies(timeout=0):
                 self._told.changed()
             self._told.told_until(asked_at + self._max_staleness, position)
-            self.tried = True
+            self.tried = self.listens = True
             for _ in connection.notifies(timeout=self._interval, stop_after=1):
                 self._told.changed()
 

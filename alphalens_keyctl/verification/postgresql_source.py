@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections import deque
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -23,11 +23,13 @@ from alphalens_keyctl.verification.listener import Listener
 from alphalens_keyctl.verification.source import COLUMNS, Sighting, record_of
 
 if TYPE_CHECKING:
-    from psycopg import Cursor
+    from collections.abc import Callable
 
-    from alphalens_keyctl.database.postgresql import Server
+    from alphalens_keyctl.database.postgresql import Driver, Server
 
-_SELECT: Final = f"SELECT {COLUMNS['postgresql']} FROM api_key WHERE id = %s".encode()  # noqa: S608  # our own constants
+_SELECT: Final = f"SELECT {COLUMNS['postgresql']} FROM api_key WHERE id = "  # noqa: S608  # our own constants
+_PREPARED: Final = f"{_SELECT}$1".encode()
+_POOLED: Final = f"{_SELECT}%s".encode()
 _REPLAYED: Final = "SELECT CAST(pg_last_wal_replay_lsn() - '0/0' AS bigint)"
 _LOOK: Final = 0.02  # seconds between two looks at how far a standby is
 # Once the keys are known, few are read; more connections would only be a burden to the server.
@@ -37,12 +39,12 @@ _inherited: Final[list[object]] = []
 
 
 class _Session(NamedTuple):
-    """A connection, kept as its one cursor: the cursor remembers how to read each column. `server` is None behind a
-    pooler, where any server may answer the next statement; `hurried` says that statements are cut short there."""
+    """A connection. `row` reads the columns of the key with an id. `server` is None behind a pooler, where any server
+    may answer the next statement."""
 
-    cursor: "Cursor[Any]"
+    connection: "Driver"
+    row: "Callable[[str], tuple[Any, ...] | None]"
     server: "Server | None"
-    hurried: bool = False
 
 
 class PostgreSQLSource:
@@ -92,6 +94,11 @@ class PostgreSQLSource:
         self._positions: deque[tuple[float, int]] = deque()
         self._floor: tuple[float, int] | None = None
         self._closed = False
+        self.heard_at: float | None = None
+
+    @property
+    def listens(self) -> bool:
+        return self._listener is not None and self._listener.listens
 
     def refresh(self) -> bool:
         return True  # the listener learns of each change by itself
@@ -136,7 +143,7 @@ class PostgreSQLSource:
             self._listener.stop()
         while self._idle:
             with suppress(IndexError):
-                self._idle.pop().cursor.connection.close()
+                self._idle.pop().connection.close()
 
     def listening(self, server: "Server", *, of_lookups: bool) -> None:
         """From now on this server announces. `of_lookups`: no other primary may be asked."""
@@ -157,6 +164,7 @@ class PostgreSQLSource:
             self._positions.popleft()
         self._floor = self._positions[0]
         self._told_until = moment
+        self.heard_at = asked_at
 
     def _start(self) -> None:
         with self._starting:
@@ -173,33 +181,34 @@ class PostgreSQLSource:
         deadline = time.monotonic() + self._limits.query_timeout
         while True:
             session, fresh = self._take()
-            cursor, server = session.cursor, session.server
+            connection, row_of, server = session
             generation, read_at = self._generation, time.monotonic()
             try:
                 doubt = self._doubt(session, deadline)
-                row = None if doubt else self._row(session, key_id)
+                row = None if doubt else row_of(key_id)
             except psycopg.OperationalError as error:
                 with suppress(psycopg.Error):
-                    cursor.connection.close()
+                    connection.close()
                 if fresh or time.monotonic() >= deadline:
                     raise explain(error, self._address) from error
                 # The connection had died while nobody used it, so the others have, too.
                 self._forget_idle()
                 continue
             except psycopg.Error as error:
-                cursor.connection.close()
+                connection.close()
                 raise explain(error, self._address) from error
             if doubt:
-                cursor.connection.close()
+                connection.close()
                 if fresh:
                     raise KeyctlError(Code.DATABASE_BUSY, doubt)
                 continue  # a standby may have become a primary, and another server may be found
             if self._closed:
-                cursor.connection.close()
+                connection.close()
             else:
                 self._idle.append(session)
             if server is None or server != self._told_by:
                 generation = _elsewhere(generation)
+            self.heard_at = read_at
             return Sighting(self._record(row), generation, read_at)
 
     def _record(self, row: "tuple[Any, ...] | None") -> Record | None:
@@ -214,12 +223,12 @@ class PostgreSQLSource:
         if server is None:
             return ""
         if server.standby:
-            return "" if self._has_caught_up(session.cursor, until) else "the standby is behind its primary"
+            return "" if self._has_caught_up(session.connection, until) else "the standby is behind its primary"
         if server != self._told_by and self._only_here and time.monotonic() < self._told_until:
             return "two servers take changes at once, or one has just taken over from the other"
         return ""
 
-    def _has_caught_up(self, cursor: "Cursor[Any]", until: float) -> bool:
+    def _has_caught_up(self, connection: "Driver", until: float) -> bool:
         """Whether a standby has replayed what its primary had written `max_staleness` ago. Waits while that was not so
         long ago. Where no primary can be asked, nobody can tell, and the standby's word is taken."""
         while time.monotonic() < until:
@@ -228,7 +237,7 @@ class PostgreSQLSource:
                 if floor is None:
                     return True
                 asked_at, position = floor
-                (replayed,) = cursor.execute(_REPLAYED).fetchone() or (None,)
+                (replayed,) = connection.execute(_REPLAYED).fetchone() or (None,)
                 if replayed is not None and replayed >= position:
                     return True
                 if time.monotonic() >= asked_at + self._max_staleness:
@@ -247,28 +256,37 @@ class PostgreSQLSource:
     def _connected(self) -> _Session:
         import psycopg
 
+        from alphalens_keyctl.verification.prepared_lookup import PreparedLookup
+
+        limit = self._limits.query_timeout
         try:
             connection = self._dial()
             connection.autocommit = True
-            server = postgresql.begin_session(connection, answer_limit=self._limits.query_timeout)
-            # Behind a pooler the next statement may run on another connection, which knows no prepared statement.
-            connection.prepare_threshold = None if server is None else 0
-            hurried = server is None and postgresql.cuts_short(connection, answer_limit=self._limits.query_timeout)
+            server = postgresql.begin_session(connection, answer_limit=limit)
+            if server is not None:
+                return _Session(connection, PreparedLookup(connection, _PREPARED, answer_limit=limit).row, server)
+            hurried = postgresql.cuts_short(connection, answer_limit=limit)
         except psycopg.Error as error:
             raise explain(error, self._address) from error
-        # Values in binary form depend on neither the session's time zone nor its date style.
-        return _Session(connection.cursor(binary=True), server, hurried)
+        return _Session(connection, self._pooled(connection, hurried=hurried), server)
 
-    def _row(self, session: _Session, key_id: str) -> "tuple[Any, ...] | None":
-        if not session.hurried:
-            return session.cursor.execute(_SELECT, (key_id,)).fetchone()
-        with postgresql.unhurried(session.cursor.connection, answer_limit=self._limits.query_timeout):
-            return session.cursor.execute(_SELECT, (key_id,)).fetchone()
+    def _pooled(self, connection: "Driver", *, hurried: bool) -> "Callable[[str], tuple[Any, ...] | None]":
+        """How to read a row behind a pooler: the next statement may run on another connection, which knows no prepared
+        one. `hurried` says that statements are cut short there."""
+        cursor = connection.cursor(binary=True)
+
+        def row(key_id: str) -> tuple[Any, ...] | None:
+            with (
+                postgresql.unhurried(connection, answer_limit=self._limits.query_timeout) if hurried else nullcontext()
+            ):
+                return cursor.execute(_POOLED, (key_id,)).fetchone()
+
+        return row
 
     def _forget_idle(self) -> None:
         while self._idle:
             with suppress(IndexError):
-                self._idle.pop().cursor.connection.close()
+                self._idle.pop().connection.close()
 
 
 def _elsewhere(generation: int) -> int:

@@ -106,8 +106,9 @@ class Recorder:
         return not self._closing
 
     def refuse(self, refusal: tuple[float, Reason, str | None, str | None, str | None, str | None, str | None]) -> None:
-        """Take a refused attempt: the fields of a `Refusal`, in its order."""
-        if self._refused.waiting >= self._most:
+        """Take a refused attempt: the fields of a `Refusal`, in its order. After the last flush it is dropped: the
+        thread that wrote it would outlive whoever closed the verifier."""
+        if self._closing or self._refused.waiting >= self._most:
             self._drop()
             return
         self._refused.take(Refusal._make(refusal))
@@ -173,6 +174,12 @@ class Recorder:
             self._drop()
             return True
         return False  # and recorded as a refused attempt: with the first that is written, uses are taken again
+
+    @property
+    def waiting(self) -> int:
+        """The number of uses and refused attempts that are not known to be in the database; attempts that were
+        coalesced count as one."""
+        return self._held + self._refused.waiting + self._refused.kinds
 
     @property
     def _held(self) -> int:

@@ -33,6 +33,14 @@ class Sighting(NamedTuple):
 class Source(Protocol):
     """The keys of one database. Every method may be called from any thread."""
 
+    @property
+    def heard_at(self) -> float | None:
+        """When the database last answered a question that was waited for (monotonic seconds); None if it never did."""
+
+    @property
+    def listens(self) -> bool | None:
+        """Whether a connection listens for changes; None where the database announces none."""
+
     def refresh(self) -> bool:
         """Learn, without waiting, of every change up to now. Returns False where the source cannot."""
 

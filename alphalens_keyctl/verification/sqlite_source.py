@@ -51,6 +51,7 @@ class SQLiteSource:
         self._timeout = timeout
         self._count = count(1)
         self._generation = 0
+        self.listens = None
         self._begin()
 
     def _begin(self) -> None:
@@ -61,6 +62,7 @@ class SQLiteSource:
         self._keeper: sqlite3.Connection | None = None
         self._look_at = 0.0
         self._closed = False
+        self.heard_at: float | None = None
 
     def refresh(self) -> bool:
         try:
@@ -96,6 +98,7 @@ class SQLiteSource:
         self._give_back(reader)
         if not current:
             return self.fetch(key_id)
+        self.heard_at = read_at
         try:
             return Sighting(record_of(row) if row else None, generation, read_at)
         except (TypeError, ValueError) as error:

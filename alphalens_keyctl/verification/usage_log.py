@@ -205,8 +205,8 @@ def tamed(text_: object, longest: int) -> str | None:
 
 _tame: Final = lru_cache(maxsize=4096)(lambda given, longest: tame(given, longest=longest))
 # What `tame` leaves as it is, and nearly all that clients send: letters, digits and the signs that nothing acts on,
-# spaces between them. No underscore: without one there is no raw key.
-_INERT: Final = re.compile(r"""(?! )[A-Za-z0-9 !"#$%&'()*+,./:;<=>?@\[\]^{|}~-]*(?<! )""")
+# spaces between them. No underscore, also encoded: without one there is no raw key.
+_INERT: Final = re.compile(r"""(?! )[A-Za-z0-9 !"#$&'()*+,./:;<=>?@\[\]^{|}~-]*(?<! )""")
 
 
 def _stored(at: float) -> str:

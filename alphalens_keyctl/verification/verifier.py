@@ -2,8 +2,9 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime
+from functools import partial
 from hashlib import sha256
 from types import TracebackType
 from typing import Final, Self
@@ -16,8 +17,9 @@ from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import LONGEST, MalformedKeyError, parse, same_digest
 from alphalens_keyctl.models import Key, Reason, Status
 from alphalens_keyctl.settings import Given, Settings, of_this_process
-from alphalens_keyctl.verification import process
+from alphalens_keyctl.verification import process, pulse
 from alphalens_keyctl.verification.judgement import Record, Verification, for_scope, from_address, judge, unavailable
+from alphalens_keyctl.verification.pulse import Pulse
 from alphalens_keyctl.verification.recorder import Recorder
 from alphalens_keyctl.verification.recording_policy import RecordingPolicy
 from alphalens_keyctl.verification.source import Source
@@ -106,9 +108,8 @@ class KeyVerifier:
         self._recorder: Recorder | None = None
         if usage != _OFF:
             limits = Limits(chosen.connect_timeout, timeout, max(timeout, 5.0))
-            self._recorder = Recorder(
-                _opener(usage_address, limits), RecordingPolicy(usage), most=max_pending, prepare=self._source.prepare
-            )
+            opener = partial(Database.open, usage_address, limits, create=False)
+            self._recorder = Recorder(opener, RecordingPolicy(usage), most=max_pending, prepare=self._source.prepare)
         if flush_on_sigterm:
             process.close_on_sigterm()
         process.guard(self)
@@ -208,6 +209,10 @@ class KeyVerifier:
     def dropped(self) -> int:
         """The number of uses and refused attempts that were not recorded because too many waited."""
         return 0 if self._recorder is None else self._recorder.dropped
+
+    def pulse(self) -> Pulse:
+        """What a monitor wants to know. Asks a database that was silent for a second, and waits `timeout` at most."""
+        return pulse.take(self._source, self._recorder)
 
     def flush(self) -> None:
         """Write every use so far. Raises `KeyctlError` when they cannot be written within 10 s."""
@@ -372,13 +377,6 @@ def _source(address: Address, written: Address, connect_timeout: float, timeout:
         timeout=timeout,
         max_staleness=max_staleness,
     )
-
-
-def _opener(address: Address, limits: Limits) -> Callable[[], Database]:
-    def open_database() -> Database:
-        return Database.open(address, limits, create=False)
-
-    return open_database
 
 
 def _digest_of(raw_key: object) -> bytes | None:

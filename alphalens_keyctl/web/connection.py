@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from alphalens_keyctl.web import challenge
-from alphalens_keyctl.web.forward_auth import FIRST
+from alphalens_keyctl.web.forward_auth import FIRST, UNREAD
 
 # Bytes of a request's line and headers. nginx passes on 32 KiB, Envoy 60 KiB.
 LARGEST_HEAD: Final = 64 * 1024
@@ -108,6 +108,8 @@ class Connection(HttpToolsProtocol):
             # For uvicorn up to 0.52 to say so.
             self.cycle.scope["headers"] = [*self.cycle.scope["headers"], (b"connection", b"close")]
             return
+        if UNREAD in self.app_state:
+            self.app_state[UNREAD]()
         self.transport.write(self.refusal)
         self.transport.close()
 

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, quote
 
 from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.verification.judgement import Verification
-from alphalens_keyctl.web import asgi, challenge, headers
+from alphalens_keyctl.web import asgi, challenge, correlation, headers
 from alphalens_keyctl.web.client_address import TrustedProxies
 from alphalens_keyctl.web.early_warning import EarlyWarning, Headers
 from alphalens_keyctl.web.refreshing import Refreshes
@@ -23,11 +23,24 @@ from alphalens_keyctl.web.waiting import NoThreadFreeError, Threads
 
 if TYPE_CHECKING:
     from alphalens_keyctl import KeyVerifier
+    from alphalens_keyctl.web.metrics import Metrics
 
 ENVOY_PREFIX: Final = "/ext_authz/"
 LIVE_PATH: Final = "/healthz"
 READY_PATH: Final = "/readyz"
-_OUR_PATHS: Final = frozenset((LIVE_PATH, READY_PATH))
+# What metrics call the questions of Envoy and of other proxies, and our own paths.
+_ENVOY_ROUTE: Final = "ext_authz"
+_ROUTE: Final = "verify"
+_OUR_PATHS: Final = {LIVE_PATH: "healthz", READY_PATH: "readyz"}
+# Every route with every status.
+ANSWERS: Final = (
+    *((_ROUTE, status) for status in (204, 401)),
+    *((_ENVOY_ROUTE, status) for status in (200, 401)),
+    ("healthz", 204),
+    *(("readyz", status) for status in (204, 503)),
+)
+# In the state of the server: what to call when a request was refused unread.
+UNREAD: Final = "alphalens_keyctl.unread"
 # The extension of a scope that is the first on its connection, and whose target is a path, not a URL.
 FIRST: Final = "alphalens_keyctl.first"
 # Seconds for which an answer about the database is given again.
@@ -70,8 +83,10 @@ class ForwardAuth:
         trusted_proxies: Iterable[str] = (),
         access_log: bool = False,
         warn_within: timedelta | None = None,
+        metrics: "Metrics | None" = None,
     ) -> None:
         self._verifier = verifier
+        self._metrics = metrics
         self._warning = EarlyWarning(verifier, warn_within)
         self._proxies = TrustedProxies(trusted_proxies)
         self._threads = Threads()
@@ -85,17 +100,24 @@ class ForwardAuth:
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         """Answer one request, or the lifespan of the server."""
         if scope["type"] == "lifespan":
-            await self._live(receive, send)
+            await self._live(scope, receive, send)
             return
+        began = time.monotonic()
         # First, so that each answer is sent as soon as it is known, and not after the work on all other requests.
         refreshed = await self._refreshes.since_now()
         found = headers.single(scope["headers"])
         path: str = scope["path"]
         if path in _OUR_PATHS and _asks_after_us(scope, found):
-            await self._say_how_we_are(path, send)
+            status = 204 if path == LIVE_PATH or await self._readiness.now() else 503
+            if self._metrics is not None:
+                self._metrics.answered(_OUR_PATHS[path], status, time.monotonic() - began)
+            await _say_how_we_are(status, send)
             return
         if _is_more_than_a_question(scope, found):
-            send = _closing(send)
+            send = _adding(send, _CLOSE)
+        request_id = correlation.request_id(found) if self._access_log else None
+        if request_id is not None:
+            send = _adding(send, (correlation.REQUEST_ID, request_id.encode()))
         peer = asgi.peer(scope)
         client = self._proxies.client(peer, headers.text_of(found.get(b"x-forwarded-for")))
         client_ip, trusted = client.address, self._proxies.vouch(peer)
@@ -112,30 +134,43 @@ class ForwardAuth:
         answer = self._verifier.verify_cached(raw_key, refreshed=refreshed, **about)
         if answer is None:
             answer = await self._lookups.verify(raw_key, **about)
-        if answer.allowed and answer.key is not None:
-            key = answer.key
-            warning = self._warning.headers(answer)
-            await send(_yes(key.id, key.name, key.owner, key.scopes, path.startswith(ENVOY_PREFIX), warning))
+        for_envoy = path.startswith(ENVOY_PREFIX)
+        start = self._start(answer, for_envoy=for_envoy)
+        refusal = challenge.refusal(answer.reason, needed)
+        if self._metrics is not None:
+            # Before the answer: whoever has it finds it counted.
+            self._metrics.verified(answer.reason)
+            status = refusal.status if start is None else start["status"]
+            self._metrics.answered(_ENVOY_ROUTE if for_envoy else _ROUTE, status, time.monotonic() - began)
+        if start is not None:
+            await send(start)
             await send(_NO_BODY)
         else:
-            await asgi.refuse(send, challenge.refusal(answer.reason, needed))
-        if self._access_log:
-            _tell(answer, client_ip, method, asked_path)
+            await asgi.refuse(send, refusal)
+        if request_id is not None:
+            _tell(
+                answer, client_ip, method, asked_path, request_id, correlation.trace_id(found), time.monotonic() - began
+            )
 
-    async def _say_how_we_are(self, path: str, send: asgi.Send) -> None:
-        well = path == LIVE_PATH or await self._readiness.now()
-        # Never 200: an Envoy without its path_prefix asks at the client's own path, and must not let a request for
-        # /healthz in.
-        await send({"type": "http.response.start", "status": 204 if well else 503, "headers": [_CLOSE]})
-        await send(_NO_BODY)
+    def _start(self, answer: Verification, *, for_envoy: bool) -> asgi.Message | None:
+        """The start of a yes; None for a no."""
+        key = answer.key
+        if not answer.allowed or key is None:
+            return None
+        return _yes(key.id, key.name, key.owner, key.scopes, for_envoy, self._warning.headers(answer))
 
-    async def _live(self, receive: asgi.Receive, send: asgi.Send) -> None:
+    async def _live(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
+                if self._metrics is not None:
+                    scope["state"][UNREAD] = self._metrics.unread
+                    self._metrics.watch(self._verifier)
                 await send({"type": "lifespan.startup.complete"})
                 continue
             try:
+                if self._metrics is not None:
+                    await asyncio.to_thread(self._metrics.watch_no_more)
                 await asyncio.to_thread(self._verifier.close)
             except KeyctlError as error:
                 self.uses_lost = True
@@ -192,6 +227,13 @@ class _Readiness:
                     self._ready = False
                 self._holds_until = time.monotonic() + READY_FOR
             return self._ready
+
+
+async def _say_how_we_are(status: int, send: asgi.Send) -> None:
+    # Never 200: an Envoy without its path_prefix asks at the client's own path, and must not let a request for
+    # /healthz in.
+    await send({"type": "http.response.start", "status": status, "headers": [_CLOSE]})
+    await send(_NO_BODY)
 
 
 def _request_asked_about(scope: asgi.Scope, found: dict[bytes, bytes], *, trusted: bool) -> tuple[str, str]:
@@ -254,15 +296,15 @@ def _is_more_than_a_question(scope: asgi.Scope, found: dict[bytes, bytes]) -> bo
     )
 
 
-def _closing(send: asgi.Send) -> asgi.Send:
-    """`send` that has the connection closed after the answer."""
+def _adding(send: asgi.Send, header: tuple[bytes, bytes]) -> asgi.Send:
+    """`send` that adds a header to the answer."""
 
-    async def send_and_close(message: asgi.Message) -> None:
+    async def send_with_header(message: asgi.Message) -> None:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message["headers"], _CLOSE]}
+            message = {**message, "headers": [*message["headers"], header]}
         await send(message)
 
-    return send_and_close
+    return send_with_header
 
 
 def _without_prefix(path: str) -> str:
@@ -293,7 +335,15 @@ def _yes(
     return {"type": "http.response.start", "status": 200, "headers": headers}
 
 
-def _tell(answer: Verification, client_ip: str | None, method: str, path: str) -> None:
+def _tell(
+    answer: Verification,
+    client_ip: str | None,
+    method: str,
+    path: str,
+    request_id: str,
+    trace_id: str | None,
+    seconds: float,
+) -> None:
     fields = {
         "allowed": answer.allowed,
         "reason": str(answer.reason),
@@ -301,5 +351,8 @@ def _tell(answer: Verification, client_ip: str | None, method: str, path: str) -
         "client_ip": client_ip,
         "method": method[:64],
         "path": path[:512],
+        "request_id": request_id,
+        "trace_id": trace_id,
+        "duration_ms": round(seconds * 1000, 3),
     }
     _log.info("request", extra=fields)

@@ -3,21 +3,67 @@
 import errno
 import fcntl
 import os
+import re
 import socket
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from alphalens_keyctl.errors import Code, KeyctlError
 
+LOOPBACK: Final = "127.0.0.1"
 BACKLOG: Final = 2048
+_PLACE: Final = re.compile(
+    r"(?:(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[^:\[\]/@\s]+)):)?(?P<port>[0-9]{1,5})", re.ASCII
+)
+_LAST_PORT: Final = 65535
 # Read and write for the owner and the group: a proxy is put into the group.
 _MASK: Final = 0o117
 
 
-def on_port(host: str, port: int) -> socket.socket:
+class Place(NamedTuple):
+    """Where to listen. `host` and `port` are used when `unix_socket` is None."""
+
+    host: str = LOOPBACK
+    port: int = 0
+    unix_socket: Path | None = None
+
+
+def parse_place(text: str, *, what: str) -> Place:
+    """Return the place of `PORT` (of this machine alone), `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`. Raises
+    `KeyctlError` (usage) for anything else; `what` is the option."""
+    if text.startswith("unix:") and text != "unix:":
+        return Place(unix_socket=Path(text.removeprefix("unix:")))
+    match = _PLACE.fullmatch(text)
+    if match is None or int(match["port"]) > _LAST_PORT:
+        raise KeyctlError(
+            Code.USAGE, f"{what} is no place to listen", "Write PORT, HOST:PORT, [IPV6]:PORT or unix:PATH."
+        )
+    return Place(match["ipv6"] or match["host"] or LOOPBACK, int(match["port"]))
+
+
+@contextmanager
+def on(place: Place, *, option: str) -> Iterator[socket.socket]:
+    """Listen while the block lasts. Raises `KeyctlError` (configuration_invalid), which names `option`."""
+    if place.unix_socket is not None:
+        with on_unix_socket(place.unix_socket, option) as listener:
+            yield listener
+    else:
+        with on_port(place.host, place.port, option) as listener:
+            yield listener
+
+
+def address_of(listener: socket.socket) -> str:
+    """Return where a socket listens, as the log says it."""
+    if listener.family == socket.AF_UNIX:
+        return f"unix:{listener.getsockname()}"
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def on_port(host: str, port: int, option: str = "--port") -> socket.socket:
     """Listen on a TCP port, on any free one for 0. Raises `KeyctlError` (configuration_invalid)."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -34,12 +80,12 @@ def on_port(host: str, port: int) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        raise _taken_or_forbidden(error, f"port {port} of {host}", "--port") from error
+        raise _taken_or_forbidden(error, f"port {port} of {host}", option) from error
     return listener
 
 
 @contextmanager
-def on_unix_socket(path: Path) -> Iterator[socket.socket]:
+def on_unix_socket(path: Path, option: str = "--unix-socket") -> Iterator[socket.socket]:
     """Listen on a unix socket of mode 0660 while the block lasts.
 
     A socket that a dead process left is replaced; anything else that stands there is left alone. Raises
@@ -58,7 +104,7 @@ def on_unix_socket(path: Path) -> Iterator[socket.socket]:
             listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        raise _taken_or_forbidden(error, f"the socket {path}", "--unix-socket") from error
+        raise _taken_or_forbidden(error, f"the socket {path}", option) from error
     made = os.stat(path)
     try:
         yield listener

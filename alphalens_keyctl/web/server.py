@@ -4,25 +4,29 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import Callable, Container, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import IntEnum
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.models import Status
 from alphalens_keyctl.settings import Settings
 from alphalens_keyctl.verification.recording_policy import RecordingPolicy
 from alphalens_keyctl.web import listening, log, workers
 from alphalens_keyctl.web.client_address import TrustedProxies
+from alphalens_keyctl.web.listening import Place
 
 if TYPE_CHECKING:
     from alphalens_keyctl import KeyVerifier
     from alphalens_keyctl.web.forward_auth import ForwardAuth
+    from alphalens_keyctl.web.metrics import Desk, Metrics
 
 # Seconds that requests under way get to end when the server stops.
 GRACE: Final = 5
@@ -57,21 +61,37 @@ class Service:
     access_log: bool = False
     warn_within: timedelta | None = None
     quiet: bool = False
+    metrics: Place | None = None
+    """Where to serve metrics; None for nowhere."""
 
 
-def serve(service: Service) -> None:
+class KeyCounts(NamedTuple):
+    """The numbers of keys by status, and of keys that expire within 14 days."""
+
+    by_status: Mapping[Status, int]
+    expiring: int
+
+
+# Opens the database, and gives the function that counts; both raise `KeyctlError` where the database does not answer.
+Asking = Callable[[], AbstractContextManager[Callable[[], KeyCounts]]]
+
+
+def serve(service: Service, ask: Asking) -> None:
     """Serve until SIGTERM or SIGINT; then finish the requests under way, write every use and return.
 
-    Raises `KeyctlError` when the server cannot start, or when uses cannot be written at the end.
+    Metrics, where they are asked for, have the numbers of keys by `ask`. Raises `KeyctlError` when the server cannot
+    start, or when uses cannot be written at the end.
     """
-    _require_uvicorn()
+    require("serve", "uvicorn", "httptools", extra="server")
+    if service.metrics is not None:
+        require("--metrics", "prometheus_client", extra="metrics")
     # A wrong option is an error before anything listens, and one error for all workers.
     TrustedProxies(service.trusted_proxies)
     _verifier(service).close()
     log.configure(quiet=service.quiet)
-    with _listening(service) as listener:
-        _log.info("listening", extra={"address": address_of(listener), "workers": service.workers})
-        outcomes = _serve_on(listener, service)
+    with _listening(service) as listener, _metrics(service, ask) as desks:
+        _log.info("listening", extra={"address": listening.address_of(listener), "workers": service.workers})
+        outcomes = _serve_on(listener, service, desks)
     report(outcomes)
 
 
@@ -86,20 +106,20 @@ def report(outcomes: Container[int | None]) -> None:
     _log.info("stopped")
 
 
-def _serve_on(listener: socket.socket, service: Service) -> Container[int | None]:
+def _serve_on(listener: socket.socket, service: Service, desks: "Sequence[Desk | None]") -> Container[int | None]:
     """Serve until SIGTERM or SIGINT, in this process or in workers. Returns how each process ended."""
-    if service.workers == 1:
+    if service.workers == 1 and service.metrics is None:
         return {_serve_here(listener, service)}
-    work = partial(_serve_as_worker, listener, service)
-    return workers.supervise(work, service.workers, fatal=Outcome.NOT_STARTED)
+    works = [partial(_serve_as_worker, listener, service, desk) for desk in desks]
+    return workers.supervise(works, fatal=Outcome.NOT_STARTED)
 
 
-def _serve_as_worker(listener: socket.socket, service: Service) -> int:
+def _serve_as_worker(listener: socket.socket, service: Service, desk: "Desk | None") -> int:
     log.configure(quiet=service.quiet)
-    return _serve_here(listener, service)
+    return _serve_here(listener, service, desk)
 
 
-def _serve_here(listener: socket.socket, service: Service) -> Outcome:
+def _serve_here(listener: socket.socket, service: Service, desk: "Desk | None" = None) -> Outcome:
     """Serve until SIGTERM or SIGINT, in this process."""
     import uvicorn
 
@@ -111,6 +131,7 @@ def _serve_here(listener: socket.socket, service: Service) -> Outcome:
         trusted_proxies=service.trusted_proxies,
         access_log=service.access_log,
         warn_within=service.warn_within,
+        metrics=None if desk is None else _counting(desk),
     )
     server = uvicorn.Server(_uvicorn_config(partial(_loaded, app)))
     with stopping_on_signals(server):
@@ -167,6 +188,25 @@ def _uvicorn_config(make_app: Callable[[], "ForwardAuth"]) -> Any:
     )
 
 
+def _counting(desk: "Desk") -> "Metrics":
+    from alphalens_keyctl.web.forward_auth import ANSWERS
+    from alphalens_keyctl.web.metrics import Metrics
+
+    return Metrics(desk, ANSWERS)
+
+
+@contextmanager
+def _metrics(service: Service, ask: Asking) -> "Iterator[Sequence[Desk | None]]":
+    """Serve metrics while the block lasts, if they are asked for. Yields where each worker counts, if anywhere."""
+    if service.metrics is None:
+        yield [None] * service.workers
+        return
+    from alphalens_keyctl.web import metrics_listener
+
+    with metrics_listener.serving(service.metrics, service.workers, ask) as desks:
+        yield desks
+
+
 @contextmanager
 def _listening(service: Service) -> Iterator[socket.socket]:
     if service.unix_socket is not None:
@@ -197,21 +237,14 @@ def stopping_on_signals(server: Any) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def address_of(listener: socket.socket) -> str:
-    """Where a server listens, for its log."""
-    if listener.family == socket.AF_UNIX:
-        return f"unix:{listener.getsockname()}"
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _require_uvicorn() -> None:
+def require(what: str, *modules: str, extra: str) -> None:
+    """Raise `KeyctlError` (configuration) where `what` needs a module that is not installed; `extra` brings it."""
     try:
-        import httptools  # noqa: F401
-        import uvicorn  # noqa: F401
+        for module in modules:
+            import_module(module)
     except ImportError as error:
         raise KeyctlError(
             Code.CONFIGURATION,
-            f"serve needs {error.name}, which is not installed",
-            "Install alphalens-keyctl[server].",
+            f"{what} needs {error.name}, which is not installed",
+            f"Install alphalens-keyctl[{extra}].",
         ) from error

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import Final
@@ -67,21 +67,21 @@ class Worker:
         self._pipe.close()
 
 
-def supervise(work: Callable[[], int], number: int, *, fatal: int) -> set[int | None]:
-    """Run `work`, which returns an exit status, in `number` processes, and replace each that ends or hangs.
+def supervise(works: Sequence[Callable[[], int]], *, fatal: int) -> set[int | None]:
+    """Run each of `works`, which return an exit status, in a process, and replace each that ends or hangs.
 
     SIGHUP has every worker replaced. SIGTERM and SIGINT have every worker ended, and so has a worker that ends with
     the status `fatal`, because its successor would, too. Returns the exit statuses of the last workers.
     """
     with _signals() as received:
-        workers = [Worker(work) for _ in range(number)]
+        workers = [Worker(work) for work in works]
         while not received & {signal.SIGTERM, signal.SIGINT} and fatal not in _exit_statuses(workers):
             time.sleep(_LOOK)
             if signal.SIGHUP in received:
                 received.remove(signal.SIGHUP)
                 for each in workers:
                     each.terminate()
-            workers = [_replaced(each, work, fatal) for each in workers]
+            workers = [_replaced(each, work, fatal) for each, work in zip(workers, works, strict=True)]
         for each in workers:
             each.terminate()
         deadline = time.monotonic() + _END

@@ -15,6 +15,7 @@ _TAB = {
 }
 _COMMAND_GOAL = 1.4
 _KEY_GOAL = 2.0
+_WORK_GOAL = 0.9
 _TYPER = processes.python("import typer")
 _SQLMODEL = processes.python("import typer, sqlmodel")
 
@@ -56,7 +57,8 @@ def commands(scale: Scale, folder: Path) -> list[table.Row]:
         }
     costs = processes.in_turn(measures, scale.starts)
     base = costs.pop("sqlmodel").seconds
-    return [table.duration(name, cost.seconds, base, "import typer, sqlmodel", 1.25) for name, cost in costs.items()]
+    against = "import typer, sqlmodel"
+    return [table.duration(name, cost.seconds, base, against, _WORK_GOAL) for name, cost in costs.items()]
 
 
 def _ways() -> dict[str, tuple[str, ...]]:

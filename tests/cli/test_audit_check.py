@@ -104,7 +104,6 @@ def test_only_the_rules_that_were_asked_for_are_looked_at(keyctl: Keyctl) -> Non
         (("--fail-on", "note"), "note"),
         (("--json", "--sarif"), "exclude each other"),
         (("--sarif", "--junit"), "exclude each other"),
-        (("key",), "key"),
     ],
 )
 def test_what_there_is_not_is_a_2_with_a_hint(fresh_keyctl: Keyctl, arguments: tuple[str, ...], said: str) -> None:
@@ -193,8 +192,8 @@ def test_people_read_key_by_key_what_is_wrong_in_numbers_and_one_command_to_past
     ]
     assert done.stderr == ""
     only = keyctl("audit", "check", "--rule", "no-purpose", "--rule", "owner-unknown").stdout.splitlines()
-    assert "  alphalens-keyctl update test --set-owner OWNER --set-purpose PURPOSE" in only
-    assert only[-2:] == ["Put your own words for OWNER, PURPOSE.", "0 errors, 3 warnings by 2 rules"]
+    assert "  alphalens-keyctl update test --set-owner '<owner>' --set-purpose '<purpose>'" in only
+    assert only[-2:] == ["Put your own words for <owner>, <purpose>.", "0 errors, 3 warnings by 2 rules"]
 
 
 @pytest.mark.one_database
@@ -204,7 +203,7 @@ def test_the_list_fits_the_terminal_and_a_command_line_is_never_broken(keyctl: K
     raw_id = keyctl.create(name, "--expires", "60d", "--purpose", "reports")[1]
     shown = on_terminal(keyctl, "audit", "check", width=width)
     assert shown.status == 5
-    to_paste = f"  alphalens-keyctl update {name} --set-owner OWNER"
+    to_paste = f"  alphalens-keyctl update {name} --set-owner '<owner>'"
     assert shown.lines.count(to_paste) == 1
     assert max(len(line) for line in shown.lines if line != to_paste) <= width
     whole = "".join(line.strip() for line in shown.lines)
@@ -224,7 +223,7 @@ def test_people_see_the_first_hundred_keys_and_how_much_more_there_is(keyctl: Ke
     assert len([line for line in lines if line.startswith("service ")]) == 100
     assert lines[-3:] == [
         "and 921 findings about other keys: --json lists all",
-        "Put your own words for PURPOSE.",
+        "Put your own words for <purpose>.",
         "0 errors, 1,021 warnings by 15 rules",
     ]
 
@@ -240,7 +239,10 @@ def run_line(keyctl: Keyctl, line: str) -> None:
     """Run a command line as a shell would that it is pasted into, with a person's own words in it."""
     program, *words = shlex.split(line)
     assert program == "alphalens-keyctl"
-    own = {"OWNER": "ops", "PURPOSE": "nightly export", "NEW_NAME": "billing export"}
+    own = {"<owner>": "ops", "<purpose>": "nightly export", "<new name>": "billing export"}
+    if not own.keys().isdisjoint(words):
+        refused = keyctl(*words, "--yes", "--json")
+        assert (refused.status, refused.error["hint"]) == (2, "Put your own words in its place."), line
     keyctl.ok(*(own.get(word, word) for word in words))
 
 
@@ -255,12 +257,12 @@ COMMANDS: Final[list[tuple[str, dict[str, Any], str]]] = [
     ("never-used", {"name": "e", "activated_at": NOW - 31 * DAY, "last_used_at": None},
      "revoke ID --reason 'never used in 31 days'"),
     ("suspended-long", {"name": "f", "suspended_at": NOW - 45 * DAY}, "revoke ID --reason 'suspended for 45 days'"),
-    ("owner-unknown", {"name": "g", "owner": None}, "update g --set-owner OWNER"),
-    ("owner-unknown", {"name": "h", "owner": None, "suspended_at": NOW}, "update ID --set-owner OWNER"),
+    ("owner-unknown", {"name": "g", "owner": None}, "update g --set-owner '<owner>'"),
+    ("owner-unknown", {"name": "h", "owner": None, "suspended_at": NOW}, "update ID --set-owner '<owner>'"),
     ("owner-unknown", {"name": "i", "owner": None, "suspended_at": NOW, "retires_at": NOW + DAY},
      "revoke ID --reason 'rotated out and suspended'"),
-    ("no-purpose", {"name": "j\x1b[2J", "purpose": None}, "update ID --set-purpose PURPOSE"),
-    ("meaningless-name", {"name": "test"}, "update test --set-name NEW_NAME"),
+    ("no-purpose", {"name": "j\x1b[2J", "purpose": None}, "update ID --set-purpose '<purpose>'"),
+    ("meaningless-name", {"name": "test"}, "update test --set-name '<new name>'"),
 ]  # fmt: skip
 
 
@@ -309,8 +311,8 @@ def test_the_command_line_of_a_key_outside_the_stored_policy_brings_it_inside(
         "too-old": "rotate too-old --expires 365d",
         "off-now": f"revoke {off} --reason 'lives longer than the policy allows'",
         # A rotation would be refused before that is written down.
-        "nobodys": "update nobodys --set-name NEW_NAME --set-owner OWNER",
-        "no-purpose": "update no-purpose --set-purpose PURPOSE",
+        "nobodys": "update nobodys --set-name '<new name>' --set-owner '<owner>'",
+        "no-purpose": "update no-purpose --set-purpose '<purpose>'",
     }
     listed = [line.strip() for line in keyctl("audit", "check").stdout.splitlines()]
     assert {line for line in listed if line.startswith("alphalens-keyctl")} == {
@@ -319,7 +321,7 @@ def test_the_command_line_of_a_key_outside_the_stored_policy_brings_it_inside(
     assert "lives longer than the stored policy allows, 365 days from its creation" in " ".join(listed)
     for line in expected.values():
         # A new name that fits the pattern, as a person would know.
-        run_line(keyctl, f"alphalens-keyctl {line}".replace("NEW_NAME", "new-name"))
+        run_line(keyctl, f"alphalens-keyctl {line}".replace("'<new name>'", "new-name"))
     rest = {each["rule"]: each["command"] for each in keyctl("audit", "check", "--json").json["findings"]}
     assert rest == {
         "policy-lifetime": "alphalens-keyctl rotate no-purpose --expires 365d",
@@ -569,3 +571,16 @@ def test_the_command_to_paste_keeps_to_a_stored_policy_that_is_shorter_than_the_
     [finding] = keyctl("audit", "check", "--json").json["findings"]
     assert finding["command"] == "alphalens-keyctl rotate ending --expires 20d"
     keyctl.ok(*shlex.split(finding["command"])[1:])
+
+
+@pytest.mark.one_database
+def test_a_key_that_is_named_is_checked_alone(keyctl: Keyctl) -> None:
+    keyctl.create("billing")
+    key_id = keyctl.create("search")[1]
+    keyctl.create("well kept", "--owner", "ops", "--purpose", "reports", "--expires", "60d")
+    for named in (("search",), (key_id,), (key_id[:8], "well kept")):
+        done = keyctl("audit", "check", *named, "--json")
+        assert done.status == 5
+        assert {finding["key_name"] for finding in done.json["findings"]} == {"search"}
+    assert keyctl("audit", "check", "well kept").status == 0
+    assert keyctl("audit", "check", "nobody").status == 3

@@ -13,6 +13,7 @@ from typing import Final
 
 import pytest
 
+from alphalens_keyctl import scopes
 from alphalens_keyctl.cli.complete import values
 from alphalens_keyctl.cli.completion import Shell
 from alphalens_keyctl.cli.options.new_values import UNSET
@@ -28,7 +29,22 @@ from tests.support.tab import offered, request
 
 # Metavars for which there is nothing to offer: what a person makes up, a number, a time, a command to run.
 MADE_UP: Final = frozenset(
-    {"ADDRESS", "CIDR", "CMD", "DUR", "N", "NAME", "NET", "PATTERN", "REASON", "ROLE", "SECONDS", "TEXT", "WHEN"}
+    {
+        "ADDRESS",
+        "CIDR",
+        "CMD",
+        "DUR",
+        "N",
+        "NAME",
+        "NET",
+        "PATTERN",
+        "PLACE",
+        "REASON",
+        "ROLE",
+        "SECONDS",
+        "TEXT",
+        "WHEN",
+    }
 )
 FIELDS: Final = Key._fields
 NO_METAVAR: Final = frozenset({"--host", "--port", "--workers"})  # what they take is in their help
@@ -73,7 +89,7 @@ def test_tab_offers_closed_lists_whole(keyctl: Keyctl) -> None:
         (["audit", "--action", ""], set(Action)),
         (["audit", "usage", "--outcome", ""], set(Reason)),
         (["completion", ""], set(Shell)),
-        (["update", "a", "--unset", ""], set(UNSET)),
+        (["update", "a", "--unset", ""], {*UNSET, *(f"scope:{right}" for right in scopes.RESERVED)}),
         (["audit", "check", "--rule", "own"], {"owner-unknown"}),
         (["serve", "--usage", ""], set(RecordingPolicy)),
         (["audit", "check", "--fail-on", ""], {"warning", "error"}),

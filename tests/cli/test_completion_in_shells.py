@@ -67,6 +67,17 @@ def test_tab_goes_on_in_the_middle_of_a_name(shell: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("shell", SHELLS)
+def test_tab_behind_a_comma_offers_what_may_follow(shell: str, tmp_path: Path) -> None:
+    program = Program.noting(tmp_path, ["name,owner\t", "name,owner\t", "name,owner,replaced_by\t"])
+    with Shell(shell, program) as session:
+        for number, typed in enumerate(("name,", "name,ow", "name,owner,repl"), 1):
+            session.type(f"alphalens-keyctl show {number} {typed}\t\r")
+            shown = session.wait_for("noted")
+            assert program.runs[-1][2] == ("name,owner,replaced_by" if number == 3 else "name,owner")
+            assert "\\," not in shown
+
+
+@pytest.mark.parametrize("shell", SHELLS)
 def test_tab_shows_what_there_is_with_its_description(shell: str, tmp_path: Path) -> None:
     program = Program.noting(
         tmp_path, ["orders-a\tactive, ops", "orders-b\tsuspended, $(touch pwned)"], all_at_once=True

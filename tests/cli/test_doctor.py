@@ -53,14 +53,31 @@ def test_where_everything_is_well_every_look_says_so(keyctl: Keyctl, tmp_path: P
     path = os.pathsep.join([keyctl.environment["PYTHONPATH"], str(tmp_path)])
     keyring = {"PYTHON_KEYRING_BACKEND": "kept.Kept", "PYTHONPATH": path}
     keyctl.create("billing")
-    script = keyctl.home / ".local/share/zsh/site-functions/_alphalens-keyctl"
-    script.parent.mkdir(parents=True)
-    script.touch()
+    keyctl.ok("completion", "zsh", "--install")
+    in_zshrc = "fpath=(~/.local/share/zsh/site-functions $fpath)\nautoload -Uz compinit && compinit -u\n"
+    (keyctl.home / ".zshrc").write_text(in_zshrc)
     found = examined(keyctl, status=0, SHELL="/usr/bin/zsh", **keyring)
     assert {check: said for check, said in found.items() if said[0] != "ok"} == {}
     assert "change keys" in found["rights"][1]
     assert found["keyring"][1].strip() == "kept.Kept"
     assert keyctl.ok("doctor", environment={"SHELL": "/bin/zsh"} | keyring).stdout.endswith("\nNothing is wrong.\n")
+
+
+@pytest.mark.one_database
+@pytest.mark.parametrize(
+    ("shell", "set_up"),
+    [("bash", "source ~/.local/share/bash-completion/completions/alphalens-keyctl\n"),
+     ("zsh", "fpath=(~/.local/share/zsh/site-functions $fpath)\nautoload -Uz compinit && compinit -u\n")],
+)  # fmt: skip
+def test_a_script_that_the_shell_does_not_load_is_a_warning(keyctl: Keyctl, shell: str, set_up: str) -> None:
+    """The shell is asked, as only it knows what its own files come to."""
+    keyctl.ok("completion", shell, "--install")
+    (keyctl.home / f".{shell}rc").write_text("")
+    said = examined(keyctl, status=0, SHELL=f"/bin/{shell}")["completion"]
+    assert said[0] == "warning"
+    assert f"a new {shell} does not load it" in said[1]
+    (keyctl.home / f".{shell}rc").write_text(set_up)
+    assert examined(keyctl, status=0, SHELL=f"/bin/{shell}")["completion"][0] == "ok"
 
 
 def test_before_the_first_key_nothing_is_wrong_and_nothing_is_made(fresh_keyctl: Keyctl) -> None:
@@ -191,6 +208,6 @@ def test_a_role_is_told_what_it_may_do(keyctl: Keyctl) -> None:
 def test_on_a_terminal_state_and_advice_stand_in_words(keyctl: Keyctl, width: int) -> None:
     shown = on_terminal(keyctl, "doctor", width=width, environment={"SHELL": "/bin/bash"})
     assert shown.status == 0
-    assert max(map(len, shown.lines)) <= width
+    assert all(len(line) <= width or " " not in line for line in shown.lines), "a path alone may be wider"
     assert re.search("^warning +completion", shown.text, re.M)
     assert "--install" in shown.text

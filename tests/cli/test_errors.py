@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import shlex
 import sqlite3
 import subprocess
 import sys
@@ -354,6 +355,38 @@ def test_only_create_makes_a_database_at_a_path_that_was_given(
     assert not path.exists()
     fresh_keyctl.ok(*before, "create", "ci", environment=environment)
     assert path.exists()
+
+
+def test_to_look_or_to_change_before_the_first_key_makes_no_file_at_the_default_path_either(
+    fresh_keyctl: Keyctl,
+) -> None:
+    for arguments, status in (
+        (("list",), 0), (("audit",), 0), (("audit", "verify"), 0), (("audit", "check"), 0), (("policy",), 0),
+        (("revoke", "--owner", "x", "--yes"), 0), (("show", "ci"), 3), (("rotate", "ci"), 3),
+    ):  # fmt: skip
+        done = fresh_keyctl(*arguments)
+        assert done.status == status, (arguments, done)
+        assert "database" not in done.stderr
+    assert fresh_keyctl.ok("list", "--json").json == []
+    assert not (fresh_keyctl.home / ".local").exists()
+    fresh_keyctl.ok("policy", "set", "--require", "owner")
+    assert fresh_keyctl.ok("policy", "--json").json["require"] == ["owner"]
+
+
+def test_the_hint_about_a_missing_database_is_a_command_that_makes_it(fresh_keyctl: Keyctl, tmp_path: Path) -> None:
+    path = tmp_path / "my keys.db"
+    hint = fresh_keyctl("--database", str(path), "list", "--json").error["hint"]
+    program, *words = shlex.split(hint.removeprefix("A first key makes it: "))
+    assert program == "alphalens-keyctl"
+    fresh_keyctl.ok(*words)
+    assert path.exists()
+
+
+def test_a_profile_without_a_file_is_answered_with_the_path_of_the_file_that_was_looked_for(
+    fresh_keyctl: Keyctl,
+) -> None:
+    looked_for = fresh_keyctl.home / ".config" / "alphalens-keyctl" / "config.toml"
+    assert f"in {looked_for} makes one" in fresh_keyctl("--profile", "prod", "list", "--json").error["hint"]
 
 
 def test_a_raw_key_that_lost_its_prefix_or_was_wrapped_is_not_echoed_either(fresh_keyctl: Keyctl) -> None:

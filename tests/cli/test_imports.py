@@ -47,6 +47,19 @@ def test_help_and_version_load_no_database(fresh_keyctl: Keyctl, arguments: list
     assert not loaded(fresh_keyctl, *arguments) & HEAVY
 
 
+@pytest.mark.parametrize(
+    ("arguments", "needed"),
+    [(["--help"], set()), (["rotate", "--help"], {"rotate"}), (["audit", "head", "--help"], {"audit"})],
+)
+def test_help_loads_the_options_of_its_own_command_alone(
+    fresh_keyctl: Keyctl, arguments: list[str], needed: set[str]
+) -> None:
+    script = "import sys; from alphalens_keyctl.cli.entry import main; main(); print('loaded:', *sys.modules)"
+    told = subprocess.check_output([sys.executable, "-c", script, *arguments], env=fresh_keyctl.environment, text=True)
+    loaded_by_it = re.findall(r"alphalens_keyctl\.cli\.(\w+)", told.partition("\nloaded:")[2])
+    assert set(loaded_by_it) & {path[0] for path in COMMANDS if path} == needed
+
+
 def test_tab_loads_no_library_of_databases_and_on_a_key_of_a_file_the_driver_alone(fresh_keyctl: Keyctl) -> None:
     fresh_keyctl.create("orders")
     for words, offers in ((["ro"], "rotate\t"), (["list", "--js"], "--json\t"), (["show", "or"], "orders\t")):
@@ -60,7 +73,9 @@ def test_a_command_on_sqlite_loads_neither_alembic_nor_psycopg_nor_rich_once_the
 ) -> None:
     fresh_keyctl.create("first")
     for arguments in (["list", "--json"], ["create", "second"], ["rotate", "second"], ["revoke", "second"]):
-        assert not loaded(fresh_keyctl, *arguments) & {"alembic", "psycopg", "rich", "keyring"}, arguments
+        told = run_alone(fresh_keyctl, *arguments).stderr
+        assert not imported(told) & {"alembic", "psycopg", "rich", "keyring"}, arguments
+        assert "sqlalchemy.dialects.postgresql" not in told, arguments
 
 
 # What a job file may import inside a function, as only some of its runs need it: drawings, which load Rich, and
@@ -70,7 +85,10 @@ LATE: Final = {
     *(f"alphalens_keyctl.delivery.{name}" for name in ("command", "files", "keyring")),
 }
 # They import late for every command at once, and say why.
-ENTRY: Final = {"alphalens_keyctl.cli.entry", "alphalens_keyctl.cli.run", "alphalens_keyctl.cli.complete.values"}
+ENTRY: Final = {
+    "alphalens_keyctl.cli.entry", "alphalens_keyctl.cli.failure", "alphalens_keyctl.cli.run",
+    "alphalens_keyctl.cli.complete.values",
+}  # fmt: skip
 
 
 def test_an_options_file_imports_its_job_file_when_it_runs_and_a_job_file_imports_on_top() -> None:
@@ -128,8 +146,8 @@ def command_files() -> dict[str, Path]:
 
 
 def loaded_at_start() -> set[str]:
-    """The modules that every command loads, `--help` too."""
-    script = "import sys, alphalens_keyctl.cli.app; print(*sys.modules)"
+    """The modules that `COMMAND --help` loads, of all commands together."""
+    script = "import sys, tests.support.command_tree; print(*sys.modules)"
     return set(subprocess.check_output([sys.executable, "-c", script], text=True).split())
 
 

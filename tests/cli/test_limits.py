@@ -42,6 +42,7 @@ def test_a_key_has_the_scopes_and_networks_it_was_made_with_and_so_has_its_succe
     raw, key_id = keyctl.create("ci", *LIMITS)
     free, _ = keyctl.create("free")
     by_name = {key["name"]: key for key in keyctl.keys()}
+    assert {key["status"] for key in by_name.values()} == {"active"}
     assert limits(by_name["ci"]) == (SCOPES, NETWORKS)
     assert limits(by_name["free"]) == (None, None)
     (made,) = keyctl.ok("audit", "--key", "ci", "--action", "key.create", "--json").json

@@ -369,3 +369,29 @@ def test_a_text_finds_keys_by_a_part_of_their_name_id_or_owner(keyctl: Keyctl, d
         assert names(keyctl, *options) == expected, options
     refused = keyctl("list", "--json", "a\x1b")
     assert (refused.status, refused.error["code"]) == (2, "invalid_input")
+
+
+def test_an_owner_whom_no_key_has_is_answered_with_those_who_are_spelled_like_it(keyctl: Keyctl) -> None:
+    keyctl.create("a", "--owner", "payments")
+    keyctl.create("b", "--owner", "platform")
+    said = "No key has the owner 'paymnts'; owners like it: payments.\n"
+    for command in (("list",), ("revoke", "--yes"), ("suspend", "--dry-run")):
+        done = keyctl.ok(*command, "--owner", "paymnts")
+        assert done.stderr.endswith(said), command
+        assert done.stdout == ""
+    assert said in on_terminal(keyctl, "list", "--owner", "paymnts").text
+    # Who has keys, none of which fits, is no slip of the pen; and a machine reads no advice.
+    assert keyctl.ok("list", "--owner", "platform", "--expired").stderr == ""
+    assert keyctl.ok("list", "--owner", "paymnts", "--json").stderr == ""
+
+
+@pytest.mark.one_database
+def test_a_heading_in_place_of_a_column_is_answered_with_the_column(keyctl: Keyctl) -> None:
+    for given, meant in {
+        "Expires": "expires_at", "Last used": "last_used_at", "last-used-at": "last_used_at", "Uses": "use_count",
+        "created": "created_at", "NAME": "name",
+    }.items():  # fmt: skip
+        done = keyctl("list", "--columns", f"id,{given}", "--json")
+        assert done.status == 2
+        assert done.error["hint"].startswith(f"Did you mean {meant}? There are: id, name,")
+    assert keyctl("list", "--columns", "bogus", "--json").error["hint"].startswith("There are: id")

@@ -1,5 +1,7 @@
 """`policy set` and `policy show`: what is said, what is refused, and what is on record. Promises 6 and 10."""
 
+import re
+
 import pytest
 
 from tests.support.answers import refused
@@ -17,7 +19,7 @@ def test_what_is_set_stays_until_it_is_set_anew_or_taken_away_each_time_with_an_
     assert keyctl.ok("policy", "show").stdout == "There is no policy: a key may be anything.\n"
     done = keyctl.ok("--actor", "jo", "policy", "set", *ALL, "--reason", "audit finding 7")
     assert done.stdout.splitlines() == [
-        "Every key lives at most 52 weeks from its creation.",
+        "Every key lives at most 364 days from its creation.",
         "Every key has an owner and a purpose and an expiry.",
         "Every name is like 'team-*'.",
     ]
@@ -62,3 +64,15 @@ def test_what_contradicts_itself_or_says_nothing_is_refused(
     error = refused(keyctl, code, "policy", "set", *arguments)
     assert said in f"{error['message']} {error['hint']}"
     assert keyctl.ok("audit", "--json").json == []
+
+
+@pytest.mark.one_database
+def test_a_refusal_names_the_expiry_that_would_pass(keyctl: Keyctl) -> None:
+    keyctl.create("old", "--expires", "10d")
+    keyctl.ok("policy", "set", "--max-lifetime", "30d")
+    for command, asked in ((("create", "new"), ()), (("update", "old"), ("--set-expires", "1y"))):
+        done = keyctl(*command, *asked)
+        assert done.status == 2
+        named = re.search(r"hint: (--\S+ \S+) would pass", done.stderr)
+        assert named is not None, done.stderr
+        keyctl.ok(*command, *named[1].split())

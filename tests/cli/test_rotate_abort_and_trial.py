@@ -183,6 +183,15 @@ def test_verifiers_see_an_abort_at_once(keyctl: Keyctl, database_url: str) -> No
         assert service.verify(old)
 
 
+def test_a_check_gets_the_bytes_that_a_destination_gets(keyctl: Keyctl, tmp_path: Path) -> None:
+    keyctl.create("ci")
+    piped, checked = tmp_path / "piped", tmp_path / "checked"
+    commands = ("--pipe-to", shell('cat >"$0"', piped), "--check", shell('cat >"$0"', checked))
+    for option, end in (("--pipe-newline", b"\n"), ("--no-pipe-newline", b"")):
+        raw = keyctl.ok("rotate", "ci", *commands, option).stdout.rstrip("\n")
+        assert (piped.read_bytes(), checked.read_bytes()) == (raw.encode() + end,) * 2
+
+
 def test_a_check_gets_the_new_key_on_its_stdin_and_is_told_which_while_that_key_is_current(
     keyctl: Keyctl, tmp_path: Path
 ) -> None:

@@ -23,6 +23,21 @@ def test_no_command_writes_a_line_wider_than_the_terminal(keyctl: Keyctl, width:
         assert max(map(cell_len, shown.lines)) <= width, command
 
 
+def test_sentences_settings_and_looks_break_between_words_alone(keyctl: Keyctl) -> None:
+    """A path or a URL is copied whole, at any width."""
+    keyctl.ok("policy", "set", "--require", "owner,purpose,expires", "--max-lifetime", "365d")
+    for name in ("billing  production", "other"):
+        keyctl.create(name, "--override", "before the policy")
+    for command in (("config",), ("doctor",), ("policy", "show"), ("suspend", "--name", "b*", "--dry-run")):
+        piped = set(keyctl.ok(*command).stdout.split())
+        for width in (24, 40, 80):
+            shown = plain(on_terminal(keyctl, *command, width=width).text)
+            assert piped - {"default"} <= set(shown.replace("(", " ").replace(")", " ").split()) | set(shown.split()), (
+                width
+            )
+    assert "'billing  production'" in shown
+
+
 def test_the_real_program_shows_the_key_once_and_whole(keyctl: Keyctl) -> None:
     """Promise 1, without the fork server between."""
     shown = Session(keyctl, "create", "ci", width=40, real=True).end()

@@ -19,7 +19,7 @@ from psycopg import sql
 from alphalens_keyctl import KeyVerifier
 from alphalens_keyctl.database import Database, Limits, parse_address
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.models import Reason
+from alphalens_keyctl.models import Reason, key_table
 from tests.services.postgresql import Databases
 from tests.support import old_schema
 from tests.support.commands import ForkServer, Keyctl
@@ -372,6 +372,26 @@ def test_who_read_the_log_before_the_stored_policy_came_reads_the_policy_and_can
     assert auditor("policy", "set", "--require", "owner").status == 7
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         execute(roles.other, "INSERT INTO key_policy (one, required) VALUES (1, '')")
+
+
+def test_who_read_keys_before_there_were_scopes_reads_them_too_and_still_no_digest(
+    fork_server: ForkServer, fresh_keyctl: Keyctl, roles: Roles
+) -> None:
+    """Promise 13."""
+    old_schema.make(roles.owner, "0007").close()
+    before = [column.name for column in key_table.columns if column.name not in ("scopes", "allow_from")]
+    legible = ", ".join(name for name in before if not name.startswith("digest"))
+    execute(
+        roles.owner,
+        f"GRANT USAGE ON SCHEMA public TO {roles.name}",
+        f"GRANT SELECT ({legible}) ON api_key TO {roles.name}",
+        f"GRANT SELECT ON audit_event, usage_event, key_policy, alphalens_keyctl_version TO {roles.name}",
+    )
+    Keyctl(fork_server, fresh_keyctl.home, roles.owner).ok("db", "upgrade")
+    auditor = Keyctl(fork_server, fresh_keyctl.home, roles.other)
+    assert auditor.ok("list", "--json").json == []
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        execute(roles.other, "SELECT digest FROM api_key")
 
 
 def test_what_was_granted_is_taken_back_and_replaces_what_was_granted_by_hand(

@@ -15,6 +15,7 @@ from sqlmodel import SQLModel
 
 from alphalens_keyctl import migrations
 from alphalens_keyctl.database import Database
+from alphalens_keyctl.migrations.indexes import INDEXES
 from alphalens_keyctl.models import key_table
 from tests.support.commands import Keyctl
 from tests.support.databases import dialect
@@ -62,6 +63,7 @@ def test_migrations_make_exactly_the_tables_that_the_models_describe(database: D
     with database.reading() as connection:
         opts = {"version_table": migrations.VERSION_TABLE, "include_name": is_described}
         context = MigrationContext.configure(connection, opts=opts)
+        assert {index.table.metadata for index in INDEXES if index.table is not None} == {SQLModel.metadata}
         assert compare_metadata(context, SQLModel.metadata) == []
 
 

@@ -148,6 +148,8 @@ FILTERS: Final = (
     Filter({"expired": True}, lambda fleet, row: fleet.status(row) == "expired"),
     Filter({"expires_within": 30 * DAY},
            lambda _, row: row["expires_at"] is not None and NOW < row["expires_at"] <= NOW + 30 * DAY),
+    Filter({"never_expires": True}, lambda _, row: row["expires_at"] is None),
+    Filter({"unowned": True}, lambda _, row: row["owner"] is None),
     Filter({"older_than": 30 * DAY}, ago("created_at", 30 * DAY)),
     Filter({"suspended_for": 30 * DAY}, ago("suspended_at", 30 * DAY)),
     Filter({"scopes": ("a",)}, scoped("a")),
@@ -401,7 +403,7 @@ def test_suspended_keys_that_expired_are_no_contradiction(keyctl: Keyctl, databa
 SAME: Final = (
     ("--owner", "ops"), ("--label", "team=billing"), ("--label", "!team"), ("--name", "ci-*"), ("--never-used",),
     ("--unused-for", "30d"), ("--older-than", "30d"), ("--expires-within", "30d"),
-    ("--owner", "ops", "--label", "team=billing"),
+    ("--owner", "ops", "--label", "team=billing"), ("--no-owner",), ("--never-expires",),
 )  # fmt: skip
 
 
@@ -411,7 +413,8 @@ def test_every_command_means_the_same_keys_by_the_same_filters(keyctl: Keyctl, d
         put(database, f"{'ci' if number % 2 else 'web'}-{number}", owner="ops" if number % 3 else None,
             labels={"team": "billing"} if number % 4 else {}, created_at=now - number * 9 * DAY,
             activated_at=now - number * 9 * DAY, last_used_at=None if number % 5 else now - 6 * number * DAY,
-            expires_at=now + 8 * number * DAY + DAY, suspended_at=now if number > 7 else None)  # fmt: skip
+            expires_at=now + 8 * number * DAY + DAY if number % 6 else None,
+            suspended_at=now if number > 7 else None)  # fmt: skip
 
     compare(keyctl)
 
@@ -468,15 +471,17 @@ def test_a_selection_says_back_in_words_what_it_selects() -> None:
         (Selection(final=True, unused_for=9 * DAY, expired=True), "expired, not used for 9 days"),
         (
             Selection(final=True, older_than=28 * DAY, expires_within=timedelta(hours=3)),
-            "expiring within 3 hours, created more than 4 weeks ago",
+            "expiring within 3 hours, created more than 28 days ago",
         ),
     ):
         assert wording.selected(wanted) == said
+    nobody = Selection(final=True, unowned=True, never_expires=True)
+    assert wording.selected(nobody) == "owned by nobody, without an expiry"
     labels = Selection(final=True, labels={"team": "billing", "tier": "gold"}, without=("env",))
     assert wording.selected(labels) == "labelled team=billing, labelled tier=gold, without label env"
 
 
 def test_a_span_is_said_back_as_it_is_and_not_rounded_to_another() -> None:
-    """Who confirms "not used for 4 weeks" has not confirmed 30 days."""
+    """Who confirms "not used for 28 days" has not confirmed 30 days."""
     said = {wording.selected(Selection(final=True, unused_for=days * DAY)) for days in (28, 29, 30, 31)}
     assert len(said) == 4

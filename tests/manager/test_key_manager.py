@@ -15,6 +15,7 @@ from alphalens_keyctl import KeyManager, KeyVerifier
 from alphalens_keyctl.cli.options.filters import Filters as Options
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.manager import values
+from alphalens_keyctl.manager.values import NewValues, When
 from tests.support.readme import block
 
 DAY: Final = timedelta(days=1)
@@ -154,7 +155,8 @@ def test_no_text_of_a_new_key_but_raw_key_shows_it(manager: KeyManager) -> None:
 
 def test_times_are_texts_spans_or_aware_datetimes(manager: KeyManager) -> None:
     soon = datetime.now(UTC).replace(microsecond=0) + 30 * DAY
-    for number, expires in enumerate(("30d", 30 * DAY, soon, f"{soon:%Y-%m-%dT%H:%M:%SZ}")):
+    right: tuple[When, ...] = ("30d", 30 * DAY, soon, f"{soon:%Y-%m-%dT%H:%M:%SZ}")
+    for number, expires in enumerate(right):
         found = manager.create(f"key-{number}", expires=expires).key.expires_at
         assert found is not None
         assert abs(found - soon) < timedelta(minutes=1)
@@ -163,9 +165,10 @@ def test_times_are_texts_spans_or_aware_datetimes(manager: KeyManager) -> None:
         with pytest.raises(KeyctlError) as raised:
             manager.create("never", expires=expires)
         assert code_of(raised) is Code.INVALID_INPUT
-    for given in ({"scopes": []}, {"allow_from": []}):
+    nothing: tuple[NewValues, ...] = ({"scopes": []}, {"allow_from": []})
+    for given in nothing:
         with pytest.raises(KeyctlError) as raised:
-            manager.create("never", **given)  # type: ignore[arg-type]  # a dict of one
+            manager.create("never", **given)
         assert code_of(raised) is Code.INVALID_INPUT, "no scope at all is not every scope"
 
 

@@ -329,6 +329,14 @@ def test_a_length_of_time_is_said_in_its_largest_fitting_unit(length: timedelta,
     assert words.span(length) == said
 
 
+def test_no_longer_time_is_said_as_a_shorter_one() -> None:
+    days = {"hour": 1 / 24, "day": 1, "week": 7, "month": 365.25 / 12, "year": 365.25}
+    said = [words.span(timedelta(hours=hours)).split() for hours in range(1, 24 * 1500)]
+    lengths = [int(number) * days[unit.removesuffix("s")] for number, unit in said]
+    assert lengths == sorted(lengths)
+    assert words.exactly(timedelta(days=70)) == "70 days"
+
+
 @pytest.mark.parametrize(
     ("moment", "said"),
     [

@@ -3,9 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-import typer
-
-from alphalens_keyctl.cli.app import app
+from alphalens_keyctl.cli import app
 
 
 def _walk(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -14,4 +12,4 @@ def _walk(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
         yield from _walk(inner, (*path, name))
 
 
-COMMANDS: Final = dict(_walk(typer.main.get_command(app)))
+COMMANDS: Final = dict(_walk(app.command()))

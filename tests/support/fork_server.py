@@ -99,13 +99,10 @@ def _load() -> None:
 
 def _build_the_command_once() -> None:
     """Typer makes the same command tree of the same options in every process, for a third of a command's time."""
-    from typer.main import get_command
+    from alphalens_keyctl.cli import app
 
-    from alphalens_keyctl.cli import entry
-    from alphalens_keyctl.cli.app import app
-
-    built = get_command(app)
-    setattr(entry, "get_command", lambda _app: built)  # noqa: B010  # the module does not export what it imports
+    built = app.command()
+    app.command = lambda: built
     _adapt(built)
 
 

@@ -208,37 +208,41 @@ says("alone")
 def test_a_child_reads_and_listens_through_connections_of_its_own(keyctl: Keyctl, database_url: str) -> None:
     """Promise 5: it would share what SQLite believes of locks, and end or mix up the parent's sessions."""
     raw, _ = keyctl.create("ci")
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", FORKED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=keyctl.environment, text=True
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
 
-    def next_word(said: str) -> Any:
-        process.stdin.write(f"{said}\n")  # type: ignore[union-attr]  # it is a pipe
-        process.stdin.flush()  # type: ignore[union-attr]  # it is a pipe
-        return json.loads(process.stdout.readline())  # type: ignore[union-attr]  # it is a pipe
+        def next_word(said: str) -> Any:
+            process.stdin.write(f"{said}\n")  # type: ignore[union-attr]  # it is a pipe
+            process.stdin.flush()  # type: ignore[union-attr]  # it is a pipe
+            return json.loads(process.stdout.readline())  # type: ignore[union-attr]  # it is a pipe
 
-    assert next_word(raw) == "parent"
-    before: set[int] = set()
-    if database_url.startswith("postgresql"):
-        wait_for(lambda: listeners(database_url), "the parent does not listen")
-        before = sessions(database_url)
-    inherited = next_word("")
-    assert not [name for name in inherited if "keys.db" in name]
-    assert next_word("") == "child"
-    if before:
-        wait_for(lambda: listeners(database_url) - before, "the child does not listen")
-    assert next_word("") == "alone"
-    if before:
-        assert before <= sessions(database_url)
-    process.communicate("\n", timeout=30)
-    assert process.returncode == 0
+        assert next_word(raw) == "parent"
+        before: set[int] = set()
+        if database_url.startswith("postgresql"):
+            wait_for(lambda: listeners(database_url), "the parent does not listen")
+            before = sessions(database_url)
+        inherited = next_word("")
+        assert not [name for name in inherited if "keys.db" in name]
+        assert next_word("") == "child"
+        if before:
+            wait_for(lambda: listeners(database_url) - before, "the child does not listen")
+        assert next_word("") == "alone"
+        if before:
+            assert before <= sessions(database_url)
+        process.communicate("\n", timeout=30)
+        assert process.returncode == 0
 
 
 def sessions(url: str) -> set[int]:
+    """The program's own: a test's look at the database may be ending still."""
     with psycopg.connect(url) as session:
-        query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        query = (
+            "SELECT pid FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name = 'alphalens-keyctl'"
+        )
         return {found[0] for found in session.execute(query)}
 
 

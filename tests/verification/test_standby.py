@@ -13,6 +13,8 @@ import psycopg
 import pytest
 
 from alphalens_keyctl import KeyVerifier
+from alphalens_keyctl.address import PostgreSQLAddress, parse_address
+from alphalens_keyctl.database.postgresql import dialer
 from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.models import Reason
 from tests.services.postgresql import Server, Standby
@@ -89,6 +91,30 @@ def test_of_several_hosts_the_one_that_is_written_is_read_however_far_a_standby_
         standby.resume()
         for verifier in verifiers:
             verifier.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "in_recovery"),
+    [("", False), ("target_session_attrs=any\n", False), ("target_session_attrs=standby\n", True)],
+)
+def test_of_the_hosts_of_a_service_too_the_one_that_is_written_is_read_unless_it_says_otherwise(
+    own_url: str,
+    own_server: Server,
+    standby: Standby,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    said: str,
+    in_recovery: bool,
+) -> None:
+    """Promise 5."""
+    services = tmp_path / "services"
+    services.write_text(f"[keys]\nhost=127.0.0.1,127.0.0.1\nport={standby.port},{own_server.port}\n{said}")
+    monkeypatch.setenv("PGSERVICEFILE", str(services))
+    standby.catch_up()
+    address = parse_address(f"postgresql://keyctl@{urlsplit(own_url).path}?service=keys")
+    assert isinstance(address, PostgreSQLAddress)
+    with dialer(address, connect_timeout=5, answer_limit=5)() as session:
+        assert session.execute("SELECT pg_is_in_recovery()").fetchone() == (in_recovery,)
 
 
 def test_what_a_standby_says_counts_no_longer_than_the_bound_and_not_at_all_once_it_is_behind(

@@ -148,13 +148,15 @@ def test_the_answer_is_shared_and_cannot_be_written_to(keyctl: Keyctl, verifier:
     assert raw[20:] not in repr(verifier.__dict__)
 
 
-def test_a_closed_verifier_refuses(keyctl: Keyctl, verifier: KeyVerifier) -> None:
+def test_a_closed_verifier_refuses_and_starts_no_thread_to_record_it(keyctl: Keyctl, verifier: KeyVerifier) -> None:
+    """Promise 8: what is no longer written is counted."""
     raw, _ = keyctl.create("ci")
     assert verifier.verify(raw)
     verifier.close()
     verifier.close()
     assert verifier.verify(raw) == (False, Reason.UNAVAILABLE, None)
     assert not verifier.ready()
+    assert verifier.dropped == 1
 
 
 def test_a_bad_configuration_is_an_error_at_once() -> None:

@@ -56,21 +56,56 @@ def test_every_refusal_is_the_same_to_the_byte_and_no_raw_key_is_ever_logged(key
         answers = [served.ask("/x", headers) for headers in asked]
         # Where a key does not belong it may still stand.
         served.ask(f"/{good}?key={good}", with_key(good, ("User-Agent", good)))
+        encoded = good.replace("_", "%5f")
+        served.ask(f"/{encoded}", with_key(good, ("X-Request-Id", good), ("traceparent", good)))
         assert served.stop().status == 0
         log = served.log_text()
-    assert {(answer.status, answer.body, str(answer.headers)) for answer in answers} == {
-        (401, challenge.BODY, str(answers[0].headers))
-    }
+    assert len({answer.headers["x-request-id"][0] for answer in answers}) == len(answers)
+    same = {name: values for name, values in answers[0].headers.items() if name != "x-request-id"}
+    assert all(
+        answer == (401, same | {"x-request-id": answer.headers["x-request-id"]}, challenge.BODY) for answer in answers
+    )
     assert "server" not in answers[0].headers
     for raw_key in (good, revoked, unknown):
         assert raw_key[-49:] not in log
     requests = [line for line in served.log() if line["event"] == "request"]
-    assert len(requests) == len(asked) + 2
+    assert len(requests) == len(asked) + 3
     assert [line["reason"] for line in requests[:5]] == ["ok", "malformed", "malformed", "revoked", "unknown"]
     assert requests[0]["key_id"] == key_id
     rows = uses(keyctl)
     assert good[-49:] not in str(rows)
     assert {row["outcome"] for row in rows} == {"ok", "malformed", "revoked", "unknown"}
+
+
+@pytest.mark.one_database
+def test_a_line_of_a_request_has_its_id_its_trace_and_its_duration_and_the_answer_has_the_id(keyctl: Keyctl) -> None:
+    """Promises 1 and 12: an id that is none is not taken, whatever it tries."""
+    raw_key, _ = keyctl.create("good")
+    traced = ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+    with serving(keyctl, "--access-log") as served:
+        first = served.ask("/", with_key(raw_key, ("X-Request-Id", "req-1"), traced))
+        second = served.ask("/", [("X-Request-Id", "req-1"), ("X-Request-Id", "req-2"), traced, traced])
+        # A parser lets these through, as `\xc2\x9b` begins a sequence like ESC [; with an ESC a request is not read.
+        hostile = [served.ask("/%1b[2J", [(name, b"\xc2\x9b2J <b>")]) for name in ("X-Request-Id", "traceparent")]
+        assert "x-request-id" not in served.ask("/", [("X-Request-Id", "\x1b]8;;x\x07")]).headers
+        served.stop()
+        lines = [line for line in served.log() if line["event"] == "request"]
+        log = served.log_text()
+    assert (first.status, first.headers["x-request-id"]) == (204, ["req-1"])
+    assert [line["trace_id"] for line in lines] == ["4bf92f3577b34da6a3ce929d0e0e4736", None, None, None]
+    assert [line["request_id"] for line in lines] == [
+        answer.headers["x-request-id"][0] for answer in (first, second, *hostile)
+    ]
+    assert len({line["request_id"] for line in lines}) == 4
+    assert all(0 < line["duration_ms"] < 60_000 for line in lines)
+    assert log.isascii()
+    assert not set(log) & {chr(code) for code in range(32) if code != 10}
+
+
+@pytest.mark.one_database
+def test_without_an_access_log_no_id_is_answered(keyctl: Keyctl) -> None:
+    with serving(keyctl) as served:
+        assert "x-request-id" not in served.ask("/", [("X-Request-Id", "req-1")]).headers
 
 
 @pytest.mark.one_database
@@ -194,7 +229,9 @@ def test_the_question_of_each_proxy_in_its_own_shape_is_answered_as_that_proxy_e
     assert good.status == (200 if shape == "envoy" else 204)
     assert good.body == b""
     assert good.headers["x-key-id"] == [key_id]
-    assert good.headers.get("x-envoy-auth-headers-to-remove") == (["api-key,x-key-owner"] if shape == "envoy" else None)
+    assert good.headers.get("x-envoy-auth-headers-to-remove") == (
+        ["api-key,x-key-owner,x-key-scopes"] if shape == "envoy" else None
+    )
     assert (bad.status, bad.body) == (401, challenge.BODY)
     (row,) = uses(keyctl, "ok")
     assert (row["client_ip"], row["method"], row["path"]) == ("203.0.113.9", "POST", "/orders")

@@ -29,7 +29,7 @@ def work():
 
 if __name__ == "__main__":
     workers._LOOK, workers._SILENCE = 0.05, 2.5
-    print(sorted(workers.supervise(work, 2, fatal=3)))
+    print(sorted(workers.supervise([work, work], fatal=3)))
 """
 
 

@@ -3,10 +3,7 @@
 from alphalens_keyctl.cli.audit import check, head, log, prune, usage, verify
 from alphalens_keyctl.cli.commands import App
 
-app = App(
-    short_help="Read the audit log and the usage log, and prove that the audit log is whole.",
-    invoke_without_command=True,
-)
+app = App(invoke_without_command=True)
 app.callback()(log.audit)
 app.command()(verify.verify)
 app.command()(head.head)

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from alphalens_keyctl.cli import run as runs
-from alphalens_keyctl.cli.options.arguments import JsonOption
+from alphalens_keyctl.cli.options.arguments import JsonOption, parse_key
 from alphalens_keyctl.cli.options.groups import Panel
+from alphalens_keyctl.cli.options.guards import KeysArgument
 from alphalens_keyctl.errors import Code, KeyctlError
 
 
@@ -21,6 +22,7 @@ class Report(StrEnum):
 
 def check(
     ctx: typer.Context,
+    keys: KeysArgument = None,
     rule: Annotated[
         list[str] | None,
         typer.Option("--rule", metavar="ID", show_default=False, help="Check only this rule; repeat for more."),
@@ -39,7 +41,7 @@ def check(
         bool, typer.Option("--junit", rich_help_panel=Panel.OUTPUT, help="Print JUnit XML, for CI.")
     ] = False,
 ) -> None:
-    """Check every key against the policy; exit 5 when one breaks a rule.
+    """Check every key against the policy, or the keys that are named; exit 5 when one breaks a rule.
 
     Says of each such key what is wrong, in numbers, and one command line to paste that puts it right.
 
@@ -49,6 +51,7 @@ def check(
     Examples:
       alphalens-keyctl audit check --fail-on error
       alphalens-keyctl audit check --rule expiring --json
+      alphalens-keyctl audit check billing
     """
     run = runs.of(ctx)
     reports = [Report(name) for name, wanted in (("json", json), ("sarif", sarif), ("junit", junit)) if wanted]
@@ -56,4 +59,5 @@ def check(
         raise KeyctlError(Code.USAGE, "--json, --sarif and --junit exclude each other", "Choose one output format.")
     from alphalens_keyctl.cli.audit import check_keys
 
-    check_keys.check_keys(run, rules=rule or (), fail_on=fail_on, report=reports[0] if reports else None)
+    references = [parse_key(key) for key in keys or ()]
+    check_keys.check_keys(run, references, rules=rule or (), fail_on=fail_on, report=reports[0] if reports else None)

@@ -11,6 +11,7 @@ import typer
 from alphalens_keyctl.cli.audit.check import Report
 from alphalens_keyctl.cli.run import Run
 from alphalens_keyctl.errors import ExitStatus
+from alphalens_keyctl.keyformat import RawKey
 from alphalens_keyctl.keys import policy
 from alphalens_keyctl.keys.policy import Finding, Rule, Severity
 from alphalens_keyctl.output import channel, findings
@@ -18,8 +19,11 @@ from alphalens_keyctl.settings import Thresholds
 from alphalens_keyctl.text import one_of
 
 
-def check_keys(run: Run, *, rules: Sequence[str], fail_on: str, report: Report | None) -> None:
-    """Print every finding of the rules with these ids, or of all rules where `rules` is empty.
+def check_keys(
+    run: Run, references: Sequence[str | RawKey], *, rules: Sequence[str], fail_on: str, report: Report | None
+) -> None:
+    """Print every finding about the keys that each KEY of `references` means, or about all keys where it is empty, of
+    the rules with these ids, or of all rules where `rules` is empty.
 
     Exits 5 when there is a finding of the severity `fail_on` or worse. Raises `KeyctlError`.
     """
@@ -28,7 +32,7 @@ def check_keys(run: Run, *, rules: Sequence[str], fail_on: str, report: Report |
     least = one_of(Severity, fail_on, "severity")
     with run.manager() as manager:
         advised = _allowed(limits, manager.policy().max_lifetime)
-        with manager.findings(chosen, limits) as broken:
+        with manager.findings(chosen, limits, references) as broken:
             found = _Watched(broken)
             _write(run, found, chosen, report, advised)
             deque(found, maxlen=0)  # the verdict is about every finding, even when nobody reads on

@@ -37,9 +37,9 @@ def _read() -> list[str]:
 
 
 def _lines(cursor: Cursor) -> Iterator[str]:
-    for name, command in cursor.commands.items():
+    for name, summary in cursor.commands.items():
         if name.startswith(cursor.word):
-            yield _line(name, command.get_short_help_str(limit=200))
+            yield _line(name, summary)
     for name, option in cursor.options.items() if _options_fit(cursor) else ():
         # Of an option that has a long name the short one is offered only to whoever has typed it.
         if name.startswith(cursor.word or "--") and (name.startswith("--") or name == cursor.word):

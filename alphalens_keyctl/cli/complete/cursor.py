@@ -9,7 +9,8 @@ import typer
 class Cursor(NamedTuple):
     """What may stand at the cursor, where the word `word` has begun.
 
-    `commands` are the subcommands, by their names, and `options` the options, by how they are written, that may follow.
+    `commands` are the subcommands that may follow, by their names, with a sentence about each, and `options` the
+    options, by how they are written.
     `value_of` is the option or argument whose value the word is; `behind` is what of the word stands before the value:
     `--status=`. `command` are the words of the command, without the program's name. `given` are the values of options
     and arguments so far, by the names of their parameters. With `only_values` a `--` stands before, and a word that
@@ -17,7 +18,7 @@ class Cursor(NamedTuple):
     """
 
     word: str
-    commands: Mapping[str, Any]
+    commands: Mapping[str, str]
     options: Mapping[str, Any]
     value_of: Any | None
     behind: str
@@ -55,8 +56,8 @@ class _Walk:
             self.only_values = True
         elif self._is_option(word):
             self._step_option(word)
-        elif (command := self._commands().get(word)) is not None:
-            self._enter(command, word)
+        elif word in self._commands():
+            self._enter(self._contexts[-1].command.commands[word], word)
             self._arguments = 0
         elif (argument := self._argument()) is not None:
             self._take(argument, word)
@@ -65,7 +66,7 @@ class _Walk:
     def end(self, word: str) -> Cursor:
         """What stands at the cursor, where `word` has begun."""
         value_of, behind = self._awaits, ""
-        commands: dict[str, Any] = {}
+        commands: Mapping[str, str] = {}
         options: dict[str, Any] = {}
         if value_of is None and self._is_option(word):
             name, equals, _ = word.partition("=")
@@ -105,11 +106,12 @@ class _Walk:
     def _take(self, parameter: Any, value: str) -> None:
         self.given.setdefault(parameter.name, []).append(value)
 
-    def _commands(self) -> dict[str, Any]:
-        if self._arguments or self.only_values:
+    def _commands(self) -> Mapping[str, str]:
+        command = self._contexts[-1].command
+        if self._arguments or self.only_values or not hasattr(command, "summaries"):
             return {}
-        inner = getattr(self._contexts[-1].command, "commands", {})
-        return {name: command for name, command in inner.items() if not command.hidden}
+        summaries: Mapping[str, str] = command.summaries()
+        return summaries
 
     def _parameters(self) -> Iterator[Any]:
         """The parameters of the command, then those of the commands around it, which it takes too."""

@@ -29,6 +29,7 @@ class Filters(OptionGroup):
     owner: Annotated[
         str | None, typer.Option("--owner", metavar="OWNER", show_default=False, help="Owned by exactly this owner.")
     ] = None
+    no_owner: Annotated[bool, typer.Option("--no-owner", help="Owned by nobody.")] = False
     label: Annotated[
         list[str] | None,
         typer.Option(
@@ -61,6 +62,7 @@ class Filters(OptionGroup):
     expires_within: Annotated[
         str | None, typer.Option("--expires-within", metavar="DUR", show_default=False, help="Expiring within DUR.")
     ] = None
+    never_expires: Annotated[bool, typer.Option("--never-expires", help="Without an expiry.")] = False
     older_than: Annotated[
         str | None, typer.Option("--older-than", metavar="DUR", show_default=False, help="Created at least DUR ago.")
     ] = None
