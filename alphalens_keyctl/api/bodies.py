@@ -37,11 +37,13 @@ class Filters(BaseModel):
     status: _Texts = Field(default_factory=list, examples=[["active", "suspended"]])
     name: _Text | None = Field(default=None, examples=["team-*"])
     owner: _Text | None = None
+    no_owner: bool = False
     label: _Texts = Field(default_factory=list, examples=[["team=billing", "!ephemeral"]])
     unused_for: _Text | None = Field(default=None, examples=["90d"])
     never_used: bool = False
     expired: bool = False
     expires_within: _Text | None = Field(default=None, examples=["14d"])
+    never_expires: bool = False
     older_than: _Text | None = Field(default=None, examples=["1y"])
     suspended_for: _Text | None = Field(default=None, examples=["30d"])
     scope: _Texts = Field(default_factory=list, examples=[["prices:read"]])
@@ -59,6 +61,14 @@ class ListQuery(Filters):
     sort: Sort = Sort.CREATED
     limit: int | None = Field(default=None, ge=1, le=10**9, description="A page has 100 by default, and 1000 at most.")
     page: Annotated[str, Field(max_length=2000)] | None = Field(default=None, description="From the header Link.")
+
+
+class OwnersQuery(BaseModel):
+    """An owner that may be spelled wrongly."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    like: _Text
 
 
 class CreateBody(Body):
@@ -236,11 +246,12 @@ class SummaryQuery(UsageQuery):
 
 
 class CheckQuery(BaseModel):
-    """Which rules to check."""
+    """Which rules to check, and of which keys; all, where none is named."""
 
     model_config = ConfigDict(extra="forbid")
 
     rule: _Texts = Field(default_factory=list)
+    key: _Texts = Field(default_factory=list)
 
 
 class PolicyBody(Body):

@@ -108,9 +108,10 @@ def check_policy(caller: Caller, query: Annotated[CheckQuery, Query()]) -> Respo
 
     limits = caller.settings.check
     rules = policy.chosen(query.rule, ignored=limits.ignore)
+    keys = [call.reference(each) for each in query.key]
     if caller.wants_lines():
-        return streams.lines(caller.manager().findings(rules, limits), _finding_texts)
-    with caller.manager().findings(rules, limits) as broken:
+        return streams.lines(caller.manager().findings(rules, limits, keys), _finding_texts)
+    with caller.manager().findings(rules, limits, keys) as broken:
         return call.response(Answer("".join(findings.as_json(broken, limits))))
 
 

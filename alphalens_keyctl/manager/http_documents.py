@@ -5,12 +5,11 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from alphalens_keyctl.damage import are_labels
 from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.keyformat import RawKey, parse
-from alphalens_keyctl.keys.policy import RULES, Finding
 from alphalens_keyctl.keys.rotation import Aborted
 from alphalens_keyctl.keys.selection import TIMES, KeyDocument
 from alphalens_keyctl.keys.stored_policy import StoredPolicy
@@ -21,6 +20,9 @@ from alphalens_keyctl.manager.backend import Details
 from alphalens_keyctl.manager.http_exchange import error_of
 from alphalens_keyctl.models import Event, Key, Use
 from alphalens_keyctl.moments import UNREADABLE, parse_span
+
+if TYPE_CHECKING:
+    from alphalens_keyctl.keys.policy import Finding
 
 _LISTS: Final = ("scopes", "allow_from")
 
@@ -128,8 +130,10 @@ def summary(document: Mapping[str, Any]) -> Summary:
     )
 
 
-def findings(documents: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+def findings(documents: Sequence[Mapping[str, Any]]) -> "Iterator[Finding]":
     """The rows of `GET /v1/check` as JSON Lines. A rule that only the server knows is left out."""
+    from alphalens_keyctl.keys.policy import RULES, Finding  # no other command needs them
+
     rules = {rule.id: rule for rule in RULES}
     for each in documents:
         if each["rule"] in rules:

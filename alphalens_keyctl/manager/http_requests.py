@@ -34,6 +34,7 @@ def filters(wanted: Selection) -> dict[str, Any]:
         "status": [status.value for status in wanted.statuses],
         "name": wanted.name_glob,
         "owner": wanted.owner,
+        "no-owner": wanted.unowned,
         "label": [
             *(f"{name}={value}" for name, value in wanted.labels.items()),
             *(f"!{each}" for each in wanted.without),
@@ -42,6 +43,7 @@ def filters(wanted: Selection) -> dict[str, Any]:
         "never-used": wanted.never_used,
         "expired": wanted.expired,
         "expires-within": span(wanted.expires_within),
+        "never-expires": wanted.never_expires,
         "older-than": span(wanted.older_than),
         "suspended-for": span(wanted.suspended_for),
         "scope": list(wanted.scopes),

@@ -5,15 +5,12 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.keys.bulk_file import Line
-from alphalens_keyctl.keys.bulk_issuance import Handout
 from alphalens_keyctl.keys.changes import Change, RevocationChange, Targets, UpdateChange
 from alphalens_keyctl.keys.issuance import Created, RotationPlan
 from alphalens_keyctl.keys.lookup import Reference
-from alphalens_keyctl.keys.policy import Finding, Rule
 from alphalens_keyctl.keys.rotation import Aborted
 from alphalens_keyctl.keys.selection import KeyDocument, Place, Selection, Sort
 from alphalens_keyctl.keys.stored_policy import StoredPolicy
@@ -28,6 +25,11 @@ from alphalens_keyctl.models import Event, Key, Reason, Use
 from alphalens_keyctl.moments import shortest_span
 from alphalens_keyctl.output.documents import key_object
 from alphalens_keyctl.settings import PROGRAM, Thresholds
+
+if TYPE_CHECKING:  # for speed: most commands need neither
+    from alphalens_keyctl.keys.bulk_file import Line
+    from alphalens_keyctl.keys.bulk_issuance import Handout
+    from alphalens_keyctl.keys.policy import Finding, Rule
 
 # What a KEY may hold that stands in a path as it is, whatever stands in front of the server.
 _PLAIN: Final = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z._ -]*")
@@ -66,10 +68,10 @@ class OverHttp:
 
     # Many keys.
 
-    def create_each(self, lines: Sequence[Line], handout: Handout, *, progress: Progress = untold) -> list[Created]:
+    def create_each(self, lines: "Sequence[Line]", handout: "Handout", *, progress: Progress = untold) -> list[Created]:
         raise only_database("create --from")
 
-    def try_create_each(self, lines: Sequence[Line]) -> None:
+    def try_create_each(self, lines: "Sequence[Line]") -> None:
         raise only_database("create --from")
 
     @contextmanager
@@ -90,6 +92,9 @@ class OverHttp:
 
     def count(self, wanted: Selection) -> int:
         return self._count("/v1/keys:count", requests.query(requests.filters(wanted)))
+
+    def owners_like(self, owner: str) -> list[str]:
+        return self._read(lambda found: [*found["owners"]], self._server.get("/v1/owners", [("like", owner)]))
 
     def to_rotate(self, references: Sequence[Reference], wanted: Selection | None, plan: RotationPlan) -> Rotatable:
         body = {"keys": list(map(requests.reference, references)), **requests.rotation(plan)}
@@ -155,7 +160,7 @@ class OverHttp:
         return self._read(documents.summary, self._server.get("/v1/usage/summary", query))
 
     def key_ids(self, reference: Reference) -> tuple[str, ...]:
-        asked = reference if isinstance(reference, str) else self.find(reference).id
+        asked = self._by_id(reference)
         ids = tuple(self._read(_ids, self._server.get(requests.path("key-ids", asked))))
         self._asked_by[ids] = asked
         return ids
@@ -166,8 +171,11 @@ class OverHttp:
     # The policy.
 
     @contextmanager
-    def findings(self, rules: Sequence[Rule], limits: Thresholds) -> Iterator[Iterator[Finding]]:
-        with self._server.lines("/v1/check", [("rule", rule.id) for rule in rules]) as found:
+    def findings(
+        self, rules: "Sequence[Rule]", limits: Thresholds, references: Sequence[Reference] = ()
+    ) -> "Iterator[Iterator[Finding]]":
+        query = [("rule", rule.id) for rule in rules] + [("key", self._by_id(each)) for each in references]
+        with self._server.lines("/v1/check", query) as found:
             yield (each for some in found for each in self._read(list, self._read(documents.findings, some)))
 
     def policy(self) -> StoredPolicy:
@@ -192,6 +200,10 @@ class OverHttp:
         if isinstance(reference, str) and _PLAIN.fullmatch(reference):
             return reference
         return self.find(reference).id
+
+    def _by_id(self, reference: Reference) -> str:
+        """A KEY that can stand in a URL: of a raw key the id."""
+        return reference if isinstance(reference, str) else self.find(reference).id
 
     def _logged(self, wanted: LogFilter) -> Query:
         said = {

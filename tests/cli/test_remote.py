@@ -62,11 +62,12 @@ def same(text: str, ids: Iterable[str]) -> str:
 
 # What only looks: asked twice of the same keys, to the byte.
 LOOKS: Final = (
-    "list broken", "list broken --json", "show broken", "show broken --json", "list broken --csv",
-    "list orders", "list orders --json", "list orders --jsonl", "list orders --csv", "list --owner team-a --json",
-    "list --label team=a --sort name --limit 1 --json", "list --label !team orders --json",
-    "list --scope prices:read orders", "list --never-used orders", "list --unused-for 90d",
-    "list --expires-within 200d --columns name,id", "list --older-than 1h",
+    "list --owner team-b", "list --no-owner --never-expires --json", "list --owner taem-a",
+    "audit check orders nobody", "audit check orders --json", "list broken", "list broken --json", "show broken",
+    "show broken --json", "list broken --csv", "list orders", "list orders --json", "list orders --jsonl",
+    "list orders --csv", "list --owner team-a --json", "list --label team=a --sort name --limit 1 --json",
+    "list --label !team orders --json", "list --scope prices:read orders", "list --never-used orders",
+    "list --unused-for 90d", "list --expires-within 200d --columns name,id", "list --older-than 1h",
     "list orders --all --status revoked --json", "list --suspended-for 1h", "list --sort wrong",
     "list --status wrong", "show orders", "show orders --json", "show old-orders --json", "show nobody",
     "show orders --json -q", "audit --key orders", "audit --key orders --json", "audit --key orders --jsonl",
