@@ -167,13 +167,18 @@ def with_body(body: str, kind: str = "application/json", status: str = "200 OK",
     return saying(f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n{more}\r\n{body}")
 
 
+# Connections whose other end held out until the server had had enough.
+HELD: Final[list[socket.socket]] = []
+
+
 def dripping(connection: socket.socket) -> None:
-    """A byte now and then, for ever."""
+    """A byte now and then, for as long as anybody would bear."""
     connection.sendall(b"HTTP/1.1 200 OK\r\nX-Long: ")
     with suppress(OSError):
-        for _ in range(200):
+        for _ in range(400):
             connection.sendall(b"x")
-            time.sleep(0.05)
+            time.sleep(0.02)
+        HELD.append(connection)
 
 
 def silent(connection: socket.socket) -> None:
@@ -234,6 +239,7 @@ def test_a_server_that_answers_with_something_else_slowly_or_not_at_all_is_said_
             said = f"{caught.value.message} {caught.value.hint} {caught.value!r}"
             assert not shows(RAW.reveal(), said), word
             assert said.isprintable(), word
+            assert not HELD
 
 
 def test_a_stream_that_breaks_off_is_no_list_that_ends(monkeypatch: pytest.MonkeyPatch) -> None:
