@@ -37,11 +37,13 @@ class Filters(BaseModel):
     status: _Texts = Field(default_factory=list, examples=[["active", "suspended"]])
     name: _Text | None = Field(default=None, examples=["team-*"])
     owner: _Text | None = None
+    no_owner: bool = False
     label: _Texts = Field(default_factory=list, examples=[["team=billing", "!ephemeral"]])
     unused_for: _Text | None = Field(default=None, examples=["90d"])
     never_used: bool = False
     expired: bool = False
     expires_within: _Text | None = Field(default=None, examples=["14d"])
+    never_expires: bool = False
     older_than: _Text | None = Field(default=None, examples=["1y"])
     suspended_for: _Text | None = Field(default=None, examples=["30d"])
     scope: _Texts = Field(default_factory=list, examples=[["prices:read"]])
@@ -236,11 +238,20 @@ class SummaryQuery(UsageQuery):
 
 
 class CheckQuery(BaseModel):
-    """Which rules to check."""
+    """Which rules to check, and of which keys where not of all."""
 
     model_config = ConfigDict(extra="forbid")
 
     rule: _Texts = Field(default_factory=list)
+    key: _Texts = Field(default_factory=list)
+
+
+class OwnersQuery(BaseModel):
+    """The owner that was asked for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    like: _Text
 
 
 class PolicyBody(Body):

@@ -4,8 +4,17 @@ from typing import Annotated, cast
 
 from fastapi import APIRouter, Depends, Query, Response
 
+from alphalens_keyctl import text
 from alphalens_keyctl.api import call, pages, streams
-from alphalens_keyctl.api.bodies import DEFAULT_PAGE, LARGEST_PAGE, CountQuery, Filters, FindBody, ListQuery
+from alphalens_keyctl.api.bodies import (
+    DEFAULT_PAGE,
+    LARGEST_PAGE,
+    CountQuery,
+    Filters,
+    FindBody,
+    ListQuery,
+    OwnersQuery,
+)
 from alphalens_keyctl.api.call import Caller, KeyInPath
 from alphalens_keyctl.api.described import KEY, KEYS, SHOWN
 from alphalens_keyctl.api.replays import Answer
@@ -55,6 +64,13 @@ def list_keys(caller: Caller, query: Annotated[ListQuery, Query()]) -> Response:
 def count_keys(caller: Caller, query: Annotated[CountQuery, Query()]) -> Response:
     """Count the keys that fit the filters."""
     return call.response(call.document({"count": caller.manager().count(selected(query))}))
+
+
+@router.get("/owners")
+def list_owners(caller: Caller, query: Annotated[OwnersQuery, Query()]) -> Response:
+    """The owners of keys that are spelled almost like this one; none where a key has this owner."""
+    wanted = text.parse_line(query.like, what="owner", longest=text.LONGEST_OWNER)
+    return call.response(call.document({"owners": caller.manager().owners_like(wanted)}))
 
 
 @router.post("/keys:find", responses=KEY, dependencies=_PLAIN)

@@ -99,12 +99,14 @@ def sum_up_uses(caller: Caller, query: Annotated[SummaryQuery, Query()]) -> Resp
 
 @router.get("/check")
 def check_policy(caller: Caller, query: Annotated[CheckQuery, Query()]) -> Response:
-    """The keys that break the rules, by the thresholds of the server's settings."""
+    """The keys that break the rules, of all or of those that each KEY means, by the thresholds of the server's
+    settings."""
     from alphalens_keyctl.output import findings
 
     limits = caller.settings.check
     rules = policy.chosen(query.rule, ignored=limits.ignore)
-    with caller.manager().findings(rules, limits) as broken:
+    references = [call.reference(key) for key in query.key]
+    with caller.manager().findings(rules, limits, references) as broken:
         return call.response(Answer("".join(findings.as_json(broken, limits))))
 
 
