@@ -63,14 +63,6 @@ class ListQuery(Filters):
     page: Annotated[str, Field(max_length=2000)] | None = Field(default=None, description="From the header Link.")
 
 
-class OwnersQuery(BaseModel):
-    """An owner that may be spelled wrongly."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    like: _Text
-
-
 class CreateBody(Body):
     """A new key."""
 
@@ -246,12 +238,20 @@ class SummaryQuery(UsageQuery):
 
 
 class CheckQuery(BaseModel):
-    """Which rules to check, and of which keys; all, where none is named."""
+    """Which rules to check, and of which keys where not of all."""
 
     model_config = ConfigDict(extra="forbid")
 
     rule: _Texts = Field(default_factory=list)
     key: _Texts = Field(default_factory=list)
+
+
+class OwnersQuery(BaseModel):
+    """The owner that was asked for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    like: _Text
 
 
 class PolicyBody(Body):

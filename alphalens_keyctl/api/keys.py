@@ -68,9 +68,9 @@ def count_keys(caller: Caller, query: Annotated[CountQuery, Query()]) -> Respons
 
 @router.get("/owners")
 def list_owners(caller: Caller, query: Annotated[OwnersQuery, Query()]) -> Response:
-    """The owners that may be meant by one that no key has."""
-    like = text.parse_line(query.like, what="owner", longest=text.LONGEST_OWNER)
-    return call.response(call.document({"owners": caller.manager().owners_like(like)}))
+    """The owners of keys that are spelled almost like this one; none where a key has this owner."""
+    wanted = text.parse_line(query.like, what="owner", longest=text.LONGEST_OWNER)
+    return call.response(call.document({"owners": caller.manager().owners_like(wanted)}))
 
 
 @router.post("/keys:find", responses=KEY, dependencies=_PLAIN)

@@ -102,16 +102,16 @@ def sum_up_uses(caller: Caller, query: Annotated[SummaryQuery, Query()]) -> Resp
 
 @router.get("/check")
 def check_policy(caller: Caller, query: Annotated[CheckQuery, Query()]) -> Response:
-    """The keys that break the rules, by the thresholds of the server's settings. As JSON Lines, a finding in numbers:
-    instants, and seconds."""
+    """The keys that break the rules, of all or of those that each KEY means, by the thresholds of the server's
+    settings. As JSON Lines, a finding in numbers: instants, and seconds."""
     from alphalens_keyctl.output import findings
 
     limits = caller.settings.check
     rules = policy.chosen(query.rule, ignored=limits.ignore)
-    keys = [call.reference(each) for each in query.key]
+    references = [call.reference(key) for key in query.key]
     if caller.wants_lines():
-        return streams.lines(caller.manager().findings(rules, limits, keys), _finding_texts)
-    with caller.manager().findings(rules, limits, keys) as broken:
+        return streams.lines(caller.manager().findings(rules, limits, references), _finding_texts)
+    with caller.manager().findings(rules, limits, references) as broken:
         return call.response(Answer("".join(findings.as_json(broken, limits))))
 
 

@@ -1,16 +1,23 @@
 """What a request may say, and what it is answered: bad input, pages, streams, requests that are sent again."""
 
 import json
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
+import anyio
+import httpx
 import pytest
 
+from alphalens_keyctl.api import doorway
+from alphalens_keyctl.api.doorway import MOST_WRITERS
 from alphalens_keyctl.keyformat import generate
 from alphalens_keyctl.manager.over_database import OverDatabase
 from alphalens_keyctl.moments import utc_now
 from tests.support.api import Api
 from tests.support.callers import DAY
 from tests.support.key_rows import change
+from tests.support.web import LIMIT
 
 
 @pytest.mark.one_database
@@ -39,6 +46,8 @@ def test_what_is_put_wrongly_is_refused_by_name_and_repeated_nowhere(api: Api) -
         (422, "GET", "/v1/keys?page=abc", None),
         (422, "GET", "/v1/keys?limit=100000", None),
         (422, "GET", "/v1/keys?status=alive", None),
+        (422, "GET", "/v1/keys?no-owner=true&owner=x", None),
+        (422, "GET", "/v1/keys?never-expires=true&expired=true", None),
         (422, "GET", "/v1/self?x=1", None),
         (422, "GET", f"/v1/keys/{raw}", None),
         (422, "GET", f"/v1/keys/{raw.replace('_', '%5F')}", None),
@@ -119,6 +128,61 @@ def test_a_request_that_is_sent_again_is_answered_without_the_raw_key(api: Api) 
     with api.house.database.reading() as connection:
         stored = str(connection.exec_driver_sql("SELECT * FROM api_reply").all())
     assert first.json()["raw_key"][17:] not in stored
+
+
+def test_of_two_equal_requests_at_once_one_makes_a_key(api: Api) -> None:
+    """Promise 1: one raw key, and nobody else gets it."""
+    admin = api.caller("admin")
+
+    def asked() -> httpx.Response:
+        return api.ask(admin, "POST", "/v1/keys", {"name": "billing"}, Idempotency_Key="one")
+
+    with ThreadPoolExecutor(2) as threads:
+        with api.house.database.writing():  # both wait here before either is on record
+            both = [threads.submit(asked) for _ in range(2)]
+        answers = [each.result() for each in both]
+    made = [answer for answer in answers if answer.status_code == 201 and answer.json()["raw_key"]]
+    (other,) = [answer for answer in answers if answer not in made]
+    assert len(made) == 1
+    if other.status_code == 201:
+        assert other.json() == made[0].json() | {"raw_key": None}
+    else:
+        assert (other.status_code, other.json()["code"]) == (409, "conflict")
+        assert int(other.headers["retry-after"]) > 0
+    assert asked().json() == made[0].json() | {"raw_key": None}
+    assert api.ask(admin, "GET", "/v1/keys:count?name=billing&all=true").json() == {"count": 1}
+
+
+def test_a_change_beyond_those_that_are_carried_out_at_once_is_told_to_come_again(api: Api) -> None:
+    """Promise 14: who reads goes on meanwhile."""
+    admin = api.caller("admin")
+    assert api.ask(admin, "GET", "/v1/self").status_code == 200  # the first question of all opens the verifier
+    names = [f"key-{number}" for number in range(MOST_WRITERS + 1)]
+    with ThreadPoolExecutor(len(names)) as threads:
+        with api.house.database.writing():  # no change comes to an end here
+            changes = [threads.submit(api.ask, admin, "POST", "/v1/keys", {"name": name}) for name in names]
+            first = next(as_completed(changes, timeout=LIMIT)).result()
+            assert (first.status_code, first.json()["code"]) == (429, "database_busy")
+            assert int(first.headers["retry-after"]) > 0
+            assert api.ask(admin, "GET", "/v1/self").status_code == 200
+        statuses = sorted(each.result().status_code for each in changes)
+    assert statuses == [201] * MOST_WRITERS + [429]
+    assert api.ask(admin, "POST", "/v1/keys", {"name": "later"}).status_code == 201
+
+
+@pytest.mark.one_database
+def test_a_body_that_does_not_come_is_waited_for_no_longer_than_that(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Promise 14."""
+    monkeypatch.setattr(doorway, "BODY_PATIENCE", 0.1)
+
+    async def stalled() -> AsyncIterator[bytes]:
+        yield b'{"name": '
+        await anyio.sleep_forever()
+
+    admin = api.caller("admin")
+    answer = api.ask(admin, "POST", "/v1/keys", stalled())
+    assert (answer.status_code, answer.json()["code"], answer.headers["connection"]) == (408, "usage", "close")
+    assert api.ask(admin, "GET", "/v1/keys:count?name=x").json() == {"count": 0}
 
 
 def test_two_steps_let_a_key_open_and_may_be_repeated(api: Api) -> None:

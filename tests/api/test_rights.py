@@ -59,14 +59,16 @@ GENERAL: Final[dict[str, tuple[str, str, Any]]] = {
     "count events": ("GET", "/v1/events:count", None),
     "usage": ("GET", "/v1/usage", None),
     "check": ("GET", "/v1/check", None),
+    "check one": ("GET", "/v1/check?key={other}", None),
+    "owners": ("GET", "/v1/owners?like=team-x", None),
     "self": ("GET", "/v1/self", None),
 }
-OF_EVERYBODY: Final = frozenset({"list", "count", "events", "count events", "usage", "check", "self"})
+OF_EVERYBODY: Final = frozenset({"list", "count", "events", "count events", "usage", "check", "owners", "self"})
 GENERALLY: Final = {
     "admin": frozenset(GENERAL),
     "team": OF_EVERYBODY | {"policy", "create own", "create"},
     "team of nobody": OF_EVERYBODY,
-    "audit": OF_EVERYBODY | {"head", "policy"},
+    "audit": OF_EVERYBODY | {"head", "policy", "check one"},
     "plain": OF_EVERYBODY,
     "unrestricted": OF_EVERYBODY,
     **dict.fromkeys(DEAD, NOTHING),
@@ -119,12 +121,20 @@ def test_who_may_do_what_to_whose_key_over_http(api: Api, role: str) -> None:
 @pytest.mark.one_database  # as above
 @pytest.mark.parametrize("role", GENERALLY)
 def test_who_may_do_what_that_is_about_no_one_key_over_http(api: Api, role: str) -> None:
-    caller = api.caller(role)
+    caller, other = api.caller(role), api.house.key(OTHER)
     for verb, (method, path, body) in GENERAL.items():
-        answer = api.ask(caller, method, filled(path), filled(body))
+        answer = api.ask(caller, method, filled(path.replace("{other}", other.id)), filled(body))
         expected = (200, 201) if verb in GENERALLY[role] else (refused(role),)
         assert answer.status_code in expected, (role, verb, answer.text)
-    assert len(GENERAL) == 15
+    assert len(GENERAL) == 17
+
+
+@pytest.mark.one_database  # as above
+def test_owners_that_may_be_meant_are_those_of_keys_that_the_caller_sees(api: Api) -> None:
+    api.house.key(TEAM)
+    api.house.key(OTHER)
+    for role, seen in (("admin", {TEAM, OTHER}), ("team", {TEAM}), ("plain", {TEAM}), ("team of nobody", set())):
+        assert set(api.ask(api.caller(role), "GET", "/v1/owners?like=team-x").json()["owners"]) == seen, role
 
 
 def test_a_refusal_says_which_right_is_missing_and_is_counted(api: Api) -> None:

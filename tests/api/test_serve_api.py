@@ -104,6 +104,32 @@ def test_a_client_that_dies_leaves_a_key_that_opens_nothing_or_one_that_was_aske
     assert keyctl.ok("audit", "verify")
 
 
+def test_a_connection_that_breaks_off_at_any_step_of_a_delivery_loses_no_key(
+    keyctl: Keyctl, served: Served, admin: str
+) -> None:
+    """Promise 3: the old key opens all the time, and each step may be asked for again."""
+    old = keyctl.ok("create", "billing").stdout.strip()
+    made = ask(served.address, admin, "POST", "/v1/keys/billing/rotate", {})[1]
+    new, path = made["raw_key"], f"/v1/keys/{made['key']['id']}"
+    before = "pending"
+    for step, body, after, verdict_of_new in (
+        ("deliver", {"to": ["vault"]}, "delivering", "ok"),
+        ("activate", {"delivered_to": ["vault"]}, "active", "ok"),
+        ("take-back", {"destinations": "vault"}, "delivering", "ok"),
+        ("discard", {"reason": "check_failed"}, "revoked", "revoked"),
+    ):
+        cut(served.address, admin, f"{path}/{step}", body, keep=-3)
+        assert ask(served.address, admin, "GET", f"{path}/standing")[1]["key"]["status"] == before, step
+        cut(served.address, admin, f"{path}/{step}", body, keep=None)
+        # 409 where the request whose answer was lost has taken the way back already.
+        assert ask(served.address, admin, "POST", f"{path}/{step}", body)[0] in (200, 409), step
+        assert ask(served.address, admin, "GET", f"{path}/standing")[1]["key"]["status"] == after, step
+        assert (verdict(keyctl, new), verdict(keyctl, old)) == (verdict_of_new, "ok"), step
+        before = after
+    assert keyctl.ok("show", "billing", "--json").json["id"] == made["previous"]["id"]
+    assert keyctl.ok("audit", "verify")
+
+
 def test_a_server_that_is_killed_between_the_steps_goes_on_with_them(keyctl: Keyctl, admin: str) -> None:
     """Promise 2, promise 3: the lease is in the database, so another process can take the next step."""
     old = keyctl.ok("create", "billing").stdout.strip()

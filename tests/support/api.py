@@ -1,6 +1,6 @@
 """The HTTP API in this process, and callers of it."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,7 +39,7 @@ class Api:
 
     def ask(self, caller: str | None, method: str, path: str, body: Any = None, **headers: str) -> httpx.Response:
         """The answer to a request of the key with the id `caller`, or of nobody. `body` is sent as JSON, bytes as
-        they are."""
+        they are, and what gives bytes later as it comes."""
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         if caller is not None:
             given["API-Key"] = self._raw[caller].reveal()
@@ -49,9 +49,10 @@ class Api:
     async def _send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> httpx.Response:
         transport = httpx.ASGITransport(self.door, raise_app_exceptions=False, client=("127.0.0.1", 50000))
         async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
-            if isinstance(body, bytes):
+            plain = isinstance(body, bytes | AsyncIterator)
+            if plain:
                 headers = {"Content-Type": "application/json"} | headers
-            sent = {"content": body} if isinstance(body, bytes) else {"json": body}
+            sent = {"content": body} if plain else {"json": body}
             return await client.request(method, path, headers=headers, **sent)
 
     def raw(self, caller: str) -> str:
