@@ -15,7 +15,7 @@ def whereabouts(settings: Settings, *, color: bool) -> str:
     source = settings.source("database_url" if settings.server is None else "server")
     parts = [f"Profile {settings.profile}"] if settings.profile is not None else []
     where = f"database {_shown(settings.database_url)}" if settings.server is None else f"server {settings.server}"
-    parts.append(where if parts else where.capitalize())
+    parts.append(where if parts else where[0].upper() + where[1:])
     line = ", ".join(parts)
     if settings.profile is not None and source.origin is not Origin.PROFILE:
         line += f" (from {source.name or 'the default'})"

@@ -8,9 +8,11 @@ from typing import Final, NamedTuple
 
 import pytest
 
+from alphalens_keyctl.keyformat import generate
+from tests.services.secret_service import secret_service
 from tests.support.commands import Keyctl, Result
 from tests.support.databases import by_hand
-from tests.support.raw_keys import key_id
+from tests.support.raw_keys import key_id, shows
 from tests.support.tab import offered
 from tests.support.uses import use
 from tests.support.web import serving
@@ -238,3 +240,32 @@ def test_the_key_for_a_server_is_found_and_never_shown(remote: Remote) -> None:
 def test_tab_asks_no_server(remote: Remote) -> None:
     assert offered(remote.keyctl, "show", "adm").texts
     assert not offered(remote.keyctl, "--server", remote.server, "show", "adm").texts
+
+
+@pytest.mark.one_database
+def test_login_keeps_a_key_that_the_server_lets_in_and_logout_forgets_it(remote: Remote, tmp_path: Path) -> None:
+    """Promise 1: from stdin into the keyring, for one server alone; a key that is refused is not kept."""
+    raw = remote.key.read_text()
+    with secret_service(tmp_path / "service") as service:
+
+        def run(*arguments: str, stdin: bytes = b"", server: str = remote.server) -> Result:
+            return remote.keyctl("--server", server, *arguments, stdin=stdin, environment=service.environment)
+
+        assert run("login", stdin=raw.encode()[:-3]).status == 2
+        assert run("login", stdin=generate().reveal().encode()).status == 7
+        assert run("list").status == 7
+        said = run("login", stdin=raw.encode() + b"\n")
+        assert (said.status, said.stdout) == (0, ""), said
+        assert "'admin'" in said.stderr
+        assert run("create", "made", "--keyring", "--no-print").status == 0
+        assert run("rotate", "made", "--self", "--keyring").status == 0
+        held = service.read("made")
+        assert held is not None
+        assert key_id(held) == remote.keyctl.ok("show", "made", "--json").json["id"]
+        elsewhere = run("list", server=remote.server.replace("127.0.0.1", "localhost"))
+        assert (elsewhere.status, "no key for the server" in elsewhere.stderr) == (7, True)
+        assert run("doctor", "--json").json["checks"][2]["state"] == "ok"
+        assert run("logout").status == 0
+        assert run("logout").status == 0
+        assert run("list").status == 7
+        assert not shows(raw, said.stdout + said.stderr)
