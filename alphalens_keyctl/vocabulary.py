@@ -35,6 +35,7 @@ class Action(StrEnum):
     SUSPEND = "key.suspend"
     RESUME = "key.resume"
     UPDATE = "key.update"
+    BIND = "key.bind"
     PRUNE_USAGE = "usage.prune"
     SET_POLICY = "policy.set"
 

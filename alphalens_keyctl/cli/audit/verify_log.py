@@ -15,14 +15,14 @@ from alphalens_keyctl.output import documents, sentences
 _LARGEST_HEAD: Final = 4096  # bytes; a saved head has about 150
 
 
-def verify_log(run: Run, *, head: str | None, json: bool) -> None:
-    """Say whether the audit log is sound, and whether it extends the head saved in the file `head` (`-`: stdin).
+def verify_log(run: Run, *, head: str | None, log_only: bool, json: bool) -> None:
+    """Say whether the audit log is sound, the keys are what it says (unless `log_only`), and whether it extends the head saved in the file `head` (`-`: stdin).
 
     Exits 0 or 5. Raises `KeyctlError`; invalid_input for a file that holds no head.
     """
     saved = None if head is None else _read_head(head)
     with run.database() as database:
-        verdict = audit.verify(database, saved)
+        verdict = audit.verify(database, saved, log_only=log_only)
     if json:
         said = documents.json_document(documents.verdict_object(verdict))
     else:
