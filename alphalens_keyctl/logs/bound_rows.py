@@ -11,7 +11,8 @@ in UTC as `2026-11-23 06:34:00.123456`, JSON as its text, the key's digest in up
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
@@ -79,12 +80,13 @@ def digests(connection: Connection, key_ids: Sequence[str], after: After | None 
 def first_unbound(connection: Connection) -> Unbound | None:
     """The first row that is not what its newest event says, in constant memory; None where there is none."""
     number = 0
-    for key_id, digest, detail in _rows_and_events(connection):
-        number += 1
-        if detail is None:
-            return Unbound(RowFault.UNKNOWN, key_id)
-        if _said_in(detail) != digest:
-            return Unbound(RowFault.ALTERED, key_id)
+    with closing(_rows_and_events(connection)) as rows:
+        for key_id, digest, detail in rows:
+            number += 1
+            if detail is None:
+                return Unbound(RowFault.UNKNOWN, key_id)
+            if _said_in(detail) != digest:
+                return Unbound(RowFault.ALTERED, key_id)
     # Each row has its events: as many keys in the log as rows, and no key is missing.
     if connection.exec_driver_sql("SELECT count(DISTINCT key_id) FROM audit_event").scalar() == number:
         return None
@@ -100,15 +102,15 @@ def _said_in(detail: Any) -> str | None:
     return said if isinstance(said, str) else None
 
 
-def _rows_and_events(connection: Connection) -> Iterator[tuple[str, str, Any]]:
+def _rows_and_events(connection: Connection) -> Generator[tuple[str, str, Any], None, None]:
     """The id of each key, the digest of its row, and the detail of the newest event about it. A row and its event are
     read by one statement, so that no change comes between them."""
     if connection.dialect.name == "postgresql":
         own = connection.exec_driver_sql("SELECT has_column_privilege('api_key', 'digest', 'SELECT')").scalar()
-        rows = f"(SELECT id, {_postgresql_digest({})} AS row_digest FROM api_key) AS key" if own else _for_readers(connection)
-        query = f"SELECT key.id, encode(key.row_digest, 'hex'), ({_NEWEST.format('key.id')}) FROM {rows}"  # noqa: S608  # our own constants
-        for found in _streamed(connection, query):
-            yield found
+        rows = f"({POSTGRESQL_FUNCTION}) AS key (id, row_digest)" if own else _for_readers(connection)
+        newest = _NEWEST.format("key.id")
+        query = f"SELECT key.id, encode(key.row_digest, 'hex'), ({newest}) FROM {rows}"  # noqa: S608  # our own constants
+        yield from _streamed(connection, query)
         return
     try:
         yield from _hashed(_streamed(connection, _SQLITE_EVENTS.format(_sqlite_row({}))))
@@ -145,7 +147,8 @@ def _for_readers(connection: Connection) -> str:
 
 
 def _streamed(connection: Connection, query: str) -> Iterator[Any]:
-    yield from connection.execution_options(yield_per=_ROWS_AT_ONCE).exec_driver_sql(query)
+    with connection.exec_driver_sql(query, execution_options={"yield_per": _ROWS_AT_ONCE}) as rows:
+        yield from rows
 
 
 def _on_postgresql(connection: Connection, key_ids: Sequence[str], after: After) -> dict[str, str]:
@@ -153,7 +156,7 @@ def _on_postgresql(connection: Connection, key_ids: Sequence[str], after: After)
     expression = _postgresql_digest(after)
     query = f"SELECT id, encode({expression}, 'hex') FROM api_key WHERE id = ANY(%(ids)s)"  # noqa: S608  # our own names
     rows = connection.exec_driver_sql(query, {"ids": list(key_ids), **values})
-    return {key_id: digest for key_id, digest in rows}
+    return dict(map(tuple, rows))
 
 
 def _on_sqlite(connection: Connection, key_ids: Sequence[str], after: After) -> dict[str, str]:
@@ -194,14 +197,17 @@ def _sqlite_form(forms: Mapping[str, str], after: After) -> str:
 
 
 def _postgresql_digest(after: After) -> str:
-    return f"sha256(convert_to('[' || concat_ws(',', {', '.join(_postgresql_json(name, after) for name in BOUND)}) || ']', 'UTF8'))"
+    values = ", ".join(_postgresql_json(name, after) for name in BOUND)
+    return f"sha256(convert_to('[' || concat_ws(',', {values}) || ']', 'UTF8'))"
 
 
 def _postgresql_json(name: str, after: After) -> str:
     if name == "digest":
         return "to_json(upper(encode(digest, 'hex')))"
     if name not in _TIMES:
-        value = f"CAST(%(after_{name})s AS text)" if name in after else f"CAST({name} AS text)" if name in _JSON else name
+        value = (
+            f"CAST(%(after_{name})s AS text)" if name in after else f"CAST({name} AS text)" if name in _JSON else name
+        )
         return f"coalesce(CAST(to_json({value}) AS text), 'null')"
     value = f"CAST(%(after_{name})s AS timestamptz)" if name in after else name
     # With the era, because without it 2026 BC would look like 2026.
@@ -214,7 +220,7 @@ def _postgresql_json(name: str, after: After) -> str:
 
 _SQLITE_SOME: Final = "SELECT id, {} FROM api_key WHERE id IN (SELECT value FROM json_each(?))"
 _NEWEST: Final = "SELECT detail FROM audit_event WHERE key_id = {} ORDER BY seq DESC LIMIT 1"
-_SQLITE_EVENTS: Final = f"SELECT CAST(id AS BLOB), {{}}, ({_NEWEST.format('api_key.id')}) FROM api_key ORDER BY rowid"
+_SQLITE_EVENTS: Final = f"SELECT CAST(id AS BLOB), {{}}, ({_NEWEST.format('api_key.id')}) FROM api_key ORDER BY rowid"  # noqa: S608  # our own
 _MISSING: Final = (
     "SELECT key_id FROM audit_event WHERE key_id IS NOT NULL"
     " AND NOT EXISTS (SELECT 1 FROM api_key WHERE id = key_id) ORDER BY key_id LIMIT 1"

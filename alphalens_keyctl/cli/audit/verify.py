@@ -24,7 +24,7 @@ def verify(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Check the whole audit log, and that each key is what the log says: exit 0, or 5 with the first break and its kind.
+    """Check the whole audit log, and that the keys are what it says: exit 0, or 5 with the first break and its kind.
 
     Examples:
       alphalens-keyctl audit verify

@@ -16,7 +16,8 @@ _LARGEST_HEAD: Final = 4096  # bytes; a saved head has about 150
 
 
 def verify_log(run: Run, *, head: str | None, log_only: bool, json: bool) -> None:
-    """Say whether the audit log is sound, the keys are what it says (unless `log_only`), and whether it extends the head saved in the file `head` (`-`: stdin).
+    """Say whether the audit log is sound, whether the keys are what it says, unless `log_only`, and whether it extends
+    the head saved in the file `head` (`-`: stdin).
 
     Exits 0 or 5. Raises `KeyctlError`; invalid_input for a file that holds no head.
     """

@@ -39,7 +39,9 @@ def _bind_each(connection: Any) -> None:
     last = connection.exec_driver_sql("SELECT seq, hash FROM audit_event ORDER BY seq DESC LIMIT 1").first()
     seq, previous = (last[0], bytes(last[1])) if last else (0, bytes(32))
     at, beyond = datetime.now(UTC), ""
-    user = connection.exec_driver_sql("SELECT session_user").scalar() if connection.dialect.name == "postgresql" else None
+    user = (
+        connection.exec_driver_sql("SELECT session_user").scalar() if connection.dialect.name == "postgresql" else None
+    )
     origin = {} if user is None else {"database_user": user}
     while keys := _digests(connection, beyond):
         rows = []
@@ -120,7 +122,9 @@ def _in_postgresql(name: str) -> str:
 
 
 _SQLITE_ROW: Final = f"CAST(json_array({', '.join(map(_in_sqlite, _BOUND))}) AS BLOB)"
-_ROW_DIGEST: Final = f"sha256(convert_to('[' || concat_ws(',', {', '.join(map(_in_postgresql, _BOUND))}) || ']', 'UTF8'))"
+_ROW_DIGEST: Final = (
+    f"sha256(convert_to('[' || concat_ws(',', {', '.join(map(_in_postgresql, _BOUND))}) || ']', 'UTF8'))"
+)
 # For a reader who may not see the digests of keys: what it tells is a digest of a row with such a digest in it.
 _FUNCTION: Final = f"""CREATE FUNCTION alphalens_keyctl_row_digests() RETURNS TABLE (id text, row_digest bytea)
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {{schema}}, pg_temp
