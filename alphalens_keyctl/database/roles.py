@@ -20,8 +20,8 @@ class Part(StrEnum):
 _EVERYTHING: Final = (
     "ALL ON api_key, key_policy, audit_event, usage_event, alphalens_keyctl_version, alphalens_keyctl_writer",
     "ALL ON SEQUENCE usage_event_id_seq",
-    "ALL ON FUNCTION alphalens_keyctl_record_uses(jsonb, jsonb), alphalens_keyctl_make_partitions(),"
-    " alphalens_keyctl_row_digests()",
+    "ALL ON FUNCTION alphalens_keyctl_record_uses(jsonb, jsonb), alphalens_keyctl_make_partitions()",
+    "ALL ON FUNCTION alphalens_keyctl_row_digests()",
 )
 _LEGIBLE: Final = ", ".join(column.name for column in key_table.columns if not column.name.startswith("digest"))
 _RIGHTS: Final = {

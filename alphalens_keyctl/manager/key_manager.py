@@ -246,8 +246,8 @@ class KeyManager:
         return self._backend.head()
 
     def verify_log(self, saved: Head | None = None, *, log_only: bool = False) -> Verdict:
-        """Whether the audit log is sound, whether it extends a head that was saved, and, unless `log_only`, whether each
-        key is what its newest event says."""
+        """Whether the audit log is sound; whether it extends a head that was saved; and, unless `log_only`, whether
+        each key is what its newest event says."""
         return self._backend.verify_log(saved, log_only=log_only)
 
     def usage(
