@@ -102,8 +102,6 @@ def _show(run: Run, asked: Asked, plan: RotationPlan) -> None:
 def _list(run: Run, due: Sequence[Key], rest: Sequence[Key]) -> None:
     lines = [f"Would rotate key '{key.name}' ({key.id})." for key in due]
     lines += [f"Key '{key.name}' ({key.id}) needs no rotation yet." for key in rest]
-    if not lines:
-        run.note("No key fits: nothing to do.")
     runs.report_sentences(lines)
 
 
@@ -214,7 +212,8 @@ def _rotate_each(
             f"{len(failures)} of {len(found)} rotations failed: {shown}{more}",
             "The old keys of those are as they were; all others were rotated.",
         )
-    run.note(f"{len(found)} of {len(found)} done.")
+    if found:
+        run.note(f"{len(found)} of {len(found)} done.")
 
 
 def _rotate(
@@ -241,6 +240,7 @@ def _rotate(
 
 
 def _chosen(run: Run, database: Database, references: Sequence[str | RawKey], filters: Filters) -> list[Key]:
+    """Return the keys to rotate, and say so where the filters select none. Raises `KeyctlError`."""
     with database.reading() as connection:
         named = [lookup.find(connection, reference, now=run.act.at) for reference in references]
         if not filters.given:
@@ -249,6 +249,9 @@ def _chosen(run: Run, database: Database, references: Sequence[str | RawKey], fi
         if not (wanted.statuses or wanted.expired):
             wanted = wanted._replace(statuses=(Status.ACTIVE,))
         fitting = selection.read(connection, wanted, sort=Sort.NAME, limit=None, now=run.act.at)
+        if not fitting:
+            run.note("No key fits: nothing to do.")
+            select_keys.note_unknown_owner(run, connection, wanted)
     if not references:
         return fitting
     ids = {key.id for key in named}

@@ -12,7 +12,7 @@ from alphalens_keyctl.keyformat import RawKey, is_id, same_digest
 from alphalens_keyctl.keys.conditions import starts_with, status_at
 from alphalens_keyctl.keys.selection import few_at_once, get, select_keys
 from alphalens_keyctl.models import CURRENT_SQL, FINAL, OPENING, Key, Status, key_table
-from alphalens_keyctl.text import fold
+from alphalens_keyctl.text import fold, plainly
 
 SHORTEST_ID_START: Final = 6  # characters; a part of the command line's contract
 
@@ -142,10 +142,12 @@ def find(connection: Connection, reference: str | RawKey, *, now: datetime) -> K
         if query is not None:
             found |= {row.id: key_of(row) for row in connection.execute(query)}
     if not found:
+        plain = plainly(reference)
         raise KeyctlError(
             Code.KEY_NOT_FOUND,
             f"no key is called '{reference}'",
-            "'alphalens-keyctl list --all' shows every key. "
+            ("" if plain == reference else f"In plain letters it is '{plain}'. ")
+            + "'alphalens-keyctl list --all' shows every key. "
             f"An id may be cut to its first {SHORTEST_ID_START} characters or more.",
         )
     if len(found) > 1:
