@@ -22,6 +22,7 @@ from alphalens_keyctl.settings import PROGRAM, Thresholds
 # Keys that the list names; the machine formats name all.
 _MOST_KEYS: Final = 100
 _STYLES: Final = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow"}
+_LONGEST_SEVERITY: Final = max(map(len, Severity))
 _IN_MEMORY: Final = 1 << 20  # bytes
 # The schema of SARIF 2.1.0 (OASIS), at the address that GitHub's code scanning documents.
 _SARIF: Final = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -132,7 +133,7 @@ def _of_a_key(broken: Sequence[Finding], line: str, screen: Screen) -> str:
     about.stylize("bold", 0, len(for_terminal(key.key_name)))
     problems = Table.grid(padding=(0, 2, 0, 0))
     for each in broken:
-        severity = Text(f"  {each.rule.severity}", style=_STYLES[each.rule.severity])
+        severity = Text(f"  {each.rule.severity:{_LONGEST_SEVERITY}}", style=_STYLES[each.rule.severity])
         problems.add_row(severity, Text.assemble(problem(each), "  ", (each.rule.id, "dim")))
     # A command line is not drawn by Rich, which would break it at the screen's edge: it is there to be pasted.
     return f"{screen.draw(about, problems)}  {screen.paint(line, 'cyan')}\n\n"
