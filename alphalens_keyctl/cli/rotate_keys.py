@@ -106,7 +106,9 @@ def _list(run: Run, due: Sequence[Key], rest: Sequence[Key]) -> None:
 
 
 def _which_keys() -> KeyctlError:
-    return KeyctlError(Code.USAGE, "rotate needs to know which keys", "Name a KEY, or filter as 'list' does.")
+    return KeyctlError(
+        Code.USAGE, "rotate needs to know which keys", "Name a KEY, or filter as 'alphalens-keyctl list' does."
+    )
 
 
 def _plan(run: Run, asked: Asked) -> RotationPlan:

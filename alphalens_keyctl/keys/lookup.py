@@ -147,8 +147,8 @@ def find(connection: Connection, reference: str | RawKey, *, now: datetime) -> K
             Code.KEY_NOT_FOUND,
             f"no key is called '{reference}'",
             ("" if plain == reference else f"In plain letters it is '{plain}'. ")
-            + "'alphalens-keyctl list --all' shows every key. "
-            f"An id may be cut to its first {SHORTEST_ID_START} characters or more.",
+            + "'alphalens-keyctl list --all' shows every key, 'alphalens-keyctl list TEXT' finds keys by a part of the "
+            f"name. An id may be cut to its first {SHORTEST_ID_START} characters or more.",
         )
     if len(found) > 1:
         raise KeyctlError(

@@ -14,6 +14,7 @@ from rich.text import Text
 from alphalens_keyctl import __version__
 from alphalens_keyctl.keys.policy import Finding, Rule, Severity
 from alphalens_keyctl.output.advice import command, days, placeholders, problem
+from alphalens_keyctl.output.fitting import folded
 from alphalens_keyctl.output.inert import for_terminal
 from alphalens_keyctl.output.screen import Screen, cell
 from alphalens_keyctl.output.words import counted
@@ -129,8 +130,9 @@ def _decoded(waiting: IO[bytes], size: int) -> Iterator[str]:
 def _of_a_key(broken: Sequence[Finding], line: str, screen: Screen) -> str:
     key = broken[0]
     owner = f", owner {key.owner}" if key.owner else ""
-    about = cell(f"{key.key_name} ({key.key_id}, {key.status}{owner})")
-    about.stylize("bold", 0, len(for_terminal(key.key_name)))
+    name = "\n".join(folded(for_terminal(key.key_name), screen.width))
+    about = cell(f" ({key.key_id}, {key.status}{owner})")
+    about = Text.assemble((name, "bold"), about, overflow="fold")
     problems = Table.grid(padding=(0, 2, 0, 0))
     for each in broken:
         severity = Text(f"  {each.rule.severity:{_LONGEST_SEVERITY}}", style=_STYLES[each.rule.severity])
