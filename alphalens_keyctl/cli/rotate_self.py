@@ -17,10 +17,10 @@ from alphalens_keyctl.keys import issuance
 from alphalens_keyctl.keys.issuance import Begun, Due, Rotated, RotationPlan
 from alphalens_keyctl.keys.rotation import Retirement
 from alphalens_keyctl.manager.over_http import OverHttp
-from alphalens_keyctl.models import Key
 from alphalens_keyctl.moments import parse_span, utc_now
 from alphalens_keyctl.output import documents
 from alphalens_keyctl.output.sentences import retirement
+from alphalens_keyctl.values import Key
 
 _NOTHING: Final = timedelta(0)
 

@@ -18,8 +18,8 @@ from alphalens_keyctl.logs.old_key_use import OldKey, OldKeyUse
 from alphalens_keyctl.logs.usage import AddressUse, Buckets, Day, KeyUse, Profile, Refusal, Summary
 from alphalens_keyctl.manager.backend import Details
 from alphalens_keyctl.manager.http_exchange import error_of
-from alphalens_keyctl.models import Event, Key, Use
 from alphalens_keyctl.moments import UNREADABLE, parse_span
+from alphalens_keyctl.values import Event, Key, Use
 
 if TYPE_CHECKING:
     from alphalens_keyctl.keys.policy import Finding

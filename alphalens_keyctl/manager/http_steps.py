@@ -16,7 +16,7 @@ from alphalens_keyctl.keys.rotation import Retirement
 from alphalens_keyctl.manager import http_documents as documents
 from alphalens_keyctl.manager import http_requests as requests
 from alphalens_keyctl.manager.http_exchange import Answer, Server
-from alphalens_keyctl.models import Key
+from alphalens_keyctl.values import Key
 
 # Seconds that a key which was begun is kept for this process, beyond those that its destinations take. So long, too,
 # nobody else can begin one where this process died.

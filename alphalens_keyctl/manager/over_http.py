@@ -21,10 +21,11 @@ from alphalens_keyctl.manager import http_requests as requests
 from alphalens_keyctl.manager.backend import Details, Progress, Rotatable, untold
 from alphalens_keyctl.manager.http_exchange import Query, Server
 from alphalens_keyctl.manager.http_steps import HttpSteps, understood
-from alphalens_keyctl.models import Event, Key, Reason, Use
 from alphalens_keyctl.moments import shortest_span
 from alphalens_keyctl.output.documents import key_object
 from alphalens_keyctl.settings import PROGRAM, Thresholds
+from alphalens_keyctl.values import Event, Key, Use
+from alphalens_keyctl.vocabulary import Reason
 
 if TYPE_CHECKING:  # for speed: most commands need neither
     from alphalens_keyctl.keys.bulk_file import Line
@@ -145,7 +146,7 @@ class OverHttp:
     def head(self) -> Head:
         return self._read(documents.head, self._server.get("/v1/events/head"))
 
-    def verify_log(self, saved: Head | None) -> Verdict:
+    def verify_log(self, saved: Head | None, *, log_only: bool = False) -> Verdict:
         raise only_database("audit verify")
 
     @contextmanager
