@@ -20,7 +20,7 @@ from alphalens_keyctl.values import Key
 
 # Seconds that a key which was begun is kept for this process, beyond those that its destinations take. So long, too,
 # nobody else can begin one where this process died.
-LEASE: Final = 30.0
+LEASE: Final = 60.0
 _LONGEST_LEASE: Final = 3600.0
 _TRIES: Final = 3
 

@@ -14,6 +14,7 @@ from tests.support.commands import Keyctl, Result
 from tests.support.databases import by_hand
 from tests.support.raw_keys import key_id, shows
 from tests.support.tab import offered
+from tests.support.terminal import Session, on_terminal
 from tests.support.uses import use
 from tests.support.web import serving
 
@@ -269,3 +270,29 @@ def test_login_keeps_a_key_that_the_server_lets_in_and_logout_forgets_it(remote:
         assert run("logout").status == 0
         assert run("list").status == 7
         assert not shows(raw, said.stdout + said.stderr)
+
+
+@pytest.mark.one_database
+def test_a_terminal_shows_the_same_and_a_question_names_the_server(remote: Remote) -> None:
+    keyctl = remote.keyctl
+    raw, _ = keyctl.create("orders", "--owner", "team-a", "--label", "team=a", "--expires", "90d")
+    use(keyctl, raw, times=3, client_ip="10.1.2.3")
+    keyctl.ok("rotate", "orders", "--until-used", "--grace", "1h", "--no-print", "--pipe-to", "cat")
+    over = ("--server", remote.server, "--api-key-file", str(remote.key))
+    for arguments in (
+        ("list", "orders"),
+        ("show", "orders"),
+        ("audit", "--key", "orders"),
+        ("audit", "usage", "--key", "orders"),
+    ):
+        here, there = (on_terminal(keyctl, *before, *arguments, width=100).text for before in ((), over))
+        assert re.sub(r"\d{4}-\d\d-\d\dT\S+ to \S+", "", there) == re.sub(r"\d{4}-\d\d-\d\dT\S+ to \S+", "", here), (
+            arguments
+        )
+    session = Session(keyctl, *over, "revoke", "orders")
+    session.wait_for("[y/N]")
+    session.type(b"n\n")
+    ended = session.end()
+    assert ended.status == 1
+    assert f"Server {remote.server}" in ended.text
+    assert "used 3 times" in " ".join(ended.text.split())
