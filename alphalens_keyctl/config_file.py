@@ -13,7 +13,6 @@ from typing import Any, Final, NamedTuple
 from alphalens_keyctl import keyformat, text
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.moments import parse_span
-from alphalens_keyctl.server_address import parse_server
 
 CONFIG_FILE: Final = "config.toml"
 COLORS: Final = ("red", "yellow", "green", "cyan", "blue", "magenta")
@@ -124,6 +123,8 @@ def server(value: object, where: str) -> str:
         raise invalid(f"{where} must be a text")
     if not value:
         raise invalid(f"{where} is set but empty", "Give it a value, or unset it to use a database.")
+    from alphalens_keyctl.server_address import parse_server  # where there is a server, as tomllib
+
     try:
         # Whether http is allowed is another setting's affair.
         parse_server(value, plaintext=True)

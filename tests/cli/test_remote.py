@@ -295,4 +295,4 @@ def test_a_terminal_shows_the_same_and_a_question_names_the_server(remote: Remot
     ended = session.end()
     assert ended.status == 1
     assert f"Server {remote.server}" in ended.text
-    assert "used 3 times" in " ".join(ended.text.split())
+    assert "3 times in 7 days from 1 address" in " ".join(ended.text.split())
