@@ -187,9 +187,9 @@ class OverDatabase:
             rights.require_all("see the head of the log", to_see=True)
             return audit.head(connection)
 
-    def verify_log(self, saved: Head | None) -> Verdict:
+    def verify_log(self, saved: Head | None, *, log_only: bool = False) -> Verdict:
         self.rights().require_all("verify the log", to_see=True)
-        return audit.verify(self._access.database, saved)
+        return audit.verify(self._access.database, saved, log_only=log_only)
 
     @contextmanager
     def uses(self, wanted: UsageFilter, *, limit: int | None) -> Iterator[Iterator[Use]]:

@@ -19,9 +19,12 @@ def verify(
             help="Also prove that the log extends this head, as 'audit head --json' printed it; - reads stdin.",
         ),
     ] = None,
+    log_only: Annotated[
+        bool, typer.Option("--log-only", help="Do not compare the keys themselves with what the log says of them.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Check the whole audit log: exit 0 when it is sound, else 5 with the first break and its kind.
+    """Check the whole audit log, and that the keys are what it says: exit 0, or 5 with the first break and its kind.
 
     Examples:
       alphalens-keyctl audit verify
@@ -32,4 +35,4 @@ def verify(
     run = runs.of(ctx)
     from alphalens_keyctl.cli.audit import verify_log
 
-    verify_log.verify_log(run, head=head, json=json)
+    verify_log.verify_log(run, head=head, log_only=log_only, json=json)

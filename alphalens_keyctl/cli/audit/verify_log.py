@@ -14,14 +14,15 @@ from alphalens_keyctl.output import documents, sentences
 _LARGEST_HEAD: Final = 4096  # bytes; a saved head has about 150
 
 
-def verify_log(run: Run, *, head: str | None, json: bool) -> None:
-    """Say whether the audit log is sound, and whether it extends the head saved in the file `head` (`-`: stdin).
+def verify_log(run: Run, *, head: str | None, log_only: bool, json: bool) -> None:
+    """Say whether the audit log is sound, whether the keys are what it says, unless `log_only`, and whether it extends
+    the head saved in the file `head` (`-`: stdin).
 
     Exits 0 or 5. Raises `KeyctlError`; invalid_input for a file that holds no head.
     """
     saved = None if head is None else _read_head(head)
     with run.manager() as manager:
-        verdict = manager.verify_log(saved)
+        verdict = manager.verify_log(saved, log_only=log_only)
     if json:
         said = documents.json_document(documents.verdict_object(verdict))
     else:

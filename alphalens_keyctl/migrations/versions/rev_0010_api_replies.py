@@ -6,8 +6,8 @@ Written out rather than taken from the models: a migration says what was true wh
 
 from alembic import op
 
-revision = "0009"
-down_revision = "0008"
+revision = "0010"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
 
