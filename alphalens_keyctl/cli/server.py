@@ -23,6 +23,10 @@ def manager(settings: Settings, key: RawKey | None = None) -> Iterator[OverHttp]
     Raises `KeyctlError`.
     """
     at = address(settings)
+    if settings.source("actor").origin is Origin.OPTION:
+        raise KeyctlError(
+            Code.USAGE, "--actor is for a database", "Over a server the audit log names the key that you go with."
+        )
     way = OverHttp(Server(at, key or own_key(settings, at), Waits(settings.connect_timeout, settings.query_timeout)))
     try:
         yield way

@@ -91,6 +91,8 @@ class KeyManager:
         given = Given(server=url) if url and is_server_url(url) else Given(database_url=url, actor=actor)
         self._settings = chosen = settings or of_this_process(given)
         if (server := given.server or chosen.server) is not None:
+            if actor is not None:
+                raise KeyctlError(Code.USAGE, "an actor is for a database", "A server's log names the key of api_key.")
             self._backend: Backend = _over_http(server, api_key, chosen)
             return
         if api_key is not None:

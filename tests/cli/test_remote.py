@@ -229,11 +229,13 @@ def test_the_key_for_a_server_is_found_and_never_shown(remote: Remote) -> None:
         keyctl("--server", f"https://{raw}@example.com", "list"),
         keyctl("--server", "http://example.com", "list", "--api-key-file", str(remote.key)),
         keyctl("--server", remote.server, "--database", "x.db", "list"),
+        keyctl(*ask, "--actor", "somebody"),
     ]
-    assert [each.status for each in wrong] == [7, 7, 7, 2, 7, 2]
-    said = [*wrong, keyctl("config", "--profile", "far"), keyctl("doctor", "--profile", "far"), keyctl(*ask)]
+    assert [each.status for each in wrong] == [7, 7, 7, 2, 7, 2, 2]
+    said = [*wrong, keyctl("config", "--profile", "far", "--json"), keyctl("doctor", "--profile", "far"), keyctl(*ask)]
     assert not any(raw[17:] in each.stdout + each.stderr for each in said)
-    assert remote.server in said[-2].stdout
+    assert said[-3].status == 0
+    assert all(remote.server in each.stdout for each in said[-3:-1])
     assert "admin" in said[-2].stdout
 
 
