@@ -19,11 +19,13 @@ UNFINISHED = ("pending", "delivering")
 
 
 class Command(NamedTuple):
-    """A command to be run: `before` as in `tests.support.commands`; after `kill_after` seconds it gets SIGKILL."""
+    """A command to be run: `before` as in `tests.support.commands`; after `kill_after` seconds it gets SIGKILL. One
+    that is `struck` may leave processes behind."""
 
     arguments: Sequence[str]
     before: Before = ()
     kill_after: float | None = None
+    struck: bool = False
 
 
 class Ended(NamedTuple):
@@ -41,9 +43,12 @@ def run_together(keyctl: Keyctl, *commands: Command) -> list[Ended]:
         reader, writer = os.pipe()
         error_reader, error_writer = os.pipe()
         begun = time.monotonic()
-        process = keyctl.start(
-            *command.arguments, before=command.before, stdout=writer, stderr=error_writer, to_the_last=True
-        )
+        if command.before or command.struck or command.kill_after is not None:
+            process = keyctl.start(
+                *command.arguments, before=command.before, stdout=writer, stderr=error_writer, to_the_last=True
+            )
+        else:
+            process = keyctl.start_plain(*command.arguments, stdout=writer, stderr=error_writer)
         os.close(writer)
         os.close(error_writer)
         if command.kill_after is not None:

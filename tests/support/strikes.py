@@ -344,9 +344,9 @@ def _prepared(row: Row, case: Case) -> Command:
     assert isinstance(destination, Stored)
     (destination.folder / "fault").write_text(f"{fault.told}\n" if destination.kind == "pipe-to" else fault.told)
     if fault.what != "no answer":
-        return Command(arguments)
+        return Command(arguments, struck=True)
     if destination.kind == "pipe-to":
-        return Command([*arguments, "--pipe-timeout", "1"])
+        return Command([*arguments, "--pipe-timeout", "1"], struck=True)
     return Command(arguments, [(MODULE, "be_impatient", [])])
 
 
