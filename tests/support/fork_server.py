@@ -68,6 +68,7 @@ def main(descriptor: int) -> None:
     signal.set_wakeup_fd(wake_up, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     gc.freeze()  # else the first collection in each fork copies the whole heap
+    _make_pages_huge()
     server = socket.socket(fileno=descriptor)
     running: dict[int, Command] = {}
     standing: dict[int, socket.socket] = {}
@@ -159,6 +160,18 @@ def _become_parent_of_orphans() -> None:
     """What a killed command leaves running becomes a child of this process, which can wait for it (Linux)."""
     set_child_subreaper = 36
     assert ctypes.CDLL(None, use_errno=True).prctl(set_child_subreaper, 1, 0, 0, 0) == 0
+
+
+def _make_pages_huge() -> None:
+    """Let a fork copy one entry of a table where it would copy 512 (Linux 6.1; elsewhere nothing happens)."""
+    collapse, huge = 25, 1 << 21
+    libc = ctypes.CDLL(None)
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        addresses, rights, _, _, inode, *_ = line.split()
+        start, end = (int(address, 16) for address in addresses.split("-"))
+        first, size = -(-start // huge) * huge, end // huge * huge - -(-start // huge) * huge
+        if rights.startswith("rw") and inode == "0" and size > 0:
+            libc.madvise(ctypes.c_void_p(first), ctypes.c_size_t(size), collapse)
 
 
 def _start(
