@@ -51,7 +51,7 @@ def outcome(parse: Callable[[], T]) -> T | KeyctlError:
     {
         "empty": "",
         "too long": "a" * 101,
-        "ten megabytes": "a" * 10_000_000,
+        "a megabyte": "a" * 1_000_000,
         "lone hyphen": "-",
         "only spaces": "   ",
         "space before": " ci",

@@ -212,8 +212,13 @@ def test_a_key_that_cannot_be_masked_is_not_shown(keyctl: Keyctl) -> None:
 
 
 SURROUNDINGS: Final = {
-    "colour is forced": {"FORCE_COLOR": "1", "CLICOLOR_FORCE": "1", "PY_COLORS": "1", "COLORTERM": "truecolor"},
-    "in GitHub Actions": {**ACTIONS, "FORCE_COLOR": "1"},
+    "in GitHub Actions, where colour is forced": {
+        **ACTIONS,
+        "FORCE_COLOR": "1",
+        "CLICOLOR_FORCE": "1",
+        "PY_COLORS": "1",
+        "COLORTERM": "truecolor",
+    },
     "in an ASCII world": {"LC_ALL": "C", "LANG": "C", "PYTHONIOENCODING": "ascii", "TERM": "dumb"},
     "in an unknown locale": {"LANG": "tr_XX.ISO-8859-9", "LC_ALL": "xx_XX.nonsense", "FORCE_COLOR": "3"},
 }
