@@ -10,7 +10,6 @@ import json
 import secrets
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from enum import StrEnum
 from json.encoder import encode_basestring_ascii
@@ -18,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, select
 
-from alphalens_keyctl.database import Database, Writing, indexes
+from alphalens_keyctl.database import Database, Writing
 from alphalens_keyctl.database.instants import microsecond_text
 from alphalens_keyctl.database.streaming import pages
 from alphalens_keyctl.errors import Code, KeyctlError
@@ -247,6 +246,8 @@ def verify(database: Database, saved: Head | None = None, *, log_only: bool = Fa
     With `saved`, a head that was kept elsewhere, the verdict also says whether this log extends the log of that head.
     Raises `KeyctlError`.
     """
+    from concurrent.futures import ThreadPoolExecutor  # for speed, as below
+
     unbound = None
     stopped = threading.Event()
     with ThreadPoolExecutor(max_workers=1) as aside:
@@ -273,6 +274,8 @@ def verify(database: Database, saved: Head | None = None, *, log_only: bool = Fa
 
 
 def _fault(database: Database, stopped: threading.Event) -> Break | None:
+    from alphalens_keyctl.database import indexes  # for speed: every command loads this file
+
     with database.reading() as connection:
         if (about := indexes.unsound(connection, stop=stopped.is_set)) is not None:
             return Break(None, BreakKind.DAMAGED, about)

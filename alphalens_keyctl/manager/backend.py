@@ -5,28 +5,30 @@ one transaction there, within the caller's rights, and raises `KeyctlError`: for
 do or see. Instants are aware, in UTC.
 """
 
+from __future__ import annotations  # for speed: a protocol needs no module that only its types come from
+
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from alphalens_keyctl.errors import KeyctlError
-from alphalens_keyctl.keys.changes import Change, Targets
-from alphalens_keyctl.keys.issuance import Created, RotationPlan, Steps
-from alphalens_keyctl.keys.lookup import Reference
-from alphalens_keyctl.keys.rotation import Aborted
-from alphalens_keyctl.keys.selection import KeyDocument, Place, Selection, Sort
-from alphalens_keyctl.keys.stored_policy import StoredPolicy
-from alphalens_keyctl.logs.audit import Head, LogFilter, Verdict
-from alphalens_keyctl.logs.old_key_use import OldKeyUse
-from alphalens_keyctl.logs.usage import Buckets, Profile, Seen, Summary, UsageFilter
-from alphalens_keyctl.models import Event, Key, Use
-from alphalens_keyctl.settings import Thresholds
+if TYPE_CHECKING:
+    from datetime import datetime
 
-if TYPE_CHECKING:  # for speed: most commands need neither of the two
+    from alphalens_keyctl.errors import KeyctlError
     from alphalens_keyctl.keys.bulk_file import Line
     from alphalens_keyctl.keys.bulk_issuance import Handout
+    from alphalens_keyctl.keys.changes import Change, Targets
+    from alphalens_keyctl.keys.issuance import Created, RotationPlan, Steps
+    from alphalens_keyctl.keys.lookup import Reference
     from alphalens_keyctl.keys.policy import Finding, Rule
+    from alphalens_keyctl.keys.rotation import Aborted
+    from alphalens_keyctl.keys.selection import KeyDocument, Place, Selection, Sort
+    from alphalens_keyctl.keys.stored_policy import StoredPolicy
+    from alphalens_keyctl.logs.audit import Head, LogFilter, Verdict
+    from alphalens_keyctl.logs.old_key_use import OldKeyUse
+    from alphalens_keyctl.logs.usage import Buckets, Profile, Seen, Summary, UsageFilter
+    from alphalens_keyctl.models import Event, Key, Use
+    from alphalens_keyctl.settings import Thresholds
 
 # Told how much there is to do, yields the function to call with how much of it is done.
 Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
@@ -110,10 +112,10 @@ class Backend(Protocol):
 
     # Many keys.
 
-    def create_each(self, lines: "Sequence[Line]", handout: "Handout", *, progress: Progress = untold) -> list[Created]:
+    def create_each(self, lines: Sequence[Line], handout: Handout, *, progress: Progress = untold) -> list[Created]:
         """Create a key for each line, all or none, as `bulk_issuance.take_in` does."""
 
-    def try_create_each(self, lines: "Sequence[Line]") -> None:
+    def try_create_each(self, lines: Sequence[Line]) -> None:
         """Raise `KeyctlError` where `create_each` would before it writes anything."""
 
     def keys(self, wanted: Selection, *, sort: Sort, limit: int | None) -> AbstractContextManager[Iterator[Key]]:
@@ -188,8 +190,8 @@ class Backend(Protocol):
     # The policy.
 
     def findings(
-        self, rules: "Sequence[Rule]", limits: Thresholds, references: Sequence[Reference] = ()
-    ) -> "AbstractContextManager[Iterator[Finding]]":
+        self, rules: Sequence[Rule], limits: Thresholds, references: Sequence[Reference] = ()
+    ) -> AbstractContextManager[Iterator[Finding]]:
         """The keys that break the rules, or of `references` those keys alone that each KEY means, as
         `lookup.all_meant_by` says; streamed while the block lasts."""
 

@@ -1,38 +1,43 @@
 """The way to the keys over the database: each method is one transaction, and asks there what its caller may do."""
 
+from __future__ import annotations  # for speed, as below
+
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Connection
-
-from alphalens_keyctl.database import Database
 from alphalens_keyctl.errors import KeyctlError
-from alphalens_keyctl.keys import changes, issuance, lifecycle, lookup, rotation, selection, stored_policy
-from alphalens_keyctl.keys import update as updates
-from alphalens_keyctl.keys.changes import Change, Chosen, Targets, UpdateChange
-from alphalens_keyctl.keys.issuance import Created, RotationPlan
-from alphalens_keyctl.keys.lookup import Reference
-from alphalens_keyctl.keys.rotation import Aborted
-from alphalens_keyctl.keys.selection import KeyDocument, Place, Selection, Sort
+from alphalens_keyctl.keys import lifecycle, lookup, selection, stored_policy
+from alphalens_keyctl.keys.selection import Sort
 from alphalens_keyctl.keys.stored_policy import StoredPolicy
-from alphalens_keyctl.logs import audit, old_key_use, usage, usage_retention
-from alphalens_keyctl.logs.audit import Head, LogFilter, Verdict
-from alphalens_keyctl.logs.usage import Buckets, Seen, Summary, UsageFilter
+from alphalens_keyctl.logs import audit
 from alphalens_keyctl.manager.access import Access, Reading
 from alphalens_keyctl.manager.backend import Details, Progress, Rotatable, untold
-from alphalens_keyctl.manager.issuing import DatabaseSteps
 from alphalens_keyctl.manager.rights import Deed, Rights, names_hidden
-from alphalens_keyctl.models import Action, Event, Key, Status, Use
-from alphalens_keyctl.provenance import Act
-from alphalens_keyctl.settings import Thresholds
+from alphalens_keyctl.models import Action, Status
 
 # For speed: what few commands need is imported by the methods that do it.
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+    from alphalens_keyctl.database import Database
     from alphalens_keyctl.keys.bulk_file import Line
     from alphalens_keyctl.keys.bulk_issuance import Handout
+    from alphalens_keyctl.keys.changes import Change, Chosen, Targets
+    from alphalens_keyctl.keys.issuance import Created, RotationPlan
+    from alphalens_keyctl.keys.lookup import Reference
     from alphalens_keyctl.keys.policy import Finding, Rule
+    from alphalens_keyctl.keys.rotation import Aborted
+    from alphalens_keyctl.keys.selection import KeyDocument, Place, Selection
+    from alphalens_keyctl.logs.audit import Head, LogFilter, Verdict
+    from alphalens_keyctl.logs.usage import Buckets, Seen, Summary, UsageFilter
+    from alphalens_keyctl.manager.issuing import DatabaseSteps
+    from alphalens_keyctl.models import Event, Key, Use
+    from alphalens_keyctl.provenance import Act
+    from alphalens_keyctl.settings import Thresholds
 
 _NOTHING: Final[Mapping[str, int]] = {}
 
@@ -47,8 +52,14 @@ class OverDatabase:
         that the caller was let in by, None for whoever opens the database itself. New raw keys begin with `prefix`;
         `lease` is as in `DatabaseSteps`. `close` closes the database."""
         self._access = Access(database, act, caller)
-        self.steps = DatabaseSteps(self._access, prefix=prefix, lease=lease)
         self._prefix = prefix
+        self._lease = lease
+
+    @cached_property
+    def steps(self) -> DatabaseSteps:
+        from alphalens_keyctl.manager.issuing import DatabaseSteps
+
+        return DatabaseSteps(self._access, prefix=self._prefix, lease=self._lease)
 
     def rights(self) -> Rights:
         """What the caller may do now."""
@@ -65,6 +76,8 @@ class OverDatabase:
             return lifecycle.require(connection, key_id, act.at)
 
     def details(self, reference: Reference) -> Details:
+        from alphalens_keyctl.logs import old_key_use, usage
+
         with self._access.reading() as reading:
             key, lineage = _lineage(reading, reference)
             used = usage.profile(reading.connection, key.id, now=reading.act.at)
@@ -76,6 +89,8 @@ class OverDatabase:
             return selection.digests(connection, keys)
 
     def abort(self, reference: Reference) -> tuple[Aborted, list[str]]:
+        from alphalens_keyctl.keys import rotation
+
         with self._access.writing() as (tx, rights, act):
             found = lookup.find(tx, reference, now=act.at, within=rights.sight)
             done = rotation.abort(tx, self._access.attempts, found.id, act)
@@ -83,7 +98,7 @@ class OverDatabase:
             rights.require(Deed.ROTATE, [done.key, *done.successors])
             return done, _delivered_to(tx, done.successors)
 
-    def create_each(self, lines: "Sequence[Line]", handout: "Handout", *, progress: Progress = untold) -> list[Created]:
+    def create_each(self, lines: Sequence[Line], handout: Handout, *, progress: Progress = untold) -> list[Created]:
         from alphalens_keyctl.keys import bulk_issuance
 
         access = self._access
@@ -92,7 +107,7 @@ class OverDatabase:
                 access.database, lines, access.act, handout, prefix=self._prefix, permits=access.permit, tell=tell
             )
 
-    def try_create_each(self, lines: "Sequence[Line]") -> None:
+    def try_create_each(self, lines: Sequence[Line]) -> None:
         from alphalens_keyctl.keys import bulk_issuance
 
         access = self._access
@@ -127,6 +142,8 @@ class OverDatabase:
             return selection.owners_like(connection, owner, within=rights.sight)
 
     def to_rotate(self, references: Sequence[Reference], wanted: Selection | None, plan: RotationPlan) -> Rotatable:
+        from alphalens_keyctl.keys import issuance
+
         with self._access.reading() as reading:
             keys = _to_rotate(reading, references, wanted)
             connection, rights, act = reading
@@ -141,34 +158,43 @@ class OverDatabase:
                 stopped_by = error
             return Rotatable(keys, due, [key for key in keys if key.id not in ids], stopped_by)
 
-    def preview(self, change: Change, targets: Targets) -> "ChangeOutcome":
+    def preview(self, change: Change, targets: Targets) -> ChangeOutcome:
+        from alphalens_keyctl.keys import changes
+        from alphalens_keyctl.keys import update as updates
+
         with self._access.reading() as (connection, rights, act):
             chosen = changes.choose(connection, change, targets, act.at, look=True, within=rights.sight)
             _require_change(rights, connection, change, chosen, act.at)
             narrowed: Mapping[str, int] = {}
-            if isinstance(change, UpdateChange):
+            if isinstance(change, changes.UpdateChange):
                 narrowed = updates.restricted_first(connection, chosen.changing, change.new)
         return ChangeOutcome(self._access, rights, change, targets, chosen, narrowed)
 
     def change(
         self, change: Change, targets: Targets, *, only: frozenset[str] | None = None, progress: Progress = untold
-    ) -> "ChangeOutcome":
+    ) -> ChangeOutcome:
+        from alphalens_keyctl.keys import changes
+
         with self._access.writing() as (tx, rights, act):
             chosen = changes.choose(tx, change, targets, act.at, within=rights.sight)
             _require_change(rights, tx, change, chosen, act.at)
             if only is not None:
                 changes.require_only(chosen, only)
-            name = change.new.name if isinstance(change, UpdateChange) else None
+            name = change.new.name if isinstance(change, changes.UpdateChange) else None
             with names_hidden(rights, tx, name or "", act.at), progress(len(chosen.changing)) as tell:
                 done = changes.carry_out(tx, self._access.attempts, change, chosen, act, tell)
-        return ChangeOutcome(self._access, rights, change, targets, Chosen(done.changed, done.unchanged))
+        return ChangeOutcome(self._access, rights, change, targets, changes.Chosen(done.changed, done.unchanged))
 
     def used_since(self, key_ids: Sequence[str], since: datetime) -> Mapping[str, tuple[int, int]]:
+        from alphalens_keyctl.logs import usage
+
         with self._access.reading() as (connection, rights, act):
             rights.require_ids(connection, Deed.SEE, key_ids, act.at)
             return usage.lately(connection, key_ids, since=since)
 
     def seen(self, reference: Reference, since: datetime) -> tuple[Key, list[Seen]]:
+        from alphalens_keyctl.logs import usage
+
         with self._access.reading() as reading:
             key, lineage = _lineage(reading, reference)
             return key, usage.seen(reading.connection, [member.id for member in lineage], since=since)
@@ -193,10 +219,14 @@ class OverDatabase:
 
     @contextmanager
     def uses(self, wanted: UsageFilter, *, limit: int | None) -> Iterator[Iterator[Use]]:
+        from alphalens_keyctl.logs import usage
+
         with self._access.reading() as (connection, rights, _act):
             yield usage.documents(connection, _visible_uses(wanted, rights), limit=limit)
 
     def usage_summary(self, wanted: UsageFilter, buckets: Buckets, *, most_keys: int) -> Summary:
+        from alphalens_keyctl.logs import usage
+
         with self._access.reading() as (connection, rights, _act):
             return usage.summary(connection, _visible_uses(wanted, rights), buckets, most_keys=most_keys)
 
@@ -205,6 +235,8 @@ class OverDatabase:
             return lookup.meant_by(connection, reference, now=act.at, within=rights.sight)
 
     def prune_usage(self, before: datetime, *, dry_run: bool) -> int:
+        from alphalens_keyctl.logs import usage_retention
+
         if dry_run:
             with self._access.reading() as (connection, rights, _act):
                 rights.require_all("remove rows of the usage log")
@@ -215,8 +247,8 @@ class OverDatabase:
 
     @contextmanager
     def findings(
-        self, rules: "Sequence[Rule]", limits: Thresholds, references: Sequence[Reference] = ()
-    ) -> "Iterator[Iterator[Finding]]":
+        self, rules: Sequence[Rule], limits: Thresholds, references: Sequence[Reference] = ()
+    ) -> Iterator[Iterator[Finding]]:
         from alphalens_keyctl.keys import policy
 
         with self._access.reading() as (connection, rights, act):
@@ -311,9 +343,11 @@ def _visible_uses(wanted: UsageFilter, rights: Rights) -> UsageFilter:
 
 
 def _require_change(rights: Rights, connection: Connection, change: Change, chosen: Chosen, now: datetime) -> None:
+    from alphalens_keyctl.keys import changes
+
     rights.require_ids(connection, Deed(change.verb), chosen.changing, now)
     rights.require_ids(connection, Deed.SEE, chosen.rest, now)
-    if isinstance(change, UpdateChange):
+    if isinstance(change, changes.UpdateChange):
         rights.require_update(change.new)
 
 
@@ -322,6 +356,8 @@ def _to_rotate(reading: Reading, references: Sequence[Reference], wanted: Select
     named = [lookup.find(connection, each, now=act.at, within=rights.sight) for each in references]
     if wanted is None:
         if not references:
+            from alphalens_keyctl.keys import changes
+
             raise changes.which_keys("rotate")
         return list({key.id: key for key in named}.values())
     if not (wanted.statuses or wanted.expired):
@@ -337,7 +373,7 @@ def _to_rotate(reading: Reading, references: Sequence[Reference], wanted: Select
 
 def _delivered_to(connection: Connection, keys: Sequence[Key]) -> list[str]:
     """The destinations that discarded keys had been delivered to, as the audit log has them."""
-    wanted = LogFilter(key_ids=tuple(key.id for key in keys), action=Action.ACTIVATE)
+    wanted = audit.LogFilter(key_ids=tuple(key.id for key in keys), action=Action.ACTIVATE)
     destinations = [
         destination for event in audit.read(connection, wanted) for destination in event.detail.get("delivered_to", [])
     ]

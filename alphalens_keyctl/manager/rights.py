@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sqlalchemy import Connection, select
 
@@ -16,9 +16,11 @@ from alphalens_keyctl import scopes
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keys import selection, within
 from alphalens_keyctl.keys.lifecycle import Draft
-from alphalens_keyctl.keys.update import Update
 from alphalens_keyctl.keys.within import Within
 from alphalens_keyctl.models import Key, key_table
+
+if TYPE_CHECKING:
+    from alphalens_keyctl.keys.update import Update  # for speed: few commands update
 
 ADMIN, AUDIT, TEAM = scopes.RESERVED
 _HOLD_BACK: Final = "Leave it out, or ask an admin."
@@ -144,7 +146,7 @@ class Rights(NamedTuple):
         self.require_keeping_policy(draft.override)
         return draft
 
-    def require_update(self, new: Update) -> None:
+    def require_update(self, new: "Update") -> None:
         """Raise `KeyctlError` (forbidden) unless the caller may give keys that the caller may update these values."""
         if self.admin:
             return

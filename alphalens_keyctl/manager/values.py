@@ -2,20 +2,21 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final, TypedDict
+from typing import TYPE_CHECKING, Final, TypedDict
 
 from alphalens_keyctl import networks, scopes, text
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import MalformedKeyError, RawKey, parse, resembles_raw_key
-from alphalens_keyctl.keys.issuance import Due, RotationPlan
 from alphalens_keyctl.keys.lifecycle import Draft
 from alphalens_keyctl.keys.lookup import Reference
-from alphalens_keyctl.keys.rotation import Retirement
 from alphalens_keyctl.keys.selection import Selection
-from alphalens_keyctl.keys.update import Update
 from alphalens_keyctl.models import Status
 from alphalens_keyctl.moments import LONGEST_SPAN, parse_expiry, parse_since, parse_span, rfc3339_exact
 from alphalens_keyctl.text import one_of, quoted
+
+if TYPE_CHECKING:
+    from alphalens_keyctl.keys.issuance import RotationPlan
+    from alphalens_keyctl.keys.update import Update
 
 # A length of time: `90d`, or a timedelta.
 Span = str | timedelta
@@ -123,8 +124,12 @@ def draft(name: str, given: NewValues, *, now: datetime) -> Draft:
     )
 
 
-def rotation_plan(given: Rotation, *, now: datetime) -> RotationPlan:
+def rotation_plan(given: Rotation, *, now: datetime) -> "RotationPlan":
     """How a key is rotated, asked for at `now`. Raises `KeyctlError` (invalid_input)."""
+    # For speed: few commands rotate, or update.
+    from alphalens_keyctl.keys.issuance import Due, RotationPlan
+    from alphalens_keyctl.keys.rotation import Retirement
+
     grace = span(given.get("grace", "24h"), "grace", zero=True)
     assert grace is not None  # noqa: S101  # it has a default
     return RotationPlan(
@@ -137,8 +142,10 @@ def rotation_plan(given: Rotation, *, now: datetime) -> RotationPlan:
     )
 
 
-def update(given: Updated, *, now: datetime) -> Update:
+def update(given: Updated, *, now: datetime) -> "Update":
     """New values for keys. Raises `KeyctlError` (invalid_input)."""
+    from alphalens_keyctl.keys.update import Update
+
     fields: dict[str, str | datetime | None] = {}
     if "owner" in given:
         fields["owner"] = line(given["owner"], "owner", text.LONGEST_OWNER)

@@ -8,22 +8,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from alphalens_keyctl.columns import texts_of
 from alphalens_keyctl.damage import damaged_key, legible
-from alphalens_keyctl.keys.issuance import Created, Rotated
-from alphalens_keyctl.keys.rotation import Aborted
 from alphalens_keyctl.keys.selection import TIMES, KeyDocument
 from alphalens_keyctl.keys.stored_policy import StoredPolicy
 from alphalens_keyctl.logs.audit import Head, Verdict
-from alphalens_keyctl.logs.old_key_use import OldKeyUse
-from alphalens_keyctl.logs.usage import AddressUse, Profile
 from alphalens_keyctl.models import Event, Key, Use
 from alphalens_keyctl.moments import UNREADABLE, rfc3339, rfc3339_exact, shortest_span
 from alphalens_keyctl.output.inert import for_spreadsheet, for_terminal
 from alphalens_keyctl.output.json_rows import SPELLED, time_spelled, writer
-from alphalens_keyctl.verification.judgement import Verification
+
+if TYPE_CHECKING:  # for speed: each of these is for few commands
+    from alphalens_keyctl.keys.issuance import Created, Rotated
+    from alphalens_keyctl.keys.rotation import Aborted
+    from alphalens_keyctl.logs.old_key_use import OldKeyUse
+    from alphalens_keyctl.logs.usage import AddressUse, Profile
+    from alphalens_keyctl.verification.judgement import Verification
 
 # The fields of K that a list shows to people, and that stand in a line of it in a pipe.
 USUAL_COLUMNS: Final = (
@@ -56,7 +58,7 @@ def uses_as(form: Format, uses: Iterable[Use]) -> Iterator[str]:
     return _csv(Use._fields, uses) if form is Format.CSV else _json_as(form, use_texts(uses))
 
 
-def created_object(created: Created, *, shown: str | None) -> dict[str, Any]:
+def created_object(created: "Created | Rotated", *, shown: str | None) -> dict[str, Any]:
     """What `create` answers. With `shown`, the name of stdout among the destinations, the document holds the raw key;
     beside `rotated_object` no other document ever does (promise 1)."""
     raw_key = created.raw.reveal() if created.raw is not None and shown is not None else None
@@ -64,15 +66,15 @@ def created_object(created: Created, *, shown: str | None) -> dict[str, Any]:
     return {"key": key_object(created.key), "raw_key": raw_key, "delivered_to": delivered_to}
 
 
-def rotated_object(rotated: Rotated, *, shown: str | None) -> dict[str, Any]:
+def rotated_object(rotated: "Rotated", *, shown: str | None) -> dict[str, Any]:
     """What `rotate` answers. `shown` is as in `created_object`."""
-    return created_object(Created(rotated.key, rotated.raw, rotated.delivered_to), shown=shown) | {
+    return created_object(rotated, shown=shown) | {
         "previous": key_object(rotated.previous) if rotated.previous else None,
         "rotated": rotated.raw is not None,
     }
 
 
-def aborted_object(aborted: Aborted) -> dict[str, Any]:
+def aborted_object(aborted: "Aborted") -> dict[str, Any]:
     """What `rotate --abort` answers."""
     return {
         "key": key_object(aborted.key),
@@ -101,7 +103,7 @@ def changed_texts(
     yield f', "dry_run": {"true" if dry_run else "false"}}}\n'
 
 
-def verification_object(answer: Verification) -> dict[str, Any]:
+def verification_object(answer: "Verification") -> dict[str, Any]:
     """What `verify` answers."""
     return {
         "allowed": answer.allowed,
@@ -115,7 +117,7 @@ def key_object(key: Key) -> dict[str, Any]:
     return {name: _plain(value) for name, value in key._asdict().items()}
 
 
-def usage_object(profile: Profile) -> dict[str, Any]:
+def usage_object(profile: "Profile") -> dict[str, Any]:
     """What `show` says of the use of a key. Times are in whole seconds, as in K."""
     return {
         "since": rfc3339(profile.since),
@@ -131,7 +133,7 @@ def usage_object(profile: Profile) -> dict[str, Any]:
     }
 
 
-def rotation_object(old_use: OldKeyUse | None) -> dict[str, Any] | None:
+def rotation_object(old_use: "OldKeyUse | None") -> dict[str, Any] | None:
     """What `show` says of a rotation whose old keys still open; null where there is none."""
     if old_use is None:
         return None
@@ -194,7 +196,7 @@ def entry_object(present: bool, held: Key | None) -> dict[str, Any]:
     return {"present": present, "key_id": held.id if held else None, "status": held.status if held else None}
 
 
-def _addresses(addresses: Sequence[AddressUse]) -> list[dict[str, Any]]:
+def _addresses(addresses: "Sequence[AddressUse]") -> list[dict[str, Any]]:
     return [
         {"client_ip": address.client_ip, "uses": address.uses, "last_at": _plain(address.last_at)}
         for address in addresses

@@ -2,18 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from alphalens_keyctl import networks
 from alphalens_keyctl.keys.stored_policy import StoredPolicy
-from alphalens_keyctl.keys.update import Update
 from alphalens_keyctl.logs.audit import BreakKind, Verdict
-from alphalens_keyctl.logs.usage import Seen
 from alphalens_keyctl.models import Key, Reason, Status
 from alphalens_keyctl.moments import rfc3339
 from alphalens_keyctl.output.inert import for_terminal
 from alphalens_keyctl.output.words import ago, counted, exactly, span
-from alphalens_keyctl.verification.judgement import Verification
+
+if TYPE_CHECKING:  # for speed: each of these is for few commands
+    from alphalens_keyctl.keys.update import Update
+    from alphalens_keyctl.logs.usage import Seen
+    from alphalens_keyctl.verification.judgement import Verification
 
 
 def used_lately(key: Key, used: tuple[int, int] | None, now: datetime) -> str:
@@ -28,7 +30,7 @@ def used_lately(key: Key, used: tuple[int, int] | None, now: datetime) -> str:
     return f"{counted(times, 'time')} in 7 days{from_where}, {last}"
 
 
-def new_values(new: Update) -> str:
+def new_values(new: "Update") -> str:
     """Say what an update sets, to follow the word "set"."""
     said = [] if new.name is None else [f"name '{new.name}'"]
     for field, value in new.fields.items():
@@ -58,7 +60,7 @@ def first_limits(found: Mapping[str, int]) -> str:
     return "; ".join(said[name].format(counted(number, "key")) for name, number in found.items())
 
 
-def seen(found: Sequence[Seen], proposed: Sequence[str]) -> list[str]:
+def seen(found: "Sequence[Seen]", proposed: Sequence[str]) -> list[str]:
     """Say from where a key was used, a line for each network that is proposed, and how often from nobody knows
     where."""
     lines = []
@@ -145,7 +147,7 @@ def _limit(reason: Reason, key: Key) -> str:
     return f"its scopes are {' '.join(key.scopes)}" if key.scopes else "it has no scope at all"
 
 
-def verification(answer: Verification, now: datetime) -> str:
+def verification(answer: "Verification", now: datetime) -> str:
     """Say whether a raw key opens, and when not, why and since when."""
     key = answer.key
     called = for_terminal(f"key '{key.name}' ({key.id})") if key else "the key"
