@@ -130,6 +130,7 @@ _REFUSALS: Final = {
     Reason.UNKNOWN: "no such key was issued here",
     Reason.PENDING: "it was never delivered, so it was never switched on",
     Reason.UNAVAILABLE: "its record cannot be judged by this version",
+    Reason.FORBIDDEN: "it may not do what it was used for",
 }
 
 
