@@ -31,11 +31,17 @@ _EVENTS_AT_ONCE: Final = 5000
 
 
 class Head(NamedTuple):
-    """The place, hash and instant of the last event. The head of an empty log is 0, 32 zero bytes, None."""
+    """The place, hash and instant of the last event. The head of an empty log is 0, 32 zero bytes, None.
+
+    Where somebody asked for them (`proof.rooted`), `root` is the root of the tree over all events up to that one, and
+    `first` the hash of the first event, by which the log is known.
+    """
 
     seq: int
     hash: bytes
     at: datetime | None
+    root: bytes | None = None
+    first: bytes | None = None
 
 
 class BreakKind(StrEnum):
