@@ -78,16 +78,21 @@ def _proof(saved: Mapping[str, Any]) -> Proof:
     if set(saved) != _PROOF or set(said) != set(Event._fields):
         raise ValueError
     at = datetime.fromisoformat(said["at"])
-    texts = said["actor"], said["action"], said["key_id"] or "", said["key_name"] or ""
     path = saved["path"]
-    if rfc3339_exact(at) != said["at"] or not all(isinstance(each, str) for each in texts):
+    if rfc3339_exact(at) != said["at"] or not isinstance(said["detail"], dict):
         raise ValueError
-    if not isinstance(said["detail"], dict) or not isinstance(path, list) or len(path) > _LONGEST_PATH:
+    if not isinstance(path, list) or len(path) > _LONGEST_PATH:
         raise ValueError
     event = Event(
-        _number(said["seq"]), at, said["actor"], said["action"], said["key_id"], said["key_name"], said["detail"],
+        _number(said["seq"]),
+        at,
+        _text(said["actor"]),
+        _text(said["action"]),
+        None if said["key_id"] is None else _text(said["key_id"]),
+        None if said["key_name"] is None else _text(said["key_name"]),
+        said["detail"],
         _hash(said["hash"]),
-    )  # fmt: skip
+    )
     return Proof(event, _hash(saved["previous_hash"]), _number(saved["tree_size"]), tuple(map(_hash, path)))
 
 
@@ -97,7 +102,13 @@ def _number(given: object) -> int:
     return given
 
 
-def _hash(given: str) -> bytes:
-    if _HASH.fullmatch(given) is None:
+def _text(given: object) -> str:
+    if not isinstance(given, str):
+        raise ValueError
+    return given
+
+
+def _hash(given: object) -> bytes:
+    if not isinstance(given, str) or _HASH.fullmatch(given) is None:
         raise ValueError
     return bytes.fromhex(given)
