@@ -23,6 +23,7 @@ class ExitStatus(IntEnum):
     FOUND = (5, "a check found something")
     CONFLICT = (6, "conflict")
     SURROUNDINGS = (7, "the surroundings failed")
+    FORBIDDEN = (8, "not within your rights")
     INTERRUPTED = (130, "interrupted")
 
 
@@ -56,6 +57,7 @@ class Code(StrEnum):
     CONFLICT = ("conflict", ExitStatus.CONFLICT)
     TOO_MANY = ("too_many_keys", ExitStatus.CONFLICT)
     IN_USE = ("key_in_use", ExitStatus.CONFLICT)
+    FORBIDDEN = ("forbidden", ExitStatus.FORBIDDEN)
     CONFIGURATION = ("configuration_invalid", ExitStatus.SURROUNDINGS)
     DATABASE_UNREACHABLE = ("database_unreachable", ExitStatus.SURROUNDINGS)
     DATABASE_BUSY = ("database_busy", ExitStatus.SURROUNDINGS)

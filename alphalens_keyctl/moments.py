@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.text import quoted
+from alphalens_keyctl.text import counted, quoted
 
 # What stands for a stored time that is none, or that Python cannot hold.
 UNREADABLE: Final = datetime.min.replace(tzinfo=UTC)
@@ -64,6 +64,15 @@ def shortest_span(span: timedelta) -> str:
         if minutes % length == 0:
             return f"{minutes // length}{unit}"
     return f"{minutes}m"
+
+
+def exactly(span: timedelta) -> str:
+    """A span that is a limit, in words: days, hours or minutes, whichever divides it: "70 days"."""
+    for unit, name in ((24 * 60, "day"), (60, "hour")):
+        number, rest = divmod(span, timedelta(minutes=unit))
+        if number and not rest:
+            return counted(number, name)
+    return counted(span // timedelta(minutes=1), "minute")
 
 
 def parse_expiry(text: str, *, now: datetime) -> datetime | None:

@@ -1,5 +1,7 @@
 """Who acts, when, and from where: what every audit event says beside what was done."""
 
+import os
+import pwd
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -94,6 +96,22 @@ def origin(*, host: str, os_user: str | None, ci: CiRun | None, claims: Mapping[
         ci_run_url=ci.url if ci else None,
         claims=claims or None,
     )
+
+
+def act_of_this_process(given: str | None, at: datetime) -> Act:
+    """What this process does from `at` on. `given` names the actor, where somebody did."""
+    os_user = _os_user()
+    ci = recognise_ci(os.environ)
+    host, claims = os.uname().nodename, claims_in(os.environ)
+    return Act(at, actor_name(given, ci, os_user), origin(host=host, os_user=os_user, ci=ci, claims=claims))
+
+
+def _os_user() -> str | None:
+    """The user who runs this, as the kernel has it: anybody can set LOGNAME and USER."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def _github_page(environment: Mapping[str, str]) -> str | None:

@@ -7,7 +7,8 @@ cursor, hiding a character or running anything.
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from typing import Final
+from enum import StrEnum
+from typing import Final, TypeVar
 
 from alphalens_keyctl import keyformat
 from alphalens_keyctl.errors import Code, KeyctlError
@@ -39,6 +40,9 @@ _REFUSED: Final = frozenset(
     + "".join(map(chr, range(0x180B, 0x1810)))
     + "".join(map(chr, range(0xE0100, 0xE01F0)))
 )
+
+
+_Word = TypeVar("_Word", bound=StrEnum)
 
 
 def parse_line(text: str, *, what: str, longest: int) -> str:
@@ -138,6 +142,19 @@ def parse_labels(texts: Iterable[str]) -> Mapping[str, str]:
     if len(labels) > MOST_LABELS:
         raise _refusal("label", "", f"count is {len(labels)}", f"Keep it to {MOST_LABELS} labels.")
     return labels
+
+
+def one_of(words: type[_Word], given: str, what: str) -> _Word:
+    """The member of `words` that was given, in any letter case. Raises `KeyctlError` (usage), with the list."""
+    try:
+        return words(given.lower())
+    except ValueError:
+        raise KeyctlError(Code.USAGE, f"there is no {what} '{given}'", f"There are: {', '.join(words)}.") from None
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun: "1 key", "2 keys"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {plural or noun + 's'}"
 
 
 def is_inert(character: str) -> bool:

@@ -18,8 +18,8 @@ README: Final = ROOT / "README.md"
 ELSEWHERE: Final = {
     "install", "main job", "tests", "roles", "backup sqlite", "restore sqlite", "replace sqlite",
     "backup postgresql", "restore postgresql", "github-actions", "gitlab-ci", "crontab", "systemd", "verifier",
-    "standby", "asgi", "wsgi", "chain", "serve", "nginx", "caddy", "traefik", "traefik service", "envoy", "haproxy",
-    "haproxy lua", "finding of a check", "finding", "profiles", "scopes", "serve metrics", "prometheus",
+    "manager", "standby", "asgi", "wsgi", "chain", "serve", "nginx", "caddy", "traefik", "traefik service", "envoy",
+    "haproxy", "haproxy lua", "finding of a check", "finding", "profiles", "scopes", "serve metrics", "prometheus",
     "prometheus rules",
 }  # fmt: skip
 # Stand-ins for what a document's commands call.

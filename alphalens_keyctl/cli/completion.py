@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from alphalens_keyctl.cli import run as runs
-from alphalens_keyctl.cli.options.arguments import one_of
+from alphalens_keyctl.text import one_of
 
 
 class Shell(StrEnum):

@@ -31,11 +31,11 @@ def create_from(run: Run, source: str, given: Destinations, *, override: str | N
     handout = _handout(run, given) if given.pipe_to else bulk_issuance.Handout(show=_show(run))
     if dry_run:
         if run.has_database():  # else there is no key and no policy that the file could run into
-            with run.database() as database:
-                bulk_issuance.refuse(database, lines, run.act)
+            with run.manager() as manager:
+                manager.try_create_each(lines)
     elif lines:
-        with run.database(create=True) as database, run.progress("Create keys", len(lines)) as tell:
-            bulk_issuance.take_in(database, lines, run.act, handout, prefix=run.settings.key_prefix, tell=tell)
+        with run.manager(create=True) as manager:
+            manager.create_each(lines, handout, progress=lambda total: run.progress("Create keys", total))
     run.note(f"{'Would create' if dry_run else 'Created'} {counted(len(lines), 'key')}.")
 
 

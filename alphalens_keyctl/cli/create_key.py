@@ -48,10 +48,8 @@ def create_key(
 
         return [] if given.no_print else deliver_key.show_once(run, raw, json=json, document=document, panel=panel)
 
-    with run.database(create=True) as database:
-        result = issuance.create(
-            database, draft, run.act, handover, show, prefix=run.settings.key_prefix, if_missing=if_missing
-        )
+    with run.manager(create=True) as manager:
+        result = issuance.create(manager.steps, draft, handover, show, if_missing=if_missing)
     shown = result.raw is not None and not given.no_print
     if json and not shown:
         runs.report(documents.json_document(documents.created_object(result, shown=None)))

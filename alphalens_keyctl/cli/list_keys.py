@@ -5,20 +5,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection
-
 from alphalens_keyctl.cli import select_keys
-from alphalens_keyctl.cli.options.arguments import one_of
 from alphalens_keyctl.cli.options.filters import Filters
 from alphalens_keyctl.cli.options.rows import TERMINAL_LIMIT
 from alphalens_keyctl.cli.run import Run
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.keys import selection
 from alphalens_keyctl.keys.selection import KeyDocument, Selection, Sort
+from alphalens_keyctl.manager.backend import Backend
 from alphalens_keyctl.models import Key, Status
 from alphalens_keyctl.output import channel, documents, sentences
 from alphalens_keyctl.output.documents import Format
-from alphalens_keyctl.text import quoted
+from alphalens_keyctl.text import one_of, quoted
 
 # What stands in the headings of the table → the fields of a key.
 _MEANT: Final = {"expires": "expires_at", "created": "created_at", "last used": "last_used_at", "uses": "use_count"}
@@ -48,47 +45,55 @@ def list_keys(run: Run, filters: Filters, asked: Asked) -> None:
     Raises `KeyctlError`.
     """
     wanted = select_keys.selection(filters, final=asked.final, containing=asked.texts)
-    order, now = one_of(selection.Sort, asked.sort, "order"), run.act.at
+    order = one_of(Sort, asked.sort, "order")
     columns = None if asked.columns is None else _columns(asked.columns)
     terminal = asked.machine is None and channel.is_terminal(sys.stdout)
-    with run.database() as database, database.reading() as connection:
+    with run.manager() as manager:
         if terminal:
-            channel.write(_drawn(run, connection, wanted, order, asked.limit, columns))
-            if not selection.ids(connection, wanted, limit=1, now=now):
-                select_keys.note_unknown_owner(run, connection, wanted)
+            channel.write(_drawn(run, manager, wanted, order, asked.limit, columns))
             return
-        found = selection.documents(connection, wanted, sort=order, limit=asked.limit, now=now)
-        if asked.machine is not None:
-            channel.write(documents.keys_as(asked.machine, found, columns or Key._fields), utf8=True)
-            return
-        first = next(found, None)
-        if first is None:
-            select_keys.note_unknown_owner(run, connection, wanted)
-            return
-        unfinished: list[KeyDocument] = []
-        listed = _noticed(chain((first,), found), unfinished)
-        channel.write(documents.key_lines(listed, columns or documents.USUAL_COLUMNS), utf8=True)
+        unfinished = _write(run, manager, wanted, order, asked, columns)
     for key in unfinished:
         run.note(sentences.unfinished(key.id, key.name, key.delivering_to))
 
 
+def _write(
+    run: Run, manager: Backend, wanted: Selection, order: Sort, asked: Asked, columns: Sequence[str] | None
+) -> list[KeyDocument]:
+    """Write the keys for a machine, or a line for each; then return the first whose delivery was cut off."""
+    unfinished: list[KeyDocument] = []
+    with manager.documents(wanted, sort=order, limit=asked.limit) as found:
+        if asked.machine is not None:
+            channel.write(documents.keys_as(asked.machine, found, columns or Key._fields), utf8=True)
+            return unfinished
+        first = next(found, None)
+        if first is not None:
+            listed = _noticed(chain((first,), found), unfinished)
+            channel.write(documents.key_lines(listed, columns or documents.USUAL_COLUMNS), utf8=True)
+    if first is None:
+        select_keys.note_unknown_owner(run, manager, wanted)
+    return unfinished
+
+
 def _drawn(
-    run: Run, connection: Connection, wanted: Selection, order: Sort, limit: int | None, columns: Sequence[str] | None
+    run: Run, manager: Backend, wanted: Selection, order: Sort, limit: int | None, columns: Sequence[str] | None
 ) -> Iterator[str]:
     """The table, streamed, and below it, unless --quiet, how many keys there are."""
     from alphalens_keyctl.output.key_list import KeyList
 
-    now, most = run.act.at, TERMINAL_LIMIT if limit is None else limit
-    found = selection.stream(connection, wanted, sort=order, limit=most, now=now)
-    keys = KeyList(found, columns, now=now, screen=run.screen())
-    yield from keys
+    most = TERMINAL_LIMIT if limit is None else limit
+    with manager.keys(wanted, sort=order, limit=most) as found:
+        keys = KeyList(found, columns, now=run.act.at, screen=run.screen())
+        yield from keys
     if run.quiet:
         return
-    total = keys.shown if keys.shown < most else selection.count(connection, wanted, now=now)
+    total = keys.shown if keys.shown < most else manager.count(wanted)
     hidden = 0
     if not (wanted.final or wanted.statuses):
-        hidden = selection.count(connection, wanted._replace(final=True), now=now) - total
+        hidden = manager.count(wanted._replace(final=True)) - total
     yield keys.footer(total, hidden)
+    if not keys.shown:
+        select_keys.note_unknown_owner(run, manager, wanted)
 
 
 def _columns(given: str) -> list[str]:

@@ -3,14 +3,12 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection
-
 from alphalens_keyctl import text
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.run import Run
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.keys import policy, stored_policy
-from alphalens_keyctl.keys.stored_policy import REQUIRABLE, StoredPolicy
+from alphalens_keyctl.keys import stored_policy
+from alphalens_keyctl.keys.stored_policy import StoredPolicy
 from alphalens_keyctl.moments import parse_span
 from alphalens_keyctl.output import documents, sentences
 from alphalens_keyctl.output.words import counted
@@ -38,7 +36,7 @@ def set_policy(
     if max_lifetime is not None:
         changes["max_lifetime"] = parse_span(max_lifetime, what="max lifetime")
     if require:
-        changes["require"] = _words(require)
+        changes["require"] = stored_policy.parse_required(require)
     if name_pattern is not None:
         changes["name_pattern"] = text.parse_line(name_pattern, what="name pattern", longest=text.LONGEST_NAME)
     for what in unset or ():
@@ -56,15 +54,9 @@ def set_policy(
             "For example --max-lifetime 365d --require owner,purpose --name-pattern 'team-*', or --unset require.",
         )
     why = None if reason is None else text.parse_line(reason, what="reason", longest=text.LONGEST_REASON)
-    with run.database(create=run.settings.is_default_database) as database:
-        with database.writing() as tx:
-            before = _found(tx, changes)
-            now = (before or StoredPolicy())._replace(**changes)
-            if now != before:
-                stored_policy.write(tx, before, now, run.act.now(), reason=why)
-        _tell(now, json=json)
-        with database.reading() as connection:
-            outside = policy.outside(connection, now=run.act.at)
+    with run.manager(create=run.settings.is_default_database) as manager:
+        _tell(manager.set_policy(changes, reason=why), json=json)
+        outside = manager.outside_policy()
     if outside:
         stand = "stands" if outside == 1 else "stand"
         run.note(f"{counted(outside, 'key')} {stand} outside it: 'alphalens-keyctl audit check' says which.")
@@ -72,27 +64,9 @@ def set_policy(
 
 def show(run: Run, *, json: bool) -> None:
     """Say what the stored policy is. Raises `KeyctlError`."""
-    with run.database() as database, database.reading() as connection:
-        found = stored_policy.read(connection)
+    with run.manager() as manager:
+        found = manager.policy()
     _tell(found, json=json)
-
-
-def _found(tx: Connection, changes: dict[str, Any]) -> StoredPolicy | None:
-    """The policy that stands; None for one that cannot be read, where everything of it is set anew."""
-    try:
-        return stored_policy.read(tx)
-    except KeyctlError:
-        if set(changes) != set(StoredPolicy._fields):
-            raise
-        return None
-
-
-def _words(given: Sequence[str]) -> tuple[str, ...]:
-    words = [word.strip().lower() for each in given for word in each.split(",")]
-    for word in words:
-        if word not in REQUIRABLE:
-            raise KeyctlError(Code.USAGE, f"there is no '{word}' to require", f"There are: {', '.join(REQUIRABLE)}.")
-    return tuple(word for word in REQUIRABLE if word in words)
 
 
 def _tell(found: StoredPolicy, *, json: bool) -> None:

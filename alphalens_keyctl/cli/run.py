@@ -5,14 +5,13 @@ that need them.
 """
 
 import os
-import pwd
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from shutil import get_terminal_size
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO, TypeVar
 
 import typer
 
@@ -27,9 +26,17 @@ from alphalens_keyctl.provenance import Act
 from alphalens_keyctl.settings import DATABASE_FILE, PROGRAM, Given, Settings, of_this_process
 
 if TYPE_CHECKING:
-    from alphalens_keyctl.database import Database, Limits
+    from alphalens_keyctl.database import Address, Database, Limits
+    from alphalens_keyctl.manager.backend import Backend
     from alphalens_keyctl.output.documents import Format
     from alphalens_keyctl.output.screen import Screen
+
+
+class _CanClose(Protocol):
+    def close(self) -> None: ...
+
+
+_Closes = TypeVar("_Closes", bound=_CanClose)
 
 
 @dataclass(frozen=True)
@@ -58,31 +65,51 @@ class Run:
         return Limits(settings.connect_timeout, settings.lock_timeout, settings.query_timeout)
 
     @contextmanager
-    def database(self, *, create: bool | None = None) -> Iterator["Database"]:
-        """Open the database, discard what killed processes left in it, and close it after the block.
+    def manager(self, *, create: bool | None = None) -> Iterator["Backend"]:
+        """Open the way to the keys, and close it after the block. What killed processes left is discarded first.
 
         A SQLite file that does not exist is made with `create`. Where `create` is None, and nobody named the file
         either, the block gets an empty database that is gone behind it. Raises `KeyctlError`.
         """
-        from alphalens_keyctl.database import Database, exists, parse_address
+        from alphalens_keyctl.manager import opening
+
+        def over_database(address: "Address", make: bool) -> "Backend":
+            return opening.over_database(address, self.limits, self.act, prefix=self.settings.key_prefix, create=make)
+
+        with self._opened(over_database, create) as backend:
+            yield backend
+
+    @contextmanager
+    def database(self, *, create: bool | None = None) -> Iterator["Database"]:
+        """Open the database itself, for a command that administers the database and no keys, and close it after the
+        block. `create` is as with `manager`. Raises `KeyctlError`."""
+        from alphalens_keyctl.database import Database
+
+        with self._opened(lambda address, make: Database.open(address, self.limits, create=make), create) as database:
+            yield database
+
+    @contextmanager
+    def _opened(self, opening: "Callable[[Address, bool], _Closes]", create: bool | None) -> Iterator["_Closes"]:
+        """Call `opening` with the database's address, and whether a file that is not there is made; close what it
+        returns after the block."""
+        from alphalens_keyctl.database import exists, parse_address
 
         address = parse_address(self.settings.database_url)
+        was_there = exists(address)
         with ExitStack() as behind:
-            if create is None and self.settings.is_default_database and not exists(address):
+            if create is None and self.settings.is_default_database and not was_there:
                 from tempfile import TemporaryDirectory
 
                 # Before the first key there is nothing to read or change, and to look makes no file.
                 folder = behind.enter_context(TemporaryDirectory(prefix=f"{PROGRAM}-"))
-                database = Database.open(parse_address(f"{folder}/{DATABASE_FILE}"), self.limits, create=True)
+                opened = opening(parse_address(f"{folder}/{DATABASE_FILE}"), True)
             else:
-                was_there = exists(address)
                 # A mistyped path would become an empty database, in which no key is known and no check finds anything.
-                database = Database.open(address, self.limits, create=bool(create))
+                opened = opening(address, bool(create))
                 if not was_there:
                     self.note(f"Made a new database at {address.display}.")
-            behind.callback(database.close)
-            _clean_up(database, self.act)
-            yield database
+            behind.callback(opened.close)
+            yield opened
 
     def has_database(self) -> bool:
         """Return whether there is a database to open. Raises `KeyctlError` as `database.exists` does."""
@@ -172,14 +199,7 @@ class Start:
         Raises `KeyctlError`.
         """
         settings = of_this_process(self.given)
-        os_user = _os_user()
-        ci = provenance.recognise_ci(os.environ)
-        host, claims = os.uname().nodename, provenance.claims_in(os.environ)
-        act = Act(
-            at=self.asked_at,
-            actor=provenance.actor_name(settings.actor, ci, os_user),
-            origin=provenance.origin(host=host, os_user=os_user, ci=ci, claims=claims),
-        )
+        act = provenance.act_of_this_process(settings.actor, self.asked_at)
         return Run(self.asked_at, settings, act, self.options.quiet, self.color, self.machine)
 
 
@@ -260,24 +280,3 @@ def one_format(**formats: bool) -> "Format | None":
     if len(asked) > 1:
         raise KeyctlError(Code.USAGE, f"--{asked[0]} and --{asked[1]} exclude each other", "Choose one output format.")
     return asked[0] if asked else None
-
-
-def _clean_up(database: "Database", act: Act) -> None:
-    from alphalens_keyctl.keys import lifecycle
-
-    # Where this command may only read, or the database is busy, the next command does it: what killed processes
-    # left opens nothing meanwhile.
-    with suppress(KeyctlError):
-        with database.reading() as connection:
-            left_behind = lifecycle.abandoned(connection, database.attempts)
-        if left_behind:
-            with database.writing() as tx:
-                lifecycle.discard_abandoned(tx, database.attempts, act)
-
-
-def _os_user() -> str | None:
-    """Return the user who runs this, as the kernel has it: anybody can set LOGNAME and USER."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())

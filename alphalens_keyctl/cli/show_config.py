@@ -1,8 +1,8 @@
 """What `config` does: name each setting, its value and its source."""
 
+from alphalens_keyctl.address import parse_address
 from alphalens_keyctl.cli.run import Run
 from alphalens_keyctl.config_file import CHECK_NAMES, NAMES
-from alphalens_keyctl.database import parse_address
 from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.output import channel, configuration, documents
 from alphalens_keyctl.output.configuration import Setting, Value

@@ -5,10 +5,7 @@ from typing import TYPE_CHECKING
 
 from alphalens_keyctl.cli.run import Run
 from alphalens_keyctl.keyformat import RawKey
-from alphalens_keyctl.keys import lookup, selection
-from alphalens_keyctl.logs import old_key_use, usage
-from alphalens_keyctl.logs.old_key_use import OldKeyUse
-from alphalens_keyctl.logs.usage import Profile
+from alphalens_keyctl.manager.backend import Details
 from alphalens_keyctl.models import Key
 from alphalens_keyctl.output import channel, documents, sentences
 
@@ -21,16 +18,13 @@ def show_key(run: Run, reference: str | RawKey, *, keyring: bool, json: bool) ->
 
     Raises `KeyctlError`.
     """
-    with run.database() as database, database.reading() as connection:
-        found = lookup.find(connection, reference, now=run.act.at)
-        lineage = lookup.lineage(connection, found, now=run.act.at)
-        used = usage.profile(connection, found.id, now=run.act.at)
-        old_use = old_key_use.read(connection, lineage)
+    with run.manager() as manager:
+        found = manager.details(reference)
         # A reader without a right to the digests can do without them.
-        digests = selection.digests(connection, lineage) if keyring else {}
-    entry = _look(found, digests) if keyring else None
+        digests = manager.digests(found.lineage) if keyring else {}
+    entry = _look(found.key, digests) if keyring else None
     show = _json if json else _panel
-    channel.write([show(run, found, lineage, used, old_use, entry)])
+    channel.write([show(run, found, entry)])
 
 
 def _look(key: Key, digests: Mapping[str, bytes]) -> "Entry":
@@ -39,9 +33,8 @@ def _look(key: Key, digests: Mapping[str, bytes]) -> "Entry":
     return keyring.look(key.name, digests)
 
 
-def _json(
-    _run: Run, key: Key, lineage: Sequence[Key], used: Profile, old_use: OldKeyUse | None, entry: "Entry | None"
-) -> str:
+def _json(_run: Run, found: Details, entry: "Entry | None") -> str:
+    key, lineage, used, old_use = found
     document = documents.key_object(key) | {
         "lineage": [documents.key_object(member) for member in lineage],
         "usage": documents.usage_object(used),
@@ -52,9 +45,8 @@ def _json(
     return documents.json_document(document)
 
 
-def _panel(
-    run: Run, key: Key, lineage: Sequence[Key], used: Profile, old_use: OldKeyUse | None, entry: "Entry | None"
-) -> str:
+def _panel(run: Run, found: Details, entry: "Entry | None") -> str:
+    key, lineage, used, old_use = found
     from alphalens_keyctl.output import panels
 
     said = None if entry is None else sentences.keyring_entry(entry.present, _held(entry, lineage))

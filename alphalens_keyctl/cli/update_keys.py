@@ -1,30 +1,21 @@
 """What `update` does: new values as a change of keys."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection
-
 from alphalens_keyctl import networks, scopes, text
 from alphalens_keyctl.cli import run as runs
-from alphalens_keyctl.cli.change_keys import change_keys
+from alphalens_keyctl.cli.change_keys import Words, change_keys
 from alphalens_keyctl.cli.options.guards import Asked
 from alphalens_keyctl.cli.options.new_values import ALLOW_FROM, LABEL, SCOPE, SEEN, UNSET, NewValues
 from alphalens_keyctl.cli.run import Run
-from alphalens_keyctl.database import Database, Writing
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.keyformat import RawKey
-from alphalens_keyctl.keys import lookup
-from alphalens_keyctl.keys import update as updates
-from alphalens_keyctl.keys.lifecycle import Changed
+from alphalens_keyctl.keys.changes import UpdateChange
 from alphalens_keyctl.keys.update import Update
-from alphalens_keyctl.logs import usage
-from alphalens_keyctl.models import Key, Status
 from alphalens_keyctl.moments import parse_expiry, parse_span
 from alphalens_keyctl.output import channel, sentences
-from alphalens_keyctl.provenance import Act
 
 
 def update(run: Run, asked: Asked, given: NewValues, *, override: str | None) -> None:
@@ -34,58 +25,14 @@ def update(run: Run, asked: Asked, given: NewValues, *, override: str | None) ->
     new = _parsed(given, asked, run.act.at, seen=bool(spans))._replace(override=override)
     if spans:
         new = _with_seen(run, asked, new, spans)
-    verb = _Updating(new)
-    done = change_keys(run, verb, asked)
-    if asked.dry_run and verb.narrowed:
-        run.note(f"This narrows: {sentences.first_limits(verb.narrowed)}.")
+    words = Words(
+        "Updated", f"Set {sentences.new_values(new)} on", "has these values already", "is damaged: left as it is"
+    )
+    done = change_keys(run, UpdateChange(new, asked.reason), words, asked)
+    if asked.dry_run and done.narrowed:
+        run.note(f"This narrows: {sentences.first_limits(done.narrowed)}.")
     if new.name is not None and done.changed and not asked.dry_run:
         run.note("Mind: a script, a keyring or a file that has the old name keeps it.")
-
-
-@dataclass(frozen=True)
-class _Updating:
-    """An update, as `change_keys` asks for it."""
-
-    new: Update
-    command: str = "update"
-    done: str = "Updated"
-    statuses: tuple[Status, ...] = ()
-    narrowed: dict[str, int] = field(default_factory=dict)
-
-    def question(self, these: str) -> str:
-        narrows = f" This narrows: {sentences.first_limits(self.narrowed)}." if self.narrowed else ""
-        return f"Set {sentences.new_values(self.new)} on {these}?{narrows}"
-
-    def unchanged(self, key: Key) -> str:
-        return "is damaged: left as it is" if key.status == Status.DAMAGED else "has these values already"
-
-    def meant(self, connection: Connection, reference: str | RawKey, now: datetime) -> list[Key]:
-        return [lookup.find(connection, reference, now=now)]
-
-    def applies(self, now: datetime) -> ColumnElement[bool] | None:
-        return None
-
-    def divided(self, connection: Connection, key_ids: Sequence[str], now: datetime, *, named: bool) -> Changed:
-        found = updates.divided(connection, key_ids, self.new, named=named, now=now)
-        self.narrowed.update(updates.restricted_first(connection, found.changed, self.new))
-        return found
-
-    def endangered(self, now: datetime) -> ColumnElement[bool] | None:
-        return updates.narrowed(self.new)
-
-    def apply(
-        self,
-        tx: Writing,
-        database: Database,
-        key_ids: Sequence[str],
-        asked: Asked,
-        act: Act,
-        tell: Callable[[int], None],
-    ) -> Changed:
-        return updates.apply(tx, database.attempts, key_ids, self.new, act, reason=asked.reason, tell=tell)
-
-    def still_open(self, connection: Connection, key_ids: Sequence[str], now: datetime) -> None:
-        return None
 
 
 class _Unset(NamedTuple):
@@ -191,10 +138,8 @@ def _with_seen(run: Run, asked: Asked, new: Update, spans: Sequence[str]) -> Upd
             f"--set-allow-from {SEEN}… asks first, and nobody is there to answer",
             "Add --yes; --dry-run shows what it would do.",
         )
-    with run.database() as database, database.reading() as connection:
-        key = lookup.find(connection, asked.references[0], now=run.act.at)
-        members = [member.id for member in lookup.lineage(connection, key, now=run.act.at)]
-        found = usage.seen(connection, members, since=run.act.at - span)
+    with run.manager() as manager:
+        key, found = manager.seen(asked.references[0], run.act.at - span)
     proposed = networks.parse_all(networks.collapsed(each.client_ip for each in found if each.client_ip is not None))
     if proposed is None:
         raise KeyctlError(

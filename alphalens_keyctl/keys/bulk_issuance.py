@@ -6,14 +6,14 @@ cannot be held for each of thousands of keys; a lease takes the place of the loc
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from sqlalchemy import Connection, select, text
 
 from alphalens_keyctl import interrupts, keyformat
-from alphalens_keyctl.database import Database, Writing
+from alphalens_keyctl.database import Attempts, Writing
 from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.keyformat import RawKey
 from alphalens_keyctl.keys import lifecycle, rotation, selection, stored_policy
@@ -36,6 +36,20 @@ _LEASE_PER_KEY: Final = 0.01
 _RENEWAL: Final = 20.0
 
 
+class Transactions(Protocol):
+    """The transactions of whoever takes keys in: a `Database`, or one that asks for rights in each."""
+
+    @property
+    def attempts(self) -> Attempts:
+        """What tells deliveries that still run."""
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """A transaction for reading."""
+
+    def writing(self) -> AbstractContextManager[Writing]:
+        """The one transaction that writes."""
+
+
 class Handout(NamedTuple):
     """How the raw keys leave: `show` gets all of them at once and returns where it wrote them; `pipe` gets one at a
     time, takes `limit` seconds at most and leaves it at `destinations`. One of the two is None."""
@@ -48,7 +62,7 @@ class Handout(NamedTuple):
 
 @interrupts.held()
 def take_in(
-    database: Database,
+    database: Transactions,
     lines: Sequence[Line],
     act: Act,
     handout: Handout,
@@ -90,7 +104,7 @@ def take_in(
     return [created._replace(delivered_to=tuple(delivered_to)) for created in promised]
 
 
-def refuse(database: Database, lines: Sequence[Line], act: Act) -> None:
+def refuse(database: Transactions, lines: Sequence[Line], act: Act) -> None:
     """Raise `KeyctlError` where `take_in` would before it writes anything: policy_violation with every line that breaks
     the stored policy, name_taken for the first line whose name is not free."""
     with database.reading() as connection:
@@ -112,7 +126,7 @@ def _refuse_forbidden(connection: Connection, lines: Sequence[Line], act: Act) -
     return broken
 
 
-def _refuse_taken(tx: Writing, database: Database, lines: Sequence[Line], act: Act) -> Mapping[str, str]:
+def _refuse_taken(tx: Writing, database: Transactions, lines: Sequence[Line], act: Act) -> Mapping[str, str]:
     """Raise `KeyctlError` (name_taken) for the first line whose name is not free.
 
     Returns, by folded name, the id of the key that the new one replaces, where deliveries that died hold the name.
@@ -152,7 +166,7 @@ def _write_pending(tx: Writing, new: Sequence[Pending], act: Act, *, lease: floa
 
 
 def _hand_out(
-    database: Database, promised: Sequence[Created], handout: Handout, tell: Callable[[int], None], *, lease: float
+    database: Transactions, promised: Sequence[Created], handout: Handout, tell: Callable[[int], None], *, lease: float
 ) -> list[str]:
     renewed = time.monotonic()
     if handout.show is not None:
@@ -184,7 +198,7 @@ def _activate(tx: Writing, pending: Sequence[Key], act: Act, *, at: datetime, de
     audit.append_each(tx, act, Action.ACTIVATE, [(key.id, key.name, detail) for key in new])
 
 
-def _settle(database: Database, raws: Sequence[RawKey], act: Act, failure: BaseException) -> bool:
+def _settle(database: Transactions, raws: Sequence[RawKey], act: Act, failure: BaseException) -> bool:
     """Discard the new keys, and return False; return True, and discard nothing, where all of them are current."""
     now = act._replace(at=utc_now())
     try:
@@ -202,6 +216,6 @@ def _settle(database: Database, raws: Sequence[RawKey], act: Act, failure: BaseE
     return False
 
 
-def _read(database: Database, raws: Sequence[RawKey]) -> list[Key]:
+def _read(database: Transactions, raws: Sequence[RawKey]) -> list[Key]:
     with database.reading() as connection:
         return selection.some(connection, [raw.id for raw in raws], now=utc_now())

@@ -1,26 +1,27 @@
 """Issuing a key: written pending, delivered, and only then usable (promises 2, 3 and 4).
 
-`create` and `rotate` own their transactions, because the delivery stands between two of them. At whatever instant the
-process dies, every destination holds a key that opens: a destination that outlives the process gets the new key only
-once the new key opens beside the old one, and the old key stays current until every destination has the new one.
+The delivery stands between two steps, and each of the `Steps` is a transaction of its own, here or on a server. At
+whatever instant the process dies, every destination holds a key that opens: a destination that outlives the process
+gets the new key only once the new key opens beside the old one, and the old key stays current until every destination
+has the new one.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple, Protocol
 
 from sqlalchemy import Connection
 
-from alphalens_keyctl import interrupts, keyformat
-from alphalens_keyctl.database import Attempt, Database
-from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl import interrupts
+from alphalens_keyctl.database import Attempt
+from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.keyformat import RawKey
-from alphalens_keyctl.keys import lifecycle, rotation, selection, stored_policy
+from alphalens_keyctl.keys import lifecycle, rotation, stored_policy
+from alphalens_keyctl.keys.lifecycle import Draft
 from alphalens_keyctl.keys.rotation import Retirement
 from alphalens_keyctl.models import Key, Status
 from alphalens_keyctl.moments import rfc3339, utc_now
-from alphalens_keyctl.provenance import Act
 
 # How long an unfinished key keeps opening after `create` has replaced it: a day, which is the default of `rotate` too.
 GRACE: Final = timedelta(hours=24)
@@ -52,22 +53,94 @@ class Rotated(NamedTuple):
     grace_after_use: timedelta | None = None
 
 
+class Due(NamedTuple):
+    """When a key is to be rotated: it is current for `older_than` or longer, or expires within `expiring_within`. With
+    neither, a key is always due."""
+
+    older_than: timedelta | None = None
+    expiring_within: timedelta | None = None
+
+    def applies(self, key: Key, now: datetime) -> bool:
+        """Whether the key is due at `now`."""
+        if self.older_than is None and self.expiring_within is None:
+            return True
+        old = self.older_than is not None and (key.activated_at or key.created_at) <= now - self.older_than
+        end = key.expires_at
+        return old or (self.expiring_within is not None and end is not None and end <= now + self.expiring_within)
+
+
 class RotationPlan(NamedTuple):
     """How to rotate a key.
 
     The successor expires at `expires_at`; with `same_lifetime`, as long after now as the old key was meant to live.
-    `due` says whether a key needs rotating. `asked_at` is the instant at which the caller began: another rotation made
-    a key current that became so later. `trial` is called with the successor once the successor is current; when it
-    raises, the rotation is taken back. `override` says why the successor may break the stored policy.
+    A key that is not `due` is left alone. `asked_at` is the instant at which the caller began: another rotation made
+    a key current that became so later. `override` says why the successor may break the stored policy.
     """
 
     asked_at: datetime
     retirement: Retirement
     expires_at: datetime | None = None
     same_lifetime: bool = True
-    due: Callable[[Key], bool] = lambda _key: True
-    trial: Callable[[Key, RawKey], None] | None = None
+    due: Due = Due()
     override: str | None = None
+
+    def expiry(self, old: Key, now: datetime) -> datetime | None:
+        """When the successor of `old` expires, where `old` is rotated at `now`."""
+        if not self.same_lifetime:
+            return self.expires_at
+        if old.expires_at is None:
+            return None
+        return now + (old.expires_at - (old.activated_at or old.created_at))
+
+
+class Begun(NamedTuple):
+    """A key that was begun: `key` is pending and `raw` its raw key. `raw` is None where there was nothing to begin;
+    then `key` is the key that stands.
+
+    `previous` is the key that is being rotated, with the `replaced_by` that the handover of the name will give it.
+    `replaced` are the ids of the keys that destinations may hold now. While `attempt` runs, no other takes the key.
+    """
+
+    key: Key
+    raw: RawKey | None
+    previous: Key | None = None
+    replaced: frozenset[str] = frozenset()
+    attempt: Attempt = Attempt()
+
+
+class Standing(NamedTuple):
+    """How a begun key stands: None where it is no more; `overtaken` as `rotation.is_overtaken` says."""
+
+    key: Key | None
+    overtaken: bool
+
+
+class Steps(Protocol):
+    """The steps of an issuance. Each is one transaction; each raises `KeyctlError`."""
+
+    def begin_create(self, draft: Draft, *, if_missing: bool) -> AbstractContextManager[Begun]:
+        """Write a new key that opens nothing yet; the attempt lasts as long as the block. With `if_missing`, begin
+        nothing where a key has the name. A key that could not be begun for certain is discarded."""
+
+    def begin_rotation(self, key_id: str, plan: RotationPlan) -> AbstractContextManager[Begun]:
+        """Write a successor that opens nothing yet; else as `begin_create`. Begins nothing where the key is not due."""
+
+    def begin_delivering(self, begun: Begun, destinations: Sequence[str], *, limit: float) -> None:
+        """Let the key open, since `destinations` are about to hold it. The delivery takes `limit` seconds at most."""
+
+    def hand_over_name(
+        self, begun: Begun, *, at: datetime, retirement: Retirement, delivered_to: Sequence[str]
+    ) -> None:
+        """Make the key current, as `rotation.hand_over_name` does."""
+
+    def standing(self, key_id: str) -> Standing:
+        """How the key stands now."""
+
+    def discard(self, key_id: str, *, reason: str) -> bool:
+        """Give the key up, as `lifecycle.discard` does."""
+
+    def take_back(self, key_id: str, *, destinations: str | None, reason: str) -> Key:
+        """Undo the handover of the name, as `rotation.take_back` does. Returns the new key as it then is."""
 
 
 class Destinations(Protocol):
@@ -95,101 +168,99 @@ class Destinations(Protocol):
 # Shows the raw key beside what will be true once the key is active. Returns the names of where it was shown, or raises.
 Show = Callable[[Created, RawKey], Sequence[str]]
 ShowSuccessor = Callable[[Rotated, RawKey], Sequence[str]]
+# Tries the successor out; raises `KeyctlError` when it does not do.
+Trial = Callable[[Key, RawKey], None]
 
 
 @interrupts.held()
-def create(
-    database: Database,
-    draft: lifecycle.Draft,
-    act: Act,
-    destinations: Destinations,
-    show: Show,
-    *,
-    prefix: str,
-    if_missing: bool,
-) -> Created:
+def create(steps: Steps, draft: Draft, destinations: Destinations, show: Show, *, if_missing: bool) -> Created:
     """Create a key, hand it to `destinations` and `show` it.
 
     `show` gets the key as it will be, active; that comes true only when this function returns. With `if_missing` an
     existing key of the name is returned and nothing is delivered. A key of the name whose delivery died half-way is
     replaced, and retires. Raises `KeyctlError`; the new key then opens nothing.
     """
-    raw = keyformat.generate(prefix)
-    with database.attempts.hold(raw.id) as attempt, _undone_on_failure(database, raw.id, act, destinations):
-        with database.writing() as tx:
-            act = act.now()
-            lifecycle.discard_abandoned(tx, database.attempts, act)
-            holder = selection.current(tx, draft.name, now=act.at)
-            left = [] if holder is None else rotation.left_behind(tx, database.attempts, holder, act)
-            if if_missing and holder is not None and not left:
-                _refuse_unfinished(holder)
-                return Created(holder, None)
-            replaces = left[-1].id if left else None
-            replaced = frozenset(key.id for key in left)
-            replaced |= {key.id for key in rotation.dead_strays(tx, database.attempts, draft.name, replaced, act)}
-            pending = lifecycle.create_pending(tx, draft, raw, act, replaces=replaces, lease=attempt.lease)
-        _hand_over(database, pending, raw, act, destinations, replaced, attempt)
-        at = utc_now()
-        delivered_to = list(destinations.names)
-        promised = Created(pending._replace(status=Status.ACTIVE, activated_at=at), raw, tuple(delivered_to))
-        with interrupts.let_in():
-            delivered_to += show(promised, raw)
-        attempt.prove()
-        with database.writing() as tx:
-            end = Retirement(GRACE)
-            rotation.hand_over_name(tx, raw.id, act.now(), at=at, retirement=end, delivered_to=delivered_to)
-    return promised._replace(delivered_to=tuple(delivered_to))
+    shown: list[str] = []
+    with creating(steps, draft, destinations, shown, if_missing=if_missing) as created:
+        if created.raw is not None:
+            with interrupts.let_in():
+                shown += show(created, created.raw)
+    return created._replace(delivered_to=(*created.delivered_to, *shown))
+
+
+@contextmanager
+def creating(
+    steps: Steps, draft: Draft, destinations: Destinations, shown: Sequence[str], *, if_missing: bool
+) -> Iterator[Created]:
+    """The same around a block, which gets the key as it will be once the block has ended well.
+
+    What the block has added to `shown` by then, the names of where it left the raw key, goes on record. Where the block
+    raises, the key is discarded.
+    """
+    with steps.begin_create(draft, if_missing=if_missing) as begun:
+        if begun.raw is None:
+            yield Created(begun.key, None)
+            return
+        with _undone_on_failure(steps, begun, destinations):
+            _hand_over(steps, begun, begun.raw, destinations)
+            at = utc_now()
+            yield Created(_promised(begun.key, at), begun.raw, tuple(destinations.names))
+            begun.attempt.prove()
+            delivered_to = [*destinations.names, *shown]
+            steps.hand_over_name(begun, at=at, retirement=Retirement(GRACE), delivered_to=delivered_to)
 
 
 @interrupts.held()
 def rotate(
-    database: Database,
+    steps: Steps,
     key_id: str,
     plan: RotationPlan,
-    act: Act,
     destinations: Destinations,
     show: ShowSuccessor,
     *,
-    prefix: str,
+    trial: Trial | None = None,
 ) -> Rotated:
     """Give a key a successor, hand the successor to `destinations`, `show` it, and only then let the old key retire.
 
+    `trial` is called with the successor once the successor is current; when it raises, the rotation is taken back.
     Whatever fails before the end leaves the old key as it was. Raises `KeyctlError`: lost_race when another rotation
     of the same key was first, wrong_state for a key that cannot be rotated, and whatever a destination raises.
     """
-    raw = keyformat.generate(prefix)
-    with database.attempts.hold(raw.id) as attempt:
-        with _undone_on_failure(database, raw.id, act, destinations):
-            with database.writing() as tx:
-                act = act.now()
-                lifecycle.discard_abandoned(tx, database.attempts, act)
-                predecessors = rotation.rotatable(tx, database.attempts, key_id, act)
-                _refuse_if_just_rotated(predecessors.key, plan.asked_at)
-                # A successor that destinations may hold and that is not current is a job half done, so it is due.
-                if not plan.due(predecessors.key) and not predecessors.unfinished:
-                    return Rotated(predecessors.key, None, None)
-                name, replaced = predecessors.key.name, predecessors.ids
-                replaced |= {key.id for key in rotation.dead_strays(tx, database.attempts, name, replaced, act)}
-                expires_at = _expiry(predecessors.key, plan, act.at)
-                pending = rotation.succeed_pending(
-                    tx, predecessors, raw, expires_at, act, override=plan.override, lease=attempt.lease
-                )
-            _hand_over(database, pending, raw, act, destinations, replaced, attempt)
-            at = utc_now()
-            delivered_to = list(destinations.names)
-            new = pending._replace(status=Status.ACTIVE, activated_at=at)
-            old = _retiring(predecessors, raw.id, at, plan.retirement)
-            promised = Rotated(new, old, raw, tuple(delivered_to), plan.retirement.grace_after_use)
+    shown: list[str] = []
+    with rotating(steps, key_id, plan, destinations, shown, trial=trial) as rotated:
+        if rotated.raw is not None:
             with interrupts.let_in():
-                delivered_to += show(promised, raw)
-            attempt.prove()
-            with database.writing() as tx:
-                now = act.now()
-                rotation.hand_over_name(tx, raw.id, now, at=at, retirement=plan.retirement, delivered_to=delivered_to)
-        if plan.trial is not None:
-            with _taken_back_on_failure(database, raw.id, act, destinations):
-                plan.trial(new, raw)
-    return promised._replace(delivered_to=tuple(delivered_to))
+                shown += show(rotated, rotated.raw)
+    return rotated._replace(delivered_to=(*rotated.delivered_to, *shown))
+
+
+@contextmanager
+def rotating(
+    steps: Steps,
+    key_id: str,
+    plan: RotationPlan,
+    destinations: Destinations,
+    shown: Sequence[str],
+    *,
+    trial: Trial | None = None,
+) -> Iterator[Rotated]:
+    """The same around a block, which gets both keys as they will be once the block has ended well. `shown` is as in
+    `creating`."""
+    with steps.begin_rotation(key_id, plan) as begun:
+        if begun.raw is None or begun.previous is None:
+            yield Rotated(begun.key, None, None)
+            return
+        with _undone_on_failure(steps, begun, destinations):
+            _hand_over(steps, begun, begun.raw, destinations)
+            at = utc_now()
+            new, old = _promised(begun.key, at), _retiring(begun.previous, at, plan.retirement)
+            yield Rotated(new, old, begun.raw, tuple(destinations.names), plan.retirement.grace_after_use)
+            begun.attempt.prove()
+            delivered_to = [*destinations.names, *shown]
+            steps.hand_over_name(begun, at=at, retirement=plan.retirement, delivered_to=delivered_to)
+        if trial is not None:
+            with _taken_back_on_failure(steps, begun.key.id, destinations):
+                trial(new, begun.raw)
 
 
 def refuse_forbidden(connection: Connection, keys: Sequence[Key], plan: RotationPlan, *, now: datetime) -> None:
@@ -199,37 +270,37 @@ def refuse_forbidden(connection: Connection, keys: Sequence[Key], plan: Rotation
         broken = (
             (
                 f"key '{key.name}' ({key.id})",
-                stored_policy.breaches(policy, key._asdict() | {"expires_at": _expiry(key, plan, now)}, created_at=now),
+                stored_policy.breaches(policy, key._asdict() | {"expires_at": plan.expiry(key, now)}, created_at=now),
             )
             for key in keys
         )
         stored_policy.refuse(broken, expiry="--expires", now=now)
 
 
-def _hand_over(
-    database: Database,
-    pending: Key,
-    raw: RawKey,
-    act: Act,
-    destinations: Destinations,
-    replaced: frozenset[str],
-    attempt: Attempt,
-) -> None:
+def _promised(pending: Key, at: datetime) -> Key:
+    """The new key as it will be once it is current since `at`."""
+    return pending._replace(status=Status.ACTIVE, activated_at=at)
+
+
+def _retiring(old: Key, at: datetime, retirement: Retirement) -> Key:
+    """The old key as it will be once the handover of the name at `at` is done."""
+    retiring = old._replace(status=Status.RETIRING, retires_at=retirement.ends(at))
+    status, _until = retiring.status_at(at.timestamp())
+    return retiring._replace(status=status)
+
+
+def _hand_over(steps: Steps, begun: Begun, raw: RawKey, destinations: Destinations) -> None:
     if not destinations.names:
         return
-    destinations.stage(pending, raw, replaced, attempt)
-    # From here on the delivery takes as long as the destinations allow; a lease that ended earlier would let another
-    # attempt take this one for dead.
-    lease = None if attempt.lease is None else attempt.lease + destinations.limit
-    with database.writing() as tx:
-        lifecycle.begin_delivering(tx, raw.id, act.now(), destinations=destinations.names, lease=lease)
+    destinations.stage(begun.key, raw, begun.replaced, begun.attempt)
+    steps.begin_delivering(begun, destinations.names, limit=destinations.limit)
     # A destination that was handed the key after another attempt had taken over would hold the older key in the end.
-    attempt.prove()
+    begun.attempt.prove()
     destinations.hand_over()
 
 
 @contextmanager
-def _undone_on_failure(database: Database, key_id: str, act: Act, destinations: Destinations) -> Iterator[None]:
+def _undone_on_failure(steps: Steps, begun: Begun, destinations: Destinations) -> Iterator[None]:
     """When the block fails, give the destinations back what they held and discard the key, unless the key became
     current: then the failure is swallowed.
 
@@ -240,21 +311,18 @@ def _undone_on_failure(database: Database, key_id: str, act: Act, destinations: 
         yield
     except BaseException as failure:
         try:
-            done = _settle(database, key_id, act, destinations, failure)
+            done = _settle(steps, begun.key.id, destinations, failure)
         except (KeyctlError, KeyboardInterrupt):
             # The key is pending and opens nothing, or it is active: this process cannot know which.
-            failure.add_note(f"Key {key_id} could not be discarded; the next command looks after it.")
+            failure.add_note(f"Key {begun.key.id} could not be discarded; the next command looks after it.")
             raise failure from None
         if not done:
             raise
 
 
-def _settle(database: Database, key_id: str, act: Act, destinations: Destinations, failure: BaseException) -> bool:
+def _settle(steps: Steps, key_id: str, destinations: Destinations, failure: BaseException) -> bool:
     """Undo what was done for the key, and return False; return True, and undo nothing, where the key is current."""
-    now = utc_now()
-    with database.reading() as connection:
-        key = selection.get(connection, key_id, now=now)
-        overtaken = key is not None and rotation.is_overtaken(connection, key, now)
+    key, overtaken = steps.standing(key_id)
     if key is not None and key.is_current and not key.is_unfinished:
         return True
     if key is not None and overtaken:
@@ -262,7 +330,7 @@ def _settle(database: Database, key_id: str, act: Act, destinations: Destination
         failure.add_note(f"Another run took over and fills the destinations. {_how_it_ends(key)}")
         return False
     # Not before the look: had the key become current, the destinations would have to keep it.
-    _give_up(database, key, act, destinations, failure, reason=lifecycle.DELIVERY_FAILED)
+    _give_up(steps, key, destinations, failure, reason=lifecycle.DELIVERY_FAILED)
     return False
 
 
@@ -274,15 +342,7 @@ def _how_it_ends(key: Key) -> str:
     return f"Key {key.id} opens nothing any more."
 
 
-def _give_up(
-    database: Database,
-    key: Key | None,
-    act: Act,
-    destinations: Destinations,
-    failure: BaseException,
-    *,
-    reason: str,
-) -> None:
+def _give_up(steps: Steps, key: Key | None, destinations: Destinations, failure: BaseException, *, reason: str) -> None:
     """Give the destinations back what they held, and only then discard the key: at no instant may a destination hold a
     key that opens nothing."""
     restored = destinations.put_back()
@@ -295,14 +355,12 @@ def _give_up(
             f" listed as delivering: run the command again, or revoke the key by its id."
         )
         return
-    with database.writing() as tx:
-        now = act._replace(at=utc_now())
-        if lifecycle.discard(tx, key.id, now, reason=reason):
-            failure.add_note(_UNDONE[reason])
+    if steps.discard(key.id, reason=reason):
+        failure.add_note(_UNDONE[reason])
 
 
 @contextmanager
-def _taken_back_on_failure(database: Database, key_id: str, act: Act, destinations: Destinations) -> Iterator[None]:
+def _taken_back_on_failure(steps: Steps, key_id: str, destinations: Destinations) -> Iterator[None]:
     """When the block fails, undo the handover of the name to the key, then the delivery, then discard the key.
 
     In this order the new key goes on opening until each destination has the old key back, which opens again.
@@ -311,46 +369,10 @@ def _taken_back_on_failure(database: Database, key_id: str, act: Act, destinatio
         yield
     except BaseException as failure:
         try:
-            with database.writing() as tx:
-                now = act._replace(at=utc_now())
-                new = lifecycle.require(tx, key_id, now.at)
-                held = ", ".join(destinations.names) or None
-                rotation.take_back(tx, new, now, destinations=held, reason=rotation.TRIAL_FAILED)
-                key = lifecycle.require(tx, key_id, now.at)
-            _give_up(database, key, act, destinations, failure, reason=rotation.TRIAL_FAILED)
+            held = ", ".join(destinations.names) or None
+            key = steps.take_back(key_id, destinations=held, reason=rotation.TRIAL_FAILED)
+            _give_up(steps, key, destinations, failure, reason=rotation.TRIAL_FAILED)
         except (KeyctlError, KeyboardInterrupt) as trouble:
             why = f": {trouble.message}" if isinstance(trouble, KeyctlError) else ""
             failure.add_note(f"The rotation could not be taken back{why}; look at key {key_id}.")
         raise
-
-
-def _expiry(old: Key, plan: RotationPlan, now: datetime) -> datetime | None:
-    if not plan.same_lifetime:
-        return plan.expires_at
-    if old.expires_at is None:
-        return None
-    return now + (old.expires_at - (old.activated_at or old.created_at))
-
-
-def _retiring(predecessors: rotation.Predecessors, successor: str, at: datetime, retirement: Retirement) -> Key:
-    """The old key as it will be once the handover of the name at `at` is done."""
-    old = predecessors.key
-    follower = predecessors.unfinished[0].id if predecessors.unfinished else successor
-    retiring = old._replace(status=Status.RETIRING, retires_at=retirement.ends(at), replaced_by=follower)
-    status, _until = retiring.status_at(at.timestamp())
-    return retiring._replace(status=status)
-
-
-def _refuse_if_just_rotated(key: Key, asked_at: datetime) -> None:
-    """Of rotations at once only one may win (promise 4), also where a name already means the new key of the winner."""
-    if key.replaces is not None and key.activated_at is not None and key.activated_at > asked_at:
-        raise KeyctlError(
-            Code.LOST_RACE,
-            f"another rotation finished first; the current key is {key.id}",
-            "Run the command again if another rotation is what you want.",
-        )
-
-
-def _refuse_unfinished(key: Key) -> None:
-    if key.is_unfinished:
-        raise lifecycle.name_taken(key)

@@ -2,40 +2,52 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Connection, and_, case, select, text
+from sqlalchemy import Connection, Select, and_, case, select, text
 
 from alphalens_keyctl.damage import key_of
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import RawKey, is_id, same_digest
+from alphalens_keyctl.keys import within as sight
 from alphalens_keyctl.keys.conditions import starts_with, status_at
 from alphalens_keyctl.keys.selection import few_at_once, get, select_keys
+from alphalens_keyctl.keys.within import Within
 from alphalens_keyctl.models import CURRENT_SQL, FINAL, OPENING, Key, Status, key_table
 from alphalens_keyctl.text import fold
 
 SHORTEST_ID_START: Final = 6  # characters; a part of the command line's contract
 
 
-def meant_by(connection: Connection, reference: str | RawKey, *, now: datetime) -> tuple[str, ...]:
-    """The ids that KEY stands for in a log: given a name, every key that ever had it; given anything else, one key.
-
-    Raises `KeyctlError` as `find` does.
-    """
-    key = find(connection, reference, now=now)
-    if isinstance(reference, RawKey) or fold(reference) != fold(key.name):
-        return (key.id,)
-    return tuple(connection.scalars(select(key_table.c.id).where(key_table.c.name_folded == fold(reference))))
+# KEY, as whoever asks gives it.
+Reference = str | RawKey
 
 
-def all_meant_by(connection: Connection, reference: str | RawKey, *, now: datetime) -> list[Key]:
-    """The keys that KEY means for a revocation, the one that `find` returns first: given a name, also every other key
-    of that name that opens or could come to open (retiring, delivering, pending, suspended); given anything else, one
+def meant_by(
+    connection: Connection, reference: Reference, *, now: datetime, within: Within | None = None
+) -> tuple[str, ...]:
+    """The ids that KEY stands for in a log: given a name, every key within that ever had it; given anything else, one
     key.
 
     Raises `KeyctlError` as `find` does.
     """
-    key = find(connection, reference, now=now)
+    key = find(connection, reference, now=now, within=within)
+    if isinstance(reference, RawKey) or fold(reference) != fold(key.name):
+        return (key.id,)
+    query = _narrowed(select(key_table.c.id).where(key_table.c.name_folded == fold(reference)), within)
+    return tuple(connection.scalars(query))
+
+
+def all_meant_by(
+    connection: Connection, reference: Reference, *, now: datetime, within: Within | None = None
+) -> list[Key]:
+    """The keys that KEY means for a revocation, the one that `find` returns first: given a name, also every other key
+    of that name that opens or could come to open (retiring, delivering, pending, suspended), within or not; given
+    anything else, one key.
+
+    Raises `KeyctlError` as `find` does.
+    """
+    key = find(connection, reference, now=now, within=within)
     if isinstance(reference, RawKey) or fold(reference) != fold(key.name):
         return [key]
     # A leaked key is revoked by its name: its predecessor would go on opening for its grace (promise 5).
@@ -112,36 +124,20 @@ def _successor(connection: Connection, key: Key) -> str | None:
     return connection.scalar(select(key_table.c.id).where(key_table.c.replaces == key.id, delivering))
 
 
-def find(connection: Connection, reference: str | RawKey, *, now: datetime) -> Key:
+def find(connection: Connection, reference: Reference, *, now: datetime, within: Within | None = None) -> Key:
     """The one key that KEY means: an id, a name, the start of an id, or a raw key.
 
     A name means its current key, else the latest key that had the name. A text that fits the name of one key and the id
-    of another is refused, because whoever may name keys could otherwise direct a revocation to another key. Raises
-    `KeyctlError`: key_not_found, ambiguous_key.
+    of another is refused, because whoever may name keys could otherwise direct a revocation to another key. With
+    `within`, only the keys within are looked among. Raises `KeyctlError`: key_not_found, ambiguous_key; forbidden for
+    a KEY that only fits keys that are not within.
     """
     if isinstance(reference, RawKey):
-        return _find_raw(connection, reference, now)
-    found: dict[str, Key] = {}
-    if is_id(reference) and (exact := get(connection, reference, now=now)) is not None:
-        found[exact.id] = exact
-    by_name = (
-        select_keys(now)
-        .where(key_table.c.name_folded == fold(reference))
-        # A key that was never delivered comes last: nobody means it by the name.
-        .order_by(
-            case((text(CURRENT_SQL), 0), (key_table.c.activated_at.is_not(None), 1), else_=2),
-            key_table.c.created_at.desc(),
-            key_table.c.id,
-        )
-        .limit(1)
-    )
-    by_start = (
-        select_keys(now).where(starts_with(key_table.c.id, reference)).limit(2) if is_id_start(reference) else None
-    )
-    for query in (by_name, by_start):
-        if query is not None:
-            found |= {row.id: key_of(row) for row in connection.execute(query)}
+        return _find_raw(connection, reference, now, within)
+    found = _fitting(connection, reference, now, within)
     if not found:
+        if within is not None and _fitting(connection, reference, now, None):
+            raise sight.refusal(f"the key that '{reference}' means")
         raise KeyctlError(
             Code.KEY_NOT_FOUND,
             f"no key is called '{reference}'",
@@ -157,10 +153,40 @@ def find(connection: Connection, reference: str | RawKey, *, now: datetime) -> K
     return next(iter(found.values()))
 
 
-def _find_raw(connection: Connection, raw: RawKey, now: datetime) -> Key:
+def _fitting(connection: Connection, reference: str, now: datetime, within: Within | None) -> dict[str, Key]:
+    """The keys that a text may mean, by id: one by its whole id, one by its name, two at most by the start of its
+    id."""
+    queries = []
+    if is_id(reference):
+        queries.append(select_keys(now).where(key_table.c.id == reference))
+    queries.append(
+        select_keys(now)
+        .where(key_table.c.name_folded == fold(reference))
+        # A key that was never delivered comes last: nobody means it by the name.
+        .order_by(
+            case((text(CURRENT_SQL), 0), (key_table.c.activated_at.is_not(None), 1), else_=2),
+            key_table.c.created_at.desc(),
+            key_table.c.id,
+        )
+        .limit(1)
+    )
+    if is_id_start(reference):
+        queries.append(select_keys(now).where(starts_with(key_table.c.id, reference)).limit(2))
+    return {row.id: key_of(row) for query in queries for row in connection.execute(_narrowed(query, within))}
+
+
+def _find_raw(connection: Connection, raw: RawKey, now: datetime, within: Within | None) -> Key:
     digest = connection.scalar(select(key_table.c.digest).where(key_table.c.id == raw.id))
     key = get(connection, raw.id, now=now)
     # A made-up secret behind a real id must not be enough to mean the key.
     if digest is None or key is None or not same_digest(bytes(digest), raw.digest()):
         raise KeyctlError(Code.KEY_NOT_FOUND, "no such raw key was issued here", "Check that it is the right database.")
+    if within is not None:
+        of_this_id = select(key_table.c.id).where(key_table.c.id == raw.id)
+        if connection.scalar(_narrowed(of_this_id, within)) is None:
+            raise sight.refusal("the key of this raw key")
     return key
+
+
+def _narrowed(query: Select[Any], within: Within | None) -> Select[Any]:
+    return query if within is None else query.where(within.condition())

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, false, func, null, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, exists, false, func, null, or_, select, true
 
 from alphalens_keyctl.damage import legible
 from alphalens_keyctl.errors import Code, KeyctlError
@@ -15,6 +15,7 @@ from alphalens_keyctl.keyformat import redact
 from alphalens_keyctl.keys import stored_policy
 from alphalens_keyctl.keys.conditions import RETIRES, starts_with, status_at, unindexed
 from alphalens_keyctl.keys.stored_policy import StoredPolicy
+from alphalens_keyctl.keys.within import Within
 from alphalens_keyctl.models import Status, key_table
 from alphalens_keyctl.moments import UNREADABLE
 from alphalens_keyctl.settings import Thresholds
@@ -261,9 +262,10 @@ def check(
     *,
     among: Sequence[str] | None = None,
     now: datetime,
+    within: Within | None = None,
 ) -> Iterator[Finding]:
-    """The keys that break the rules: rule by rule, the oldest key first, streamed in constant memory. With `among`, the
-    ids of a few keys, those keys alone."""
+    """The keys, of those within, that break the rules: rule by rule, the oldest key first, streamed in constant memory.
+    With `among`, the ids of a few keys, those keys alone."""
     c = key_table.c
     stored = stored_policy.read(connection) if any(_RULES[rule].stored for rule in rules) else StoredPolicy()
     for rule in rules:
@@ -274,6 +276,7 @@ def check(
         found = (
             select(c.id, c.name, c.owner, status_at(now), at, since, c.replaces.is_not(None), c.retires_at.is_not(None))
             .where(query.where(limits, now) if query.stored is None else and_(_live(now), query.stored(stored)))
+            .where(true() if within is None else within.condition())
             .order_by(unindexed(c.created_at), c.id)
         )
         if among is not None:

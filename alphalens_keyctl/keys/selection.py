@@ -12,6 +12,7 @@ from alphalens_keyctl.damage import key_of
 from alphalens_keyctl.database.instants import stored_text
 from alphalens_keyctl.database.streaming import pages
 from alphalens_keyctl.keys.conditions import RETIRES, contains, has_label, holds_any, matches, status_at, unindexed
+from alphalens_keyctl.keys.within import Within
 from alphalens_keyctl.models import CURRENT_SQL, FINAL, Key, KeyFields, Status, key_table
 from alphalens_keyctl.scopes import covering, covers
 from alphalens_keyctl.text import fold
@@ -45,7 +46,8 @@ class Selection(NamedTuple):
     where `final` is set. Spans are positive; a key unused `unused_for` a span counts from its activation where it was
     never used. `without` are names of labels that a key must not have. Each text of `containing` must be a part of
     the key's name, id or owner, whatever the case of its letters. A key must cover each of `scopes`, by itself, by a
-    wildcard or, but for a reserved scope, by being unrestricted.
+    wildcard or, but for a reserved scope, by being unrestricted. `within` is what whoever selects may
+    see.
     """
 
     statuses: tuple[Status, ...] = ()
@@ -64,6 +66,7 @@ class Selection(NamedTuple):
     suspended_for: timedelta | None = None
     containing: tuple[str, ...] = ()
     scopes: tuple[str, ...] = ()
+    within: Within | None = None
 
 
 class KeyDocument(KeyFields[str, str, str]):
@@ -123,20 +126,23 @@ def ids(
     return [key_id for key_id in among if key_id in fitting]
 
 
-def owners_like(connection: Connection, owner: str) -> list[str]:
-    """Owners of keys that are spelled almost as `owner` is, the nearest first; none where a key has this owner."""
+def owners_like(connection: Connection, owner: str, *, within: Within | None = None) -> list[str]:
+    """Owners of keys that are spelled almost as `owner` is, the nearest first; none where a key has this owner. Only
+    keys `within` are looked at."""
     from difflib import get_close_matches  # no command but one that found nothing needs it
 
-    owners = connection.scalars(
-        select(key_table.c.owner).where(key_table.c.owner.is_not(None)).distinct().limit(_MOST_OWNERS)
-    ).all()
+    query = select(key_table.c.owner).where(key_table.c.owner.is_not(None)).distinct().limit(_MOST_OWNERS)
+    if within is not None:
+        query = query.where(within.condition())
+    owners = connection.scalars(query).all()
     folded = {fold(each): each for each in owners}
     return [] if owner in owners else [folded[each] for each in get_close_matches(fold(owner), folded)]
 
 
 def leaves_any_out(connection: Connection, wanted: Selection, *, now: datetime) -> bool:
-    """Whether there is a key that `wanted` does not select and whose status is not final."""
-    query = select(key_table.c.id).where(_where(Selection(), now), _where(wanted, now).is_not(true())).limit(1)
+    """Whether there is a key, within what may be seen, that `wanted` does not select and whose status is not final."""
+    there = _where(Selection(within=wanted.within), now)
+    query = select(key_table.c.id).where(there, _where(wanted, now).is_not(true())).limit(1)
     return connection.scalar(query) is not None
 
 
@@ -265,6 +271,8 @@ def _where(wanted: Selection, now: datetime) -> ColumnElement[bool]:
     conditions += [has_label(name, value) for name, value in wanted.labels.items()]
     conditions += [c.labels[name].as_string().is_(None) for name in wanted.without]
     conditions += [_covers(scope) for scope in wanted.scopes]
+    if wanted.within is not None:
+        conditions.append(wanted.within.condition())
     return and_(True, *conditions)
 
 

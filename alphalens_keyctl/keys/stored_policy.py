@@ -96,6 +96,15 @@ def write(tx: Writing, before: StoredPolicy | None, new: StoredPolicy, act: Act,
     audit.append(tx, act, Action.SET_POLICY, key_id=None, key_name=None, before=said, after=_said(new), reason=reason)
 
 
+def parse_required(given: Sequence[str]) -> tuple[str, ...]:
+    """What a policy requires, from words with commas between. Raises `KeyctlError` (usage)."""
+    words = [word.strip().lower() for each in given for word in each.split(",")]
+    for word in words:
+        if word not in REQUIRABLE:
+            raise KeyctlError(Code.USAGE, f"there is no '{word}' to require", f"There are: {', '.join(REQUIRABLE)}.")
+    return tuple(word for word in REQUIRABLE if word in words)
+
+
 def breaches(policy: StoredPolicy, facts: Mapping[str, Any], *, created_at: datetime) -> list[Breach]:
     """How a key that was or is created at `created_at` would break the policy.
 

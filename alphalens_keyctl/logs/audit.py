@@ -15,7 +15,7 @@ from enum import StrEnum
 from json.encoder import encode_basestring_ascii
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, func, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, select
 
 from alphalens_keyctl.database import Database, Writing, indexes
 from alphalens_keyctl.database.instants import microsecond_text
@@ -86,13 +86,15 @@ class Verdict(NamedTuple):
 
 
 class LogFilter(NamedTuple):
-    """Which events to read. None means: any. `since` is included, `until` is not; both are aware."""
+    """Which events to read. None means: any. `since` is included, `until` is not; both are aware. `among` is a query
+    for the ids of the keys whose events may be read; events about no key are then left out."""
 
     key_ids: tuple[str, ...] | None = None
     actor: str | None = None
     action: Action | None = None
     since: datetime | None = None
     until: datetime | None = None
+    among: Select[tuple[str]] | None = None
 
 
 _COLUMNS: Final = ", ".join(event_table.c.keys())
@@ -295,6 +297,7 @@ def _where(wanted: LogFilter) -> ColumnElement[bool]:
     column = event_table.c
     conditions = [
         column.key_id.in_(wanted.key_ids) if wanted.key_ids is not None else None,
+        column.key_id.in_(wanted.among) if wanted.among is not None else None,
         column.actor == wanted.actor if wanted.actor is not None else None,
         column.action == wanted.action.value if wanted.action is not None else None,
         column.at >= wanted.since if wanted.since is not None else None,

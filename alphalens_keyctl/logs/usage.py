@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Text, and_, case, cast, func, select, text
+from sqlalchemy import ColumnElement, Connection, Select, Text, and_, case, cast, func, select, text
 
 from alphalens_keyctl.database.instants import epoch_second, microsecond_text
 from alphalens_keyctl.database.sums import saturating_sum, saturating_total
@@ -33,12 +33,14 @@ class Seen(NamedTuple):
 
 
 class UsageFilter(NamedTuple):
-    """Which rows to read. None means: any. `since` is included, `until` is not; both are aware."""
+    """Which rows to read. None means: any. `since` is included, `until` is not; both are aware. `among` is a query for
+    the ids of the keys whose use may be read; attempts that meant no key are then left out."""
 
     key_ids: tuple[str, ...] | None = None
     outcome: Reason | None = None
     since: datetime | None = None
     until: datetime | None = None
+    among: Select[tuple[str]] | None = None
 
 
 class Buckets(NamedTuple):
@@ -337,6 +339,7 @@ def _where(wanted: UsageFilter) -> ColumnElement[bool]:
     column = usage_table.c
     conditions = [
         column.key_id.in_(wanted.key_ids) if wanted.key_ids is not None else None,
+        column.key_id.in_(wanted.among) if wanted.among is not None else None,
         column.outcome == wanted.outcome.value if wanted.outcome is not None else None,
         column.at >= wanted.since if wanted.since is not None else None,
         column.at < wanted.until if wanted.until is not None else None,

@@ -4,6 +4,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from alphalens_keyctl.moments import UNREADABLE
+from alphalens_keyctl.moments import exactly as exactly
+from alphalens_keyctl.text import counted as counted
 
 # Each unit, and the length up to which it is used: "35 hours", then "2 days". Rounded, no longer time is said as a
 # shorter one: 8 weeks is the most in weeks, since 9 weeks are more than 2 months.
@@ -44,17 +46,3 @@ def ago(moment: datetime | None, now: datetime, *, never: str = "never") -> str:
 def moment(at: datetime) -> str:
     """An instant to the second, in a column."""
     return "unreadable" if at == UNREADABLE else f"{at:%Y-%m-%d %H:%M:%SZ}"
-
-
-def exactly(length: timedelta) -> str:
-    """Return a length of time that is a limit, in days, hours or minutes, whichever divides it: "70 days"."""
-    for unit, name in ((24 * 60, "day"), (60, "hour")):
-        number, rest = divmod(length, timedelta(minutes=unit))
-        if number and not rest:
-            return counted(number, name)
-    return counted(length // timedelta(minutes=1), "minute")
-
-
-def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """Return a number with its noun: "1 key", "2 keys"."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {plural or noun + 's'}"

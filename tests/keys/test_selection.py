@@ -15,10 +15,9 @@ from sqlalchemy import insert, true, update
 
 from alphalens_keyctl.database import Database
 from alphalens_keyctl.keyformat import DIGEST_SCHEME, generate
-from alphalens_keyctl.keys import selection
+from alphalens_keyctl.keys import selection, wording
 from alphalens_keyctl.keys.selection import Selection, Sort
 from alphalens_keyctl.models import Status, key_table
-from alphalens_keyctl.output import sentences
 from alphalens_keyctl.text import fold
 from tests.support.commands import Keyctl
 from tests.support.databases import by_hand, dialect
@@ -475,14 +474,14 @@ def test_a_selection_says_back_in_words_what_it_selects() -> None:
             "expiring within 3 hours, created more than 28 days ago",
         ),
     ):
-        assert sentences.selected(wanted) == said
+        assert wording.selected(wanted) == said
     nobody = Selection(final=True, unowned=True, never_expires=True)
-    assert sentences.selected(nobody) == "owned by nobody, without an expiry"
+    assert wording.selected(nobody) == "owned by nobody, without an expiry"
     labels = Selection(final=True, labels={"team": "billing", "tier": "gold"}, without=("env",))
-    assert sentences.selected(labels) == "labelled team=billing, labelled tier=gold, without label env"
+    assert wording.selected(labels) == "labelled team=billing, labelled tier=gold, without label env"
 
 
 def test_a_span_is_said_back_as_it_is_and_not_rounded_to_another() -> None:
     """Who confirms "not used for 28 days" has not confirmed 30 days."""
-    said = {sentences.selected(Selection(final=True, unused_for=days * DAY)) for days in (28, 29, 30, 31)}
+    said = {wording.selected(Selection(final=True, unused_for=days * DAY)) for days in (28, 29, 30, 31)}
     assert len(said) == 4

@@ -9,14 +9,14 @@ from datetime import timedelta
 import typer
 
 from alphalens_keyctl.cli.audit.check import Report
-from alphalens_keyctl.cli.options.arguments import one_of
 from alphalens_keyctl.cli.run import Run
 from alphalens_keyctl.errors import ExitStatus
 from alphalens_keyctl.keyformat import RawKey
-from alphalens_keyctl.keys import lookup, policy, stored_policy
+from alphalens_keyctl.keys import policy
 from alphalens_keyctl.keys.policy import Finding, Rule, Severity
 from alphalens_keyctl.output import channel, findings
 from alphalens_keyctl.settings import Thresholds
+from alphalens_keyctl.text import one_of
 
 
 def check_keys(
@@ -30,16 +30,21 @@ def check_keys(
     limits = run.settings.check
     chosen = policy.chosen(rules, ignored=limits.ignore)
     least = one_of(Severity, fail_on, "severity")
-    with run.database() as database, database.reading() as connection:
-        meant = [lookup.all_meant_by(connection, reference, now=run.act.at) for reference in references]
-        among = [key.id for keys in meant for key in keys] if references else None
-        found = _Watched(policy.check(connection, chosen, limits, among=among, now=run.act.at))
-        with suppress(channel.ReaderGoneError):
-            advised = _allowed(limits, stored_policy.read(connection).max_lifetime)
-            channel.write(_rendered(run, found, chosen, report, advised), utf8=report is Report.JUNIT)
-        deque(found, maxlen=0)  # the verdict is about every finding, even when nobody reads on
+    with run.manager() as manager:
+        advised = _allowed(limits, manager.policy().max_lifetime)
+        with manager.findings(chosen, limits, references) as broken:
+            found = _Watched(broken)
+            _write(run, found, chosen, report, advised)
+            deque(found, maxlen=0)  # the verdict is about every finding, even when nobody reads on
     if Severity.ERROR in found.severities or (found.severities and least is Severity.WARNING):
         raise typer.Exit(ExitStatus.FOUND)
+
+
+def _write(
+    run: Run, found: Iterable[Finding], rules: Sequence[Rule], report: Report | None, limits: Thresholds
+) -> None:
+    with suppress(channel.ReaderGoneError):
+        channel.write(_rendered(run, found, rules, report, limits), utf8=report is Report.JUNIT)
 
 
 def _allowed(limits: Thresholds, longest: timedelta | None) -> Thresholds:

@@ -2,15 +2,14 @@
 
 from datetime import datetime
 
-from alphalens_keyctl.cli.options.arguments import one_of
 from alphalens_keyctl.cli.options.rows import TERMINAL_LIMIT
 from alphalens_keyctl.cli.run import Run
 from alphalens_keyctl.keyformat import RawKey
-from alphalens_keyctl.keys import lookup
 from alphalens_keyctl.logs import audit
 from alphalens_keyctl.models import Action
 from alphalens_keyctl.output import channel, documents
 from alphalens_keyctl.output.documents import Format
+from alphalens_keyctl.text import one_of
 
 
 def show_log(
@@ -29,19 +28,19 @@ def show_log(
     Prints the latest `limit` events; where it is None, `TERMINAL_LIMIT` in a table and all in a machine format. The
     table says how many more there are. Raises `KeyctlError`.
     """
-    now = run.act.at
     wanted = audit.LogFilter(
         actor=actor, action=None if action is None else one_of(Action, action, "action"), since=since, until=until
     )
-    with run.database() as database, database.reading() as connection:
+    with run.manager() as manager:
         if reference is not None:
-            wanted = wanted._replace(key_ids=lookup.meant_by(connection, reference, now=now))
+            wanted = wanted._replace(key_ids=manager.key_ids(reference))
         if machine is not None:
-            events = audit.read(connection, wanted, limit=limit)
-            channel.write(documents.events_as(machine, events), utf8=True)
+            with manager.events(wanted, limit=limit) as events:
+                channel.write(documents.events_as(machine, events), utf8=True)
             return
-        shown = list(audit.read(connection, wanted, limit=TERMINAL_LIMIT if limit is None else limit))
-        total = audit.count(connection, wanted)
+        with manager.events(wanted, limit=TERMINAL_LIMIT if limit is None else limit) as events:
+            shown = list(events)
+        total = manager.count_events(wanted)
     from alphalens_keyctl.output import tables
 
-    channel.write([tables.event_list(shown, total, now=now, screen=run.screen())])
+    channel.write([tables.event_list(shown, total, now=run.act.at, screen=run.screen())])

@@ -4,7 +4,6 @@ from datetime import datetime
 
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.run import Run
-from alphalens_keyctl.logs import usage_retention
 from alphalens_keyctl.moments import rfc3339
 from alphalens_keyctl.output import documents
 from alphalens_keyctl.output.words import counted
@@ -15,16 +14,14 @@ def prune_usage(run: Run, before: datetime, *, dry_run: bool, ask: bool, json: b
 
     With `ask`, ask first where somebody can answer. Raises `KeyctlError`.
     """
-    with run.database() as database:
+    with run.manager() as manager:
         asking = ask and not dry_run and runs.can_ask()
         if asking or dry_run:
-            with database.reading() as connection:
-                pruned = usage_retention.older(connection, before)
+            pruned = manager.prune_usage(before, dry_run=True)
             if asking and pruned:
                 run.confirm(f"Remove {counted(pruned, 'row')} of the usage log, all before {rfc3339(before)}?")
         if not dry_run:
-            with database.writing() as tx:
-                pruned = usage_retention.prune(tx, before, run.act.now())
+            pruned = manager.prune_usage(before, dry_run=False)
     if json:
         document = {"pruned": pruned, "before": rfc3339(before), "dry_run": dry_run}
         runs.report(documents.json_document(document))

@@ -3,14 +3,13 @@
 from datetime import datetime, timedelta
 
 from alphalens_keyctl.cli.audit.usage import DEFAULT_DAYS, KEYS_SHOWN
-from alphalens_keyctl.cli.options.arguments import one_of
 from alphalens_keyctl.cli.run import Run
 from alphalens_keyctl.keyformat import RawKey
-from alphalens_keyctl.keys import lookup
 from alphalens_keyctl.logs import usage
 from alphalens_keyctl.models import Reason
 from alphalens_keyctl.output import channel, documents
 from alphalens_keyctl.output.documents import Format
+from alphalens_keyctl.text import one_of
 
 
 def show_usage(
@@ -33,15 +32,16 @@ def show_usage(
     wanted = usage.UsageFilter(
         outcome=None if outcome is None else one_of(Reason, outcome, "outcome"), since=since, until=until
     )
-    with run.database() as database, database.reading() as connection:
+    with run.manager() as manager:
         if reference is not None:
-            wanted = wanted._replace(key_ids=lookup.meant_by(connection, reference, now=now))
+            wanted = wanted._replace(key_ids=manager.key_ids(reference))
         if machine is not None:
-            channel.write(documents.uses_as(machine, usage.documents(connection, wanted, limit=limit)), utf8=True)
+            with manager.uses(wanted, limit=limit) as uses:
+                channel.write(documents.uses_as(machine, uses), utf8=True)
             return
         end = until or now
         buckets = usage.divide(since or end - timedelta(days=DEFAULT_DAYS), end)
-        found = usage.summary(connection, wanted, buckets, most_keys=KEYS_SHOWN if limit is None else limit)
+        found = manager.usage_summary(wanted, buckets, most_keys=KEYS_SHOWN if limit is None else limit)
     from alphalens_keyctl.output import usage as summaries
 
     channel.write([summaries.summary(found, now=now, screen=run.screen(), default_span=since is None)])

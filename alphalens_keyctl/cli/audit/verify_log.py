@@ -8,7 +8,6 @@ from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.options import standard_input
 from alphalens_keyctl.cli.run import Run
 from alphalens_keyctl.errors import Code, ExitStatus, KeyctlError
-from alphalens_keyctl.logs import audit
 from alphalens_keyctl.logs.audit import GENESIS, Head
 from alphalens_keyctl.output import documents, sentences
 
@@ -21,8 +20,8 @@ def verify_log(run: Run, *, head: str | None, json: bool) -> None:
     Exits 0 or 5. Raises `KeyctlError`; invalid_input for a file that holds no head.
     """
     saved = None if head is None else _read_head(head)
-    with run.database() as database:
-        verdict = audit.verify(database, saved)
+    with run.manager() as manager:
+        verdict = manager.verify_log(saved)
     if json:
         said = documents.json_document(documents.verdict_object(verdict))
     else:

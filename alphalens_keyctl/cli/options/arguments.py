@@ -1,7 +1,6 @@
 """Arguments and options that several commands share, and how KEY is parsed."""
 
-from enum import StrEnum
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final
 
 import typer
 
@@ -10,9 +9,6 @@ from alphalens_keyctl.cli.options import standard_input
 from alphalens_keyctl.cli.options.groups import Panel
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import MalformedKeyError, RawKey, parse
-
-_Word = TypeVar("_Word", bound=StrEnum)
-
 
 KeyArgument = Annotated[
     str,
@@ -37,14 +33,6 @@ OverrideOption = Annotated[
 # More than any database holds, and a number that both databases take.
 MOST_ROWS: Final = 1_000_000_000
 CsvOption = Annotated[bool, typer.Option("--csv", rich_help_panel=Panel.OUTPUT, help="Print CSV.")]
-
-
-def one_of(words: type[_Word], given: str, what: str) -> _Word:
-    """Return the member of `words` that was given, in any letter case. Raises `KeyctlError` (usage), with the list."""
-    try:
-        return words(given.lower())
-    except ValueError:
-        raise KeyctlError(Code.USAGE, f"there is no {what} '{given}'", f"There are: {', '.join(words)}.") from None
 
 
 def parse_override(given: str | None) -> str | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -11,10 +11,7 @@ from alphalens_keyctl.cli.options.arguments import MOST_ROWS, parse_key
 from alphalens_keyctl.cli.options.filters import Filters
 from alphalens_keyctl.cli.options.groups import OptionGroup, Panel
 from alphalens_keyctl.keyformat import RawKey
-
-# Keys that one command may change when filters select them, unless --max allows more: a mistyped filter in a crontab
-# must not stop a whole fleet.
-MOST_BY_FILTER: Final = 100
+from alphalens_keyctl.keys.guards import MOST_BY_FILTER
 
 KeysArgument = Annotated[
     list[str] | None,

@@ -1,0 +1,95 @@
+"""A database as one caller has it: every transaction comes with the rights that the caller holds in that transaction
+(promise 13)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from alphalens_keyctl.database import Attempts, Database, Writing
+from alphalens_keyctl.manager import rights
+from alphalens_keyctl.manager.rights import Rights
+from alphalens_keyctl.provenance import Act
+
+
+class Reading(NamedTuple):
+    """A transaction for reading, what its caller may see, and the act that reads, at the instant of the transaction."""
+
+    connection: Connection
+    rights: Rights
+    act: Act
+
+
+class Changing(NamedTuple):
+    """The one transaction that writes, what its caller may do, and the act that changes, at the instant of the
+    transaction."""
+
+    tx: Writing
+    rights: Rights
+    act: Act
+
+
+class Access:
+    """The transactions of one caller."""
+
+    def __init__(self, database: Database, act: Act, caller: str | None = None) -> None:
+        """`caller` is the id of the key that the caller was let in by. None stands for whoever opens the database
+        itself: the rights of that caller are the rights of the database's role."""
+        self.database = database
+        self._act = act
+        self._caller = caller
+
+    @property
+    def attempts(self) -> Attempts:
+        """What tells deliveries that still run."""
+        return self.database.attempts
+
+    def everything(self, what: str) -> "Everything":
+        """The transactions of a caller who may do everything, for a job that owns its transactions. `what` says what
+        that job is, to follow "you may not"."""
+        return Everything(self, what)
+
+    @property
+    def act(self) -> Act:
+        """Who acts."""
+        return self._act
+
+    @contextmanager
+    def reading(self) -> Iterator[Reading]:
+        """A transaction for reading. Raises `KeyctlError`: forbidden for a caller whose key opens nothing any more."""
+        with self.database.reading() as connection:
+            act = self._act.now()
+            yield Reading(connection, rights.of(connection, self._caller, now=act.at), act)
+
+    @contextmanager
+    def writing(self) -> Iterator[Changing]:
+        """The one transaction that writes, which commits at the end of the block. Raises as `reading` does."""
+        with self.database.writing() as tx:
+            act = self._act.now()
+            # Read in the transaction that makes the change: a key that was narrowed or revoked a moment ago must not
+            # go on with what it was let in for.
+            yield Changing(tx, rights.of(tx, self._caller, now=act.at), act)
+
+
+class Everything:
+    """The transactions of a caller who may do everything. Each raises `KeyctlError` (forbidden) for any other."""
+
+    def __init__(self, access: Access, what: str) -> None:
+        self.attempts = access.attempts
+        self._access = access
+        self._what = what
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction for reading."""
+        with self._access.reading() as (connection, rights, _act):
+            rights.require_all(self._what)
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Writing]:
+        """The one transaction that writes."""
+        with self._access.writing() as (tx, rights, _act):
+            rights.require_all(self._what)
+            yield tx

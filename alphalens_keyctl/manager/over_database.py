@@ -1,0 +1,321 @@
+"""The way to the keys over the database: each method is one transaction, and asks there what its caller may do."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from alphalens_keyctl.database import Database
+from alphalens_keyctl.errors import KeyctlError
+from alphalens_keyctl.keys import bulk_issuance, changes, issuance, lookup, policy, rotation, selection, stored_policy
+from alphalens_keyctl.keys import update as updates
+from alphalens_keyctl.keys.bulk_file import Line
+from alphalens_keyctl.keys.bulk_issuance import Handout
+from alphalens_keyctl.keys.changes import Change, Chosen, Targets, UpdateChange
+from alphalens_keyctl.keys.issuance import Created, RotationPlan
+from alphalens_keyctl.keys.lookup import Reference
+from alphalens_keyctl.keys.policy import Finding, Rule
+from alphalens_keyctl.keys.rotation import Aborted
+from alphalens_keyctl.keys.selection import KeyDocument, Selection, Sort
+from alphalens_keyctl.keys.stored_policy import StoredPolicy
+from alphalens_keyctl.logs import audit, old_key_use, usage, usage_retention
+from alphalens_keyctl.logs.audit import Head, LogFilter, Verdict
+from alphalens_keyctl.logs.usage import Buckets, Seen, Summary, UsageFilter
+from alphalens_keyctl.manager.access import Access, Reading
+from alphalens_keyctl.manager.backend import Details, Progress, Rotatable, untold
+from alphalens_keyctl.manager.issuing import DatabaseSteps
+from alphalens_keyctl.manager.rights import Deed, Rights, names_hidden
+from alphalens_keyctl.models import Action, Event, Key, Status, Use
+from alphalens_keyctl.provenance import Act
+from alphalens_keyctl.settings import Thresholds
+
+_NOTHING: Final[Mapping[str, int]] = {}
+
+
+class OverDatabase:
+    """`Backend` over an open database."""
+
+    def __init__(
+        self, database: Database, act: Act, caller: str | None = None, *, prefix: str, lease: float | None = None
+    ) -> None:
+        """`act` says who acts and from where; each transaction takes its own instant. `caller` is the id of the key
+        that the caller was let in by, None for whoever opens the database itself. New raw keys begin with `prefix`;
+        `lease` is as in `DatabaseSteps`. `close` closes the database."""
+        self._access = Access(database, act, caller)
+        self.steps = DatabaseSteps(self._access, prefix=prefix, lease=lease)
+        self._prefix = prefix
+
+    def rights(self) -> Rights:
+        """What the caller may do now."""
+        with self._access.reading() as reading:
+            return reading.rights
+
+    def find(self, reference: Reference) -> Key:
+        with self._access.reading() as (connection, rights, act):
+            return lookup.find(connection, reference, now=act.at, within=rights.sight)
+
+    def details(self, reference: Reference) -> Details:
+        with self._access.reading() as reading:
+            key, lineage = _lineage(reading, reference)
+            used = usage.profile(reading.connection, key.id, now=reading.act.at)
+            return Details(key, lineage, used, old_key_use.read(reading.connection, lineage))
+
+    def digests(self, keys: Sequence[Key]) -> Mapping[str, bytes]:
+        with self._access.reading() as (connection, rights, act):
+            rights.require_ids(connection, Deed.SEE, [key.id for key in keys], act.at)
+            return selection.digests(connection, keys)
+
+    def abort(self, reference: Reference) -> tuple[Aborted, list[str]]:
+        with self._access.writing() as (tx, rights, act):
+            found = lookup.find(tx, reference, now=act.at, within=rights.sight)
+            done = rotation.abort(tx, self._access.attempts, found.id, act)
+            # Asked afterwards, when it is known which keys these are; an error takes all of it back.
+            rights.require(Deed.ROTATE, [done.key, *done.successors])
+            return done, _delivered_to(tx, done.successors)
+
+    def create_each(self, lines: Sequence[Line], handout: Handout, *, progress: Progress = untold) -> list[Created]:
+        permitted = self._access.everything("create keys from a file")
+        with progress(len(lines)) as tell:
+            return bulk_issuance.take_in(permitted, lines, self._access.act, handout, prefix=self._prefix, tell=tell)
+
+    def try_create_each(self, lines: Sequence[Line]) -> None:
+        bulk_issuance.refuse(self._access.everything("create keys from a file"), lines, self._access.act.now())
+
+    @contextmanager
+    def keys(self, wanted: Selection, *, sort: Sort, limit: int | None) -> Iterator[Iterator[Key]]:
+        with self._access.reading() as (connection, rights, act):
+            yield selection.stream(connection, _narrowed(wanted, rights), sort=sort, limit=limit, now=act.at)
+
+    @contextmanager
+    def documents(self, wanted: Selection, *, sort: Sort, limit: int | None) -> Iterator[Iterator[KeyDocument]]:
+        with self._access.reading() as (connection, rights, act):
+            yield selection.documents(connection, _narrowed(wanted, rights), sort=sort, limit=limit, now=act.at)
+
+    def documents_of(self, keys: Sequence[Key]) -> Iterator[KeyDocument]:
+        with self._access.reading() as (connection, rights, act):
+            rights.require_ids(connection, Deed.SEE, [key.id for key in keys], act.at)
+            yield from selection.documents_of(connection, [key.id for key in keys], now=act.at)
+
+    def count(self, wanted: Selection) -> int:
+        with self._access.reading() as (connection, rights, act):
+            return selection.count(connection, _narrowed(wanted, rights), now=act.at)
+
+    def owners_like(self, owner: str) -> list[str]:
+        with self._access.reading() as (connection, rights, _act):
+            return selection.owners_like(connection, owner, within=rights.sight)
+
+    def to_rotate(self, references: Sequence[Reference], wanted: Selection | None, plan: RotationPlan) -> Rotatable:
+        with self._access.reading() as reading:
+            keys = _to_rotate(reading, references, wanted)
+            connection, rights, act = reading
+            due = [key for key in keys if plan.due.applies(key, act.at)]
+            ids = {key.id for key in due}
+            stopped_by = None
+            try:
+                rights.require(Deed.ROTATE, due)
+                rights.require_keeping_policy(plan.override)
+                issuance.refuse_forbidden(connection, due, plan, now=act.at)
+            except KeyctlError as error:
+                stopped_by = error
+            return Rotatable(keys, due, [key for key in keys if key.id not in ids], stopped_by)
+
+    def preview(self, change: Change, targets: Targets) -> "ChangeOutcome":
+        with self._access.reading() as (connection, rights, act):
+            chosen = changes.choose(connection, change, targets, act.at, look=True, within=rights.sight)
+            _require_change(rights, connection, change, chosen, act.at)
+            narrowed: Mapping[str, int] = {}
+            if isinstance(change, UpdateChange):
+                narrowed = updates.restricted_first(connection, chosen.changing, change.new)
+        return ChangeOutcome(self._access, change, targets, chosen, narrowed)
+
+    def change(
+        self, change: Change, targets: Targets, *, only: frozenset[str] | None = None, progress: Progress = untold
+    ) -> "ChangeOutcome":
+        with self._access.writing() as (tx, rights, act):
+            chosen = changes.choose(tx, change, targets, act.at, within=rights.sight)
+            _require_change(rights, tx, change, chosen, act.at)
+            if only is not None:
+                changes.require_only(chosen, only)
+            name = change.new.name if isinstance(change, UpdateChange) else None
+            with names_hidden(rights, tx, name or "", act.at), progress(len(chosen.changing)) as tell:
+                done = changes.carry_out(tx, self._access.attempts, change, chosen, act, tell)
+        return ChangeOutcome(self._access, change, targets, Chosen(done.changed, done.unchanged))
+
+    def used_since(self, key_ids: Sequence[str], since: datetime) -> Mapping[str, tuple[int, int]]:
+        with self._access.reading() as (connection, rights, act):
+            rights.require_ids(connection, Deed.SEE, key_ids, act.at)
+            return usage.lately(connection, key_ids, since=since)
+
+    def seen(self, reference: Reference, since: datetime) -> tuple[Key, list[Seen]]:
+        with self._access.reading() as reading:
+            key, lineage = _lineage(reading, reference)
+            return key, usage.seen(reading.connection, [member.id for member in lineage], since=since)
+
+    @contextmanager
+    def events(self, wanted: LogFilter, *, limit: int | None) -> Iterator[Iterator[Event]]:
+        with self._access.reading() as (connection, rights, _act):
+            yield audit.read(connection, _visible_events(wanted, rights), limit=limit)
+
+    def count_events(self, wanted: LogFilter) -> int:
+        with self._access.reading() as (connection, rights, _act):
+            return audit.count(connection, _visible_events(wanted, rights))
+
+    def head(self) -> Head:
+        with self._access.reading() as (connection, rights, _act):
+            rights.require_all("see the head of the log", to_see=True)
+            return audit.head(connection)
+
+    def verify_log(self, saved: Head | None) -> Verdict:
+        self.rights().require_all("verify the log", to_see=True)
+        return audit.verify(self._access.database, saved)
+
+    @contextmanager
+    def uses(self, wanted: UsageFilter, *, limit: int | None) -> Iterator[Iterator[Use]]:
+        with self._access.reading() as (connection, rights, _act):
+            yield usage.documents(connection, _visible_uses(wanted, rights), limit=limit)
+
+    def usage_summary(self, wanted: UsageFilter, buckets: Buckets, *, most_keys: int) -> Summary:
+        with self._access.reading() as (connection, rights, _act):
+            return usage.summary(connection, _visible_uses(wanted, rights), buckets, most_keys=most_keys)
+
+    def key_ids(self, reference: Reference) -> tuple[str, ...]:
+        with self._access.reading() as (connection, rights, act):
+            return lookup.meant_by(connection, reference, now=act.at, within=rights.sight)
+
+    def prune_usage(self, before: datetime, *, dry_run: bool) -> int:
+        if dry_run:
+            with self._access.reading() as (connection, rights, _act):
+                rights.require_all("remove rows of the usage log")
+                return usage_retention.older(connection, before)
+        with self._access.writing() as (tx, rights, act):
+            rights.require_all("remove rows of the usage log")
+            return usage_retention.prune(tx, before, act)
+
+    @contextmanager
+    def findings(
+        self, rules: Sequence[Rule], limits: Thresholds, references: Sequence[Reference] = ()
+    ) -> Iterator[Iterator[Finding]]:
+        with self._access.reading() as (connection, rights, act):
+            sight, meant = rights.sight, list[str]()
+            for reference in references:
+                found = lookup.all_meant_by(connection, reference, now=act.at, within=sight)
+                meant += [key.id for key in found]
+            among = meant if references else None
+            yield policy.check(connection, rules, limits, among=among, now=act.at, within=sight)
+
+    def policy(self) -> StoredPolicy:
+        with self._access.reading() as (connection, rights, _act):
+            rights.require_managing("see the stored policy")
+            return stored_policy.read(connection)
+
+    def set_policy(self, changes: Mapping[str, Any], *, reason: str | None) -> StoredPolicy:
+        with self._access.writing() as (tx, rights, act):
+            rights.require_all("set the stored policy")
+            before = _stored(tx, changes)
+            now = (before or StoredPolicy())._replace(**changes)
+            if now != before:
+                stored_policy.write(tx, before, now, act, reason=reason)
+            return now
+
+    def outside_policy(self) -> int:
+        with self._access.reading() as (connection, rights, act):
+            rights.require_all("count the keys outside the stored policy", to_see=True)
+            return policy.outside(connection, now=act.at)
+
+    def close(self) -> None:
+        self._access.database.close()
+
+
+class ChangeOutcome:
+    """`Outcome` over the database."""
+
+    def __init__(
+        self, access: Access, change: Change, targets: Targets, chosen: Chosen, narrowed: Mapping[str, int] = _NOTHING
+    ) -> None:
+        self.changed: Sequence[str] = chosen.changing
+        self.unchanged: Sequence[str] = chosen.rest
+        self.stopped_by = chosen.stopped_by
+        self.narrowed = narrowed
+        self._access = access
+        self._change = change
+        self._named = bool(targets.references)
+
+    def keys(self, key_ids: Sequence[str]) -> list[Key]:
+        with self._access.reading() as (connection, _rights, act):
+            return selection.some(connection, key_ids, now=act.at)
+
+    def documents(self, key_ids: Sequence[str]) -> Iterator[KeyDocument]:
+        with self._access.reading() as (connection, _rights, act):
+            yield from selection.documents_of(connection, key_ids, now=act.at)
+
+    def still_open(self) -> Iterator[Key] | None:
+        # Filters select each night what the night before has ended: cron would send mail about it each time.
+        about = [*self.changed, *self.unchanged] if self._named else self.changed
+        with self._access.reading() as (connection, rights, act):
+            found = self._change.still_open(connection, about, act.at)
+            return None if found is None else iter([key for key in found if rights.may(Deed.SEE, key)])
+
+
+def _lineage(reading: Reading, reference: Reference) -> tuple[Key, list[Key]]:
+    """The key that KEY means, and as much of its lineage as the caller may see."""
+    connection, rights, act = reading
+    key = lookup.find(connection, reference, now=act.at, within=rights.sight)
+    return key, [member for member in lookup.lineage(connection, key, now=act.at) if rights.may(Deed.SEE, member)]
+
+
+def _narrowed(wanted: Selection, rights: Rights) -> Selection:
+    return wanted._replace(within=rights.sight)
+
+
+def _visible_events(wanted: LogFilter, rights: Rights) -> LogFilter:
+    return wanted._replace(among=None if rights.sight is None else rights.sight.key_ids())
+
+
+def _visible_uses(wanted: UsageFilter, rights: Rights) -> UsageFilter:
+    return wanted._replace(among=None if rights.sight is None else rights.sight.key_ids())
+
+
+def _require_change(rights: Rights, connection: Connection, change: Change, chosen: Chosen, now: datetime) -> None:
+    rights.require_ids(connection, Deed(change.verb), chosen.changing, now)
+    rights.require_ids(connection, Deed.SEE, chosen.rest, now)
+    if isinstance(change, UpdateChange):
+        rights.require_update(change.new)
+
+
+def _to_rotate(reading: Reading, references: Sequence[Reference], wanted: Selection | None) -> list[Key]:
+    connection, rights, act = reading
+    named = [lookup.find(connection, each, now=act.at, within=rights.sight) for each in references]
+    if wanted is None:
+        if not references:
+            raise changes.which_keys("rotate")
+        return list({key.id: key for key in named}.values())
+    if not (wanted.statuses or wanted.expired):
+        wanted = wanted._replace(statuses=(Status.ACTIVE,))
+    fitting = selection.read(connection, _narrowed(wanted, rights), sort=Sort.NAME, limit=None, now=act.at)
+    if not references:
+        return fitting
+    ids = {key.id for key in named}
+    left = [key for key in fitting if key.id in ids]
+    changes.refuse_left_out([[key] for key in named], {key.id for key in left}, wanted, settable=True)
+    return left
+
+
+def _delivered_to(connection: Connection, keys: Sequence[Key]) -> list[str]:
+    """The destinations that discarded keys had been delivered to, as the audit log has them."""
+    wanted = LogFilter(key_ids=tuple(key.id for key in keys), action=Action.ACTIVATE)
+    destinations = [
+        destination for event in audit.read(connection, wanted) for destination in event.detail.get("delivered_to", [])
+    ]
+    return destinations + [key.delivering_to for key in keys if key.delivering_to]
+
+
+def _stored(connection: Connection, changes: Mapping[str, Any]) -> StoredPolicy | None:
+    """The policy that stands; None for one that cannot be read, where everything of it is set anew."""
+    try:
+        return stored_policy.read(connection)
+    except KeyctlError:
+        if set(changes) != set(StoredPolicy._fields):
+            raise
+        return None
