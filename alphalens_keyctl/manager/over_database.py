@@ -20,8 +20,9 @@ from alphalens_keyctl.keys.policy import Finding, Rule
 from alphalens_keyctl.keys.rotation import Aborted
 from alphalens_keyctl.keys.selection import KeyDocument, Selection, Sort
 from alphalens_keyctl.keys.stored_policy import StoredPolicy
-from alphalens_keyctl.logs import audit, old_key_use, usage, usage_retention
+from alphalens_keyctl.logs import audit, old_key_use, proof, usage, usage_retention
 from alphalens_keyctl.logs.audit import Head, LogFilter, Verdict
+from alphalens_keyctl.logs.proof import Proof
 from alphalens_keyctl.logs.usage import Buckets, Seen, Summary, UsageFilter
 from alphalens_keyctl.manager.access import Access, Reading
 from alphalens_keyctl.manager.backend import Details, Progress, Rotatable, untold
@@ -167,9 +168,24 @@ class OverDatabase:
             rights.require_all("see the head of the log", to_see=True)
             return audit.head(connection)
 
+    def rooted_head(self, head: Head | None = None) -> Head:
+        with self._access.reading() as (connection, rights, _act):
+            rights.require_all("see the head of the log", to_see=True)
+            return proof.rooted(connection, head or audit.head(connection))
+
+    def prove(self, seq: int, size: int | None) -> tuple[Proof, bytes]:
+        with self._access.reading() as (connection, rights, _act):
+            rights.require_all("prove an event of the log", to_see=True)
+            return proof.prove(connection, seq, size)
+
     def verify_log(self, saved: Head | None) -> Verdict:
         self.rights().require_all("verify the log", to_see=True)
-        return audit.verify(self._access.database, saved)
+        # A checkpoint has the tree alone, and no hash of its last event.
+        verdict = audit.verify(self._access.database, saved if saved is not None and saved.hash else None)
+        if saved is None:
+            return verdict
+        with self._access.reading() as (connection, _rights, _act):
+            return proof.compared(connection, verdict, saved)
 
     @contextmanager
     def uses(self, wanted: UsageFilter, *, limit: int | None) -> Iterator[Iterator[Use]]:

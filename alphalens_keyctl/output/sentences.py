@@ -179,8 +179,9 @@ _BREAKS: Final = {
 }
 
 
-def log_verdict(verdict: Verdict, *, extends: bool) -> str:
-    """Say what `audit verify` found. `extends` says that the log was compared with a saved head."""
+def log_verdict(verdict: Verdict, *, extends: bool, signed_by: str | None = None) -> str:
+    """Say what `audit verify` found. `extends` says that the log was compared with a saved head, `signed_by` who signed
+    that."""
     if verdict.broken is not None:
         seq, kind, about = verdict.broken
         said = _BREAKS[kind].format(seq=seq, about=for_terminal(about or ""))
@@ -188,5 +189,6 @@ def log_verdict(verdict: Verdict, *, extends: bool) -> str:
         return f"Broken ({kind}): {said}. {counted(verdict.events, 'event')}{place} hold together."
     if not verdict.events:
         return "Sound: the log is empty."
-    proof = ", and it extends the saved head" if extends else ""
+    signed = "" if signed_by is None else for_terminal(f" that {signed_by} signed")
+    proof = f", and it extends the saved head{signed}" if extends else ""
     return f"Sound: {counted(verdict.events, 'event')}, each following the one before{proof}."
