@@ -20,7 +20,7 @@ ELSEWHERE: Final = {
     "backup postgresql", "restore postgresql", "github-actions", "gitlab-ci", "crontab", "systemd", "verifier",
     "manager", "standby", "asgi", "wsgi", "chain", "serve", "nginx", "caddy", "traefik", "traefik service", "envoy",
     "haproxy", "haproxy lua", "finding of a check", "finding", "profiles", "scopes", "serve metrics", "prometheus",
-    "prometheus rules",
+    "prometheus rules", "signed head", "witness git", "witness bucket", "witness reader", "witness ssh", "proof",
 }  # fmt: skip
 # Stand-ins for what a document's commands call.
 _TAKES: Final = "#!/bin/sh\ncat > /dev/null\n"

@@ -16,7 +16,7 @@ class Place(NamedTuple):
     """A node of the tree: how far above the leaves, and which one from the left."""
 
     level: int
-    index: int
+    position: int
 
 
 class Climbed(NamedTuple):
@@ -57,7 +57,7 @@ def consistency(blocks: Iterable[Sequence[bytes]], earlier: int) -> tuple[bytes,
     if climbed.size == earlier:
         return climbed.root, []
     # The first node of a list whose length is a power of two is its root, which the checker holds.
-    return climbed.root, climbed.watched if place.index else climbed.watched[1:]
+    return climbed.root, climbed.watched if place.position else climbed.watched[1:]
 
 
 def includes(root: bytes, size: int, entry: bytes, index: int, proof: Sequence[bytes]) -> bool:
@@ -86,7 +86,7 @@ def extends(root: bytes, size: int, earlier_root: bytes, earlier: int, proof: Se
     if earlier == size:
         return not proof and root == earlier_root
     start = _last_whole(earlier)
-    here, last = start.index, (size - 1) >> start.level
+    here, last = start.position, (size - 1) >> start.level
     steps = list(proof) if here else [earlier_root, *proof]
     if not steps:
         return False
@@ -116,12 +116,14 @@ def _climb(blocks: Iterable[Sequence[bytes]], watch: Place | None) -> Climbed:
     tops: list[bytes] = []
     watched: list[bytes] = []
     height = BLOCK.bit_length() - 1
-    above = None if watch is None else Place(max(0, watch.level - height), watch.index >> max(0, height - watch.level))
+    above = (
+        None if watch is None else Place(max(0, watch.level - height), watch.position >> max(0, height - watch.level))
+    )
     size, sha256 = 0, hashlib.sha256
     for block in blocks:
         within = None
-        if watch is not None and watch.level < height and above is not None and above.index == len(tops):
-            within = Place(watch.level, watch.index & ((BLOCK >> watch.level) - 1))
+        if watch is not None and watch.level < height and above is not None and above.position == len(tops):
+            within = Place(watch.level, watch.position & ((BLOCK >> watch.level) - 1))
         # Not `leaf`: for a million entries the calls alone would take as long as all else.
         top, watched_here = _reduced([sha256(b"\0" + entry).digest() for entry in block], within)
         watched += watched_here
@@ -141,7 +143,7 @@ def _reduced(nodes: list[bytes], watch: Place | None) -> tuple[bytes, list[bytes
     level = 0
     while True:
         if watch is not None and level >= watch.level:
-            index = watch.index >> (level - watch.level)
+            index = watch.position >> (level - watch.level)
             if level == watch.level:
                 watched.append(nodes[index])
             if index ^ 1 < len(nodes):

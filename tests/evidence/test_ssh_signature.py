@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -118,7 +118,11 @@ def test_without_ssh_keygen_the_error_says_what_to_install(
 ) -> None:
     signature, signers = ann.sign(MESSAGE), allowed(tmp_path, ann.line)
     monkeypatch.setenv("PATH", str(tmp_path))
-    for attempt in (lambda: ann.sign(MESSAGE), lambda: ssh_signature.signer(MESSAGE, signature, signers, None)):
+    attempts: tuple[Callable[[], str], ...] = (
+        lambda: ann.sign(MESSAGE),
+        lambda: ssh_signature.signer(MESSAGE, signature, signers, None),
+    )
+    for attempt in attempts:
         with pytest.raises(KeyctlError, match="cannot be started") as refused:
             attempt()
         assert refused.value.code is Code.SIGNATURE_FAILED

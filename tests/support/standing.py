@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 # Garbage stays until a process ends, as in a process of the program: see `cli.entry.main`.
 MOST = 100
 # What starts processes, or becomes one that is stopped.
-_STARTING = ("--pipe-to", "--check", "--keyring", "serve", "doctor")
+_STARTING = ("--pipe-to", "--check", "--sign", "--keyring", "serve", "doctor")
 
 
 def is_plain(arguments: Sequence[str], environment: Mapping[str, str], usual: Mapping[str, str]) -> bool:

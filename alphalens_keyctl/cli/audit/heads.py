@@ -30,8 +30,8 @@ def read_proof(source: str) -> Proof:
 def signer_of(head: SavedHead | None, signers: str | None, signer: str | None) -> str | None:
     """Return who signed the head, or None where nobody asks (`signers` is None) or there is no head.
 
-    `signers` and `signer` are as `--signers` and `--signer` give them. Raises `KeyctlError`: unproven for a head without
-    a signature that counts.
+    `signers` and `signer` are as `--signers` and `--signer` give them. Raises `KeyctlError`: unproven for a head that
+    has no signature that counts.
     """
     if signers is None:
         if signer is not None:

@@ -43,8 +43,8 @@ def witness(
     The log must extend the head that FILE of --to holds; with --signers that head must be signed.
 
     Examples:
-      alphalens-keyctl audit witness --to /var/lib/witness/head.json
-      alphalens-keyctl audit witness --to head.json --pipe-to 'aws s3 cp - s3://witness/head.json'
+      alphalens-keyctl audit witness --to head.json
+      alphalens-keyctl audit witness --to head.json --pipe-to "tee copy.json"
     """
     run = runs.of(ctx)
     if to is None and pipe_to is None:
