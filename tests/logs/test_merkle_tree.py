@@ -130,6 +130,7 @@ def test_a_proof_of_anything_else_does_not_hold(data: st.DataObject) -> None:
     assert not merkle_tree.includes(root, size, b"another", index, proof)
     assert not merkle_tree.includes(leaf(root), size, entries[index], index, proof)
     assert not merkle_tree.includes(root, size, entries[index], index, [*proof, root])
+    assert not merkle_tree.includes(root, 1 << 80, entries[index], index, proof)
     if proof:
         place = data.draw(st.integers(0, len(proof) - 1))
         altered = [*proof[:place], leaf(proof[place]), *proof[place + 1 :]]
