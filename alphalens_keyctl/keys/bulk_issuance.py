@@ -6,20 +6,20 @@ cannot be held for each of thousands of keys; a lease takes the place of the loc
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from datetime import datetime
 from typing import Final, NamedTuple, Protocol
 
 from sqlalchemy import Connection, select, text
 
 from alphalens_keyctl import interrupts, keyformat
-from alphalens_keyctl.database import Attempts, Writing
+from alphalens_keyctl.database import Database, Writing
 from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.keyformat import RawKey
 from alphalens_keyctl.keys import lifecycle, rotation, selection, stored_policy
 from alphalens_keyctl.keys.bulk_file import Line
 from alphalens_keyctl.keys.issuance import GRACE, Created
-from alphalens_keyctl.keys.lifecycle import Pending
+from alphalens_keyctl.keys.lifecycle import Draft, Pending
 from alphalens_keyctl.keys.stored_policy import Breach
 from alphalens_keyctl.logs import audit
 from alphalens_keyctl.models import CURRENT_SQL, Action, Key, Status, key_table
@@ -36,18 +36,37 @@ _LEASE_PER_KEY: Final = 0.01
 _RENEWAL: Final = 20.0
 
 
-class Transactions(Protocol):
-    """The transactions of whoever takes keys in: a `Database`, or one that asks for rights in each."""
+class Permit(Protocol):
+    """What whoever takes keys in may do in one transaction."""
 
-    @property
-    def attempts(self) -> Attempts:
-        """What tells deliveries that still run."""
+    def drafted(self, draft: Draft) -> Draft:
+        """The draft as this caller may create it. Raises `KeyctlError` (forbidden)."""
 
-    def reading(self) -> AbstractContextManager[Connection]:
-        """A transaction for reading."""
+    def require_replacing(self, keys: Sequence[Key]) -> None:
+        """Raise `KeyctlError` (forbidden) unless the caller may let other keys follow these."""
 
-    def writing(self) -> AbstractContextManager[Writing]:
-        """The one transaction that writes."""
+    def told(self, error: KeyctlError, name: str) -> KeyctlError:
+        """The error for a line with this name, as the caller may hear it."""
+
+
+class _Everything:
+    def drafted(self, draft: Draft) -> Draft:
+        return draft
+
+    def require_replacing(self, keys: Sequence[Key]) -> None:
+        return None
+
+    def told(self, error: KeyctlError, name: str) -> KeyctlError:
+        return error
+
+
+# A transaction and its instant → what its caller may do in it.
+Permits = Callable[[Connection, datetime], Permit]
+
+
+def everything(_connection: Connection, _now: datetime) -> Permit:
+    """The `Permits` of a caller who may do everything."""
+    return _Everything()
 
 
 class Handout(NamedTuple):
@@ -62,28 +81,31 @@ class Handout(NamedTuple):
 
 @interrupts.held()
 def take_in(
-    database: Transactions,
+    database: Database,
     lines: Sequence[Line],
     act: Act,
     handout: Handout,
     *,
     prefix: str,
+    permits: Permits = everything,
     tell: Callable[[int], None] = lambda _done: None,
 ) -> list[Created]:
     """Create a key for each line and hand the raw keys out; when one delivery fails, no new key opens anything.
 
     An older key of one of the names whose delivery died half-way is replaced, and retires. `tell` is called with the
-    number of raw keys that have left. Raises `KeyctlError`: policy_violation and name_taken, with the line, before
-    anything is written; and whatever `handout` raises.
+    number of raw keys that have left. Raises `KeyctlError`: forbidden, policy_violation and name_taken, with the line,
+    before anything is written; forbidden where the caller lost the right meanwhile; and whatever `handout` raises.
     """
     raws = [keyformat.generate(prefix) for _ in lines]
     lease = _LEASE + len(lines) * _LEASE_PER_KEY + handout.limit
     try:
         with database.writing() as tx:
             act = act.now()
+            permit = permits(tx, act.at)
+            lines = _permitted(permit, lines)
             lifecycle.discard_abandoned(tx, database.attempts, act)
             broken = _refuse_forbidden(tx, lines, act)
-            replaced = _refuse_taken(tx, database, lines, act)
+            replaced = _refuse_taken(tx, database, permit, lines, act)
             new = [
                 Pending(line.draft, raw, replaced.get(fold(line.draft.name)), tuple(found))
                 for line, raw, found in zip(lines, raws, broken, strict=True)
@@ -97,19 +119,35 @@ def take_in(
         ]
         delivered_to = _hand_out(database, promised, handout, tell, lease=lease)
         with database.writing() as tx:
-            _activate(tx, pending, act.now(), at=at, delivered_to=delivered_to)
+            act = act.now()
+            # Asked again: the caller's own key may have been revoked while commands ran.
+            _activate(tx, permits(tx, act.at), pending, act, at=at, delivered_to=delivered_to)
     except BaseException as failure:
         if not _settle(database, raws, act, failure):
             raise
     return [created._replace(delivered_to=tuple(delivered_to)) for created in promised]
 
 
-def refuse(database: Transactions, lines: Sequence[Line], act: Act) -> None:
-    """Raise `KeyctlError` where `take_in` would before it writes anything: policy_violation with every line that breaks
-    the stored policy, name_taken for the first line whose name is not free."""
+def refuse(database: Database, lines: Sequence[Line], act: Act, *, permits: Permits = everything) -> None:
+    """Raise `KeyctlError` where `take_in` would before it writes anything: forbidden for the first line that the caller
+    may not create, policy_violation with every line that breaks the stored policy, name_taken for the first line whose
+    name is not free."""
     with database.reading() as connection:
+        permit = permits(connection, act.at)
+        lines = _permitted(permit, lines)
         _refuse_forbidden(connection, lines, act)
-        _refuse_taken(Writing(connection), database, lines, act)
+        _refuse_taken(Writing(connection), database, permit, lines, act)
+
+
+def _permitted(permit: Permit, lines: Sequence[Line]) -> list[Line]:
+    """The lines as the caller may create them. Raises `KeyctlError` (forbidden), with the line."""
+    found = []
+    for line in lines:
+        try:
+            found.append(line._replace(draft=permit.drafted(line.draft)))
+        except KeyctlError as error:
+            raise _in_line(line.number, error) from None
+    return found
 
 
 def _refuse_forbidden(connection: Connection, lines: Sequence[Line], act: Act) -> list[list[Breach]]:
@@ -126,8 +164,11 @@ def _refuse_forbidden(connection: Connection, lines: Sequence[Line], act: Act) -
     return broken
 
 
-def _refuse_taken(tx: Writing, database: Transactions, lines: Sequence[Line], act: Act) -> Mapping[str, str]:
-    """Raise `KeyctlError` (name_taken) for the first line whose name is not free.
+def _refuse_taken(
+    tx: Writing, database: Database, permit: Permit, lines: Sequence[Line], act: Act
+) -> Mapping[str, str]:
+    """Raise `KeyctlError` for the first line whose name is not free: name_taken, or forbidden where a delivery died
+    that the caller may not replace.
 
     Returns, by folded name, the id of the key that the new one replaces, where deliveries that died hold the name.
     """
@@ -139,15 +180,21 @@ def _refuse_taken(tx: Writing, database: Transactions, lines: Sequence[Line], ac
         taken = tx.execute(select(key_table.c.name_folded, key_table.c.id).where(some, text(CURRENT_SQL))).all()
         for folded_name, key_id in sorted(taken, key=lambda row: numbers[row[0]]):
             holder = lifecycle.require(tx, key_id, act.at)
-            left = rotation.left_behind(tx, database.attempts, holder, act)
-            if not left:
-                raise _in_line(numbers[folded_name], lifecycle.name_taken(holder))
+            try:
+                left = rotation.left_behind(tx, database.attempts, holder, act)
+                if not left:
+                    raise lifecycle.name_taken(holder)
+                permit.require_replacing(left)
+            except KeyctlError as error:
+                raise _in_line(numbers[folded_name], permit.told(error, holder.name)) from None
             replaced[folded_name] = left[-1].id
+    # The new keys let these retire as well.
+    permit.require_replacing(rotation.strays(tx, folded, (), act.at))
     for line in lines:
         try:
             lifecycle.require_no_id_start(tx, line.draft.name)
         except KeyctlError as error:
-            raise _in_line(line.number, error) from None
+            raise _in_line(line.number, permit.told(error, line.draft.name)) from None
     return replaced
 
 
@@ -166,7 +213,7 @@ def _write_pending(tx: Writing, new: Sequence[Pending], act: Act, *, lease: floa
 
 
 def _hand_out(
-    database: Transactions, promised: Sequence[Created], handout: Handout, tell: Callable[[int], None], *, lease: float
+    database: Database, promised: Sequence[Created], handout: Handout, tell: Callable[[int], None], *, lease: float
 ) -> list[str]:
     renewed = time.monotonic()
     if handout.show is not None:
@@ -185,8 +232,12 @@ def _hand_out(
     return list(handout.destinations)
 
 
-def _activate(tx: Writing, pending: Sequence[Key], act: Act, *, at: datetime, delivered_to: Sequence[str]) -> None:
-    for key in selection.some(tx, [key.id for key in pending], now=act.at):
+def _activate(
+    tx: Writing, permit: Permit, pending: Sequence[Key], act: Act, *, at: datetime, delivered_to: Sequence[str]
+) -> None:
+    found = selection.some(tx, [key.id for key in pending], now=act.at)
+    permit.require_replacing(found)
+    for key in found:
         lifecycle.refuse_changed(key)
         if key.replaces is not None:
             end = rotation.Retirement(GRACE)
@@ -198,7 +249,7 @@ def _activate(tx: Writing, pending: Sequence[Key], act: Act, *, at: datetime, de
     audit.append_each(tx, act, Action.ACTIVATE, [(key.id, key.name, detail) for key in new])
 
 
-def _settle(database: Transactions, raws: Sequence[RawKey], act: Act, failure: BaseException) -> bool:
+def _settle(database: Database, raws: Sequence[RawKey], act: Act, failure: BaseException) -> bool:
     """Discard the new keys, and return False; return True, and discard nothing, where all of them are current."""
     now = act._replace(at=utc_now())
     try:
@@ -216,6 +267,6 @@ def _settle(database: Transactions, raws: Sequence[RawKey], act: Act, failure: B
     return False
 
 
-def _read(database: Transactions, raws: Sequence[RawKey]) -> list[Key]:
+def _read(database: Database, raws: Sequence[RawKey]) -> list[Key]:
     with database.reading() as connection:
         return selection.some(connection, [raw.id for raw in raws], now=utc_now())

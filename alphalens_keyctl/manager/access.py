@@ -3,13 +3,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import NamedTuple
 
 from sqlalchemy import Connection
 
 from alphalens_keyctl.database import Attempts, Database, Writing
 from alphalens_keyctl.manager import rights
-from alphalens_keyctl.manager.rights import Rights
+from alphalens_keyctl.manager.rights import Permit, Rights
 from alphalens_keyctl.provenance import Act
 
 
@@ -45,10 +46,9 @@ class Access:
         """What tells deliveries that still run."""
         return self.database.attempts
 
-    def everything(self, what: str) -> "Everything":
-        """The transactions of a caller who may do everything, for a job that owns its transactions. `what` says what
-        that job is, to follow "you may not"."""
-        return Everything(self, what)
+    def permit(self, connection: Connection, now: datetime) -> Permit:
+        """What the caller may do in a transaction that somebody else began. Raises as `reading` does."""
+        return Permit(rights.of(connection, self._caller, now=now), connection, now)
 
     @property
     def act(self) -> Act:
@@ -70,26 +70,3 @@ class Access:
             # Read in the transaction that makes the change: a key that was narrowed or revoked a moment ago must not
             # go on with what it was let in for.
             yield Changing(tx, rights.of(tx, self._caller, now=act.at), act)
-
-
-class Everything:
-    """The transactions of a caller who may do everything. Each raises `KeyctlError` (forbidden) for any other."""
-
-    def __init__(self, access: Access, what: str) -> None:
-        self.attempts = access.attempts
-        self._access = access
-        self._what = what
-
-    @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """A transaction for reading."""
-        with self._access.reading() as (connection, rights, _act):
-            rights.require_all(self._what)
-            yield connection
-
-    @contextmanager
-    def writing(self) -> Iterator[Writing]:
-        """The one transaction that writes."""
-        with self._access.writing() as (tx, rights, _act):
-            rights.require_all(self._what)
-            yield tx

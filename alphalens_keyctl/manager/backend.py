@@ -8,15 +8,12 @@ do or see. Instants are aware, in UTC.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from alphalens_keyctl.errors import KeyctlError
-from alphalens_keyctl.keys.bulk_file import Line
-from alphalens_keyctl.keys.bulk_issuance import Handout
 from alphalens_keyctl.keys.changes import Change, Targets
 from alphalens_keyctl.keys.issuance import Created, RotationPlan, Steps
 from alphalens_keyctl.keys.lookup import Reference
-from alphalens_keyctl.keys.policy import Finding, Rule
 from alphalens_keyctl.keys.rotation import Aborted
 from alphalens_keyctl.keys.selection import KeyDocument, Selection, Sort
 from alphalens_keyctl.keys.stored_policy import StoredPolicy
@@ -26,6 +23,11 @@ from alphalens_keyctl.logs.proof import Proof
 from alphalens_keyctl.logs.usage import Buckets, Profile, Seen, Summary, UsageFilter
 from alphalens_keyctl.models import Event, Key, Use
 from alphalens_keyctl.settings import Thresholds
+
+if TYPE_CHECKING:  # for speed: most commands need neither of the two
+    from alphalens_keyctl.keys.bulk_file import Line
+    from alphalens_keyctl.keys.bulk_issuance import Handout
+    from alphalens_keyctl.keys.policy import Finding, Rule
 
 # Told how much there is to do, yields the function to call with how much of it is done.
 Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
@@ -109,10 +111,10 @@ class Backend(Protocol):
 
     # Many keys.
 
-    def create_each(self, lines: Sequence[Line], handout: Handout, *, progress: Progress = untold) -> list[Created]:
+    def create_each(self, lines: "Sequence[Line]", handout: "Handout", *, progress: Progress = untold) -> list[Created]:
         """Create a key for each line, all or none, as `bulk_issuance.take_in` does."""
 
-    def try_create_each(self, lines: Sequence[Line]) -> None:
+    def try_create_each(self, lines: "Sequence[Line]") -> None:
         """Raise `KeyctlError` where `create_each` would before it writes anything."""
 
     def keys(self, wanted: Selection, *, sort: Sort, limit: int | None) -> AbstractContextManager[Iterator[Key]]:
@@ -192,8 +194,8 @@ class Backend(Protocol):
     # The policy.
 
     def findings(
-        self, rules: Sequence[Rule], limits: Thresholds, references: Sequence[Reference] = ()
-    ) -> AbstractContextManager[Iterator[Finding]]:
+        self, rules: "Sequence[Rule]", limits: Thresholds, references: Sequence[Reference] = ()
+    ) -> "AbstractContextManager[Iterator[Finding]]":
         """The keys that break the rules, or of `references` those keys alone that each KEY means, as
         `lookup.all_meant_by` says; streamed while the block lasts."""
 

@@ -3,20 +3,17 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Connection
 
 from alphalens_keyctl.database import Database
 from alphalens_keyctl.errors import KeyctlError
-from alphalens_keyctl.keys import bulk_issuance, changes, issuance, lookup, policy, rotation, selection, stored_policy
+from alphalens_keyctl.keys import changes, issuance, lookup, rotation, selection, stored_policy
 from alphalens_keyctl.keys import update as updates
-from alphalens_keyctl.keys.bulk_file import Line
-from alphalens_keyctl.keys.bulk_issuance import Handout
 from alphalens_keyctl.keys.changes import Change, Chosen, Targets, UpdateChange
 from alphalens_keyctl.keys.issuance import Created, RotationPlan
 from alphalens_keyctl.keys.lookup import Reference
-from alphalens_keyctl.keys.policy import Finding, Rule
 from alphalens_keyctl.keys.rotation import Aborted
 from alphalens_keyctl.keys.selection import KeyDocument, Selection, Sort
 from alphalens_keyctl.keys.stored_policy import StoredPolicy
@@ -31,6 +28,12 @@ from alphalens_keyctl.manager.rights import Deed, Rights, names_hidden
 from alphalens_keyctl.models import Action, Event, Key, Status, Use
 from alphalens_keyctl.provenance import Act
 from alphalens_keyctl.settings import Thresholds
+
+# For speed: what few commands need is imported by the methods that do it.
+if TYPE_CHECKING:
+    from alphalens_keyctl.keys.bulk_file import Line
+    from alphalens_keyctl.keys.bulk_issuance import Handout
+    from alphalens_keyctl.keys.policy import Finding, Rule
 
 _NOTHING: Final[Mapping[str, int]] = {}
 
@@ -76,13 +79,20 @@ class OverDatabase:
             rights.require(Deed.ROTATE, [done.key, *done.successors])
             return done, _delivered_to(tx, done.successors)
 
-    def create_each(self, lines: Sequence[Line], handout: Handout, *, progress: Progress = untold) -> list[Created]:
-        permitted = self._access.everything("create keys from a file")
-        with progress(len(lines)) as tell:
-            return bulk_issuance.take_in(permitted, lines, self._access.act, handout, prefix=self._prefix, tell=tell)
+    def create_each(self, lines: "Sequence[Line]", handout: "Handout", *, progress: Progress = untold) -> list[Created]:
+        from alphalens_keyctl.keys import bulk_issuance
 
-    def try_create_each(self, lines: Sequence[Line]) -> None:
-        bulk_issuance.refuse(self._access.everything("create keys from a file"), lines, self._access.act.now())
+        access = self._access
+        with progress(len(lines)) as tell:
+            return bulk_issuance.take_in(
+                access.database, lines, access.act, handout, prefix=self._prefix, permits=access.permit, tell=tell
+            )
+
+    def try_create_each(self, lines: "Sequence[Line]") -> None:
+        from alphalens_keyctl.keys import bulk_issuance
+
+        access = self._access
+        bulk_issuance.refuse(access.database, lines, access.act.now(), permits=access.permit)
 
     @contextmanager
     def keys(self, wanted: Selection, *, sort: Sort, limit: int | None) -> Iterator[Iterator[Key]]:
@@ -211,8 +221,10 @@ class OverDatabase:
 
     @contextmanager
     def findings(
-        self, rules: Sequence[Rule], limits: Thresholds, references: Sequence[Reference] = ()
-    ) -> Iterator[Iterator[Finding]]:
+        self, rules: "Sequence[Rule]", limits: Thresholds, references: Sequence[Reference] = ()
+    ) -> "Iterator[Iterator[Finding]]":
+        from alphalens_keyctl.keys import policy
+
         with self._access.reading() as (connection, rights, act):
             sight, meant = rights.sight, list[str]()
             for reference in references:
@@ -236,6 +248,8 @@ class OverDatabase:
             return now
 
     def outside_policy(self) -> int:
+        from alphalens_keyctl.keys import policy
+
         with self._access.reading() as (connection, rights, act):
             rights.require_all("count the keys outside the stored policy", to_see=True)
             return policy.outside(connection, now=act.at)

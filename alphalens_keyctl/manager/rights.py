@@ -213,13 +213,34 @@ def names_hidden(rights: Rights, connection: Connection, name: str, now: datetim
     try:
         yield
     except KeyctlError as error:
-        if error.code is Code.NAME_TAKEN and rights.sight is not None:
-            holder = selection.current(connection, name, now=now)
-            if holder is None or not rights.may(Deed.SEE, holder):
-                raise KeyctlError(
-                    Code.NAME_TAKEN, f"the name '{name}' is taken by a key that you may not see", "Choose another name."
-                ) from None
-        raise
+        told = Permit(rights, connection, now).told(error, name)
+        if told is error:
+            raise
+        raise told from None
+
+
+class Permit(NamedTuple):
+    """`bulk_issuance.Permit`: what the rights of a caller allow in one transaction."""
+
+    rights: Rights
+    connection: Connection
+    now: datetime
+
+    def drafted(self, draft: Draft) -> Draft:
+        return self.rights.drafted(draft)
+
+    def require_replacing(self, keys: Sequence[Key]) -> None:
+        self.rights.require(Deed.ROTATE, keys)
+
+    def told(self, error: KeyctlError, name: str) -> KeyctlError:
+        if error.code is not Code.NAME_TAKEN or self.rights.sight is None:
+            return error
+        holder = selection.current(self.connection, name, now=self.now)
+        if holder is not None and self.rights.may(Deed.SEE, holder):
+            return error
+        return KeyctlError(
+            Code.NAME_TAKEN, f"the name '{name}' is taken by a key that you may not see", "Choose another name."
+        )
 
 
 def _successors(connection: Connection, caller: str) -> tuple[frozenset[str], frozenset[str]]:

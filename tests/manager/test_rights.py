@@ -10,7 +10,7 @@ import pytest
 
 from alphalens_keyctl.database import Database
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.keyformat import generate
+from alphalens_keyctl.keyformat import RawKey, generate
 from alphalens_keyctl.keys import issuance
 from alphalens_keyctl.keys.bulk_file import Line
 from alphalens_keyctl.keys.bulk_issuance import Handout
@@ -164,7 +164,7 @@ GENERAL: Final[dict[str, Callable[[House, OverDatabase], object]]] = {
 OF_EVERYBODY: Final = frozenset({"list", "count", "events", "count events", "uses", "check"})
 GENERALLY: Final = {
     "admin": frozenset(GENERAL),
-    "team": OF_EVERYBODY | {"policy", "create own", "create"},
+    "team": OF_EVERYBODY | {"policy", "create own", "create", "take in", "try take in"},
     "team of nobody": OF_EVERYBODY,
     "audit": OF_EVERYBODY | {"head", "rooted head", "prove", "verify", "policy", "outside policy"},
     "plain": OF_EVERYBODY,
@@ -253,6 +253,48 @@ def test_a_member_makes_keys_of_the_own_team_with_the_own_scopes(house: House) -
     assert other.scopes == ("keyctl:team",), "who holds the team may share it"
     bare = house.key(TEAM, ("keyctl:team",))
     forbidden(lambda: house.create(house.as_caller(bare.id), Draft("nothing to pass on")))
+
+
+def test_a_member_takes_in_a_file_of_the_own_team_and_no_line_of_another(house: House) -> None:
+    way, other = house.as_caller(house.caller("team").id), house.key(OTHER, name="secret-plan")
+    shown = Handout(show=lambda _made: [])
+    (made,) = way.create_each([Line(1, Draft("billing"))], shown)
+    now = house.now(made.key.id)
+    assert (now.owner, now.scopes, now.status) == (TEAM, ("prices:read", "reports:*"), "active")
+    mine, events = Line(1, Draft(fresh())), house.events()
+    for draft in (Draft(fresh(), OTHER), Draft(fresh(), scopes=("keyctl:admin",)), Draft(fresh(), override="mine")):
+        lines = [mine, Line(2, draft)]
+        for do in (lambda: way.create_each(lines, shown), lambda: way.try_create_each(lines)):  # noqa: B023
+            assert forbidden(do).message.startswith("line 2: ")
+    for name in (other.name, other.id[:7]):
+        with pytest.raises(KeyctlError) as raised:
+            way.create_each([mine, Line(2, Draft(name))], shown)
+        assert raised.value.code is Code.NAME_TAKEN
+        assert other.id not in f"{raised.value.message} {raised.value.hint}"
+    assert house.events() == events, "all or none"
+
+
+def test_a_member_takes_in_no_name_of_which_a_dead_delivery_left_another_owners_key(house: House) -> None:
+    """Promises 2 and 13: the new key would end the one that was left."""
+    with house.root.steps.begin_create(Draft("left", OTHER), if_missing=False) as begun:
+        house.root.steps.begin_delivering(begun, ["vault"], limit=0.0)
+    way = house.as_caller(house.caller("team").id)
+    for lines in ([Line(1, Draft("left"))], [Line(1, Draft(fresh())), Line(2, Draft("left"))]):
+        forbidden(lambda: way.create_each(lines, Handout(show=lambda _made: [])))  # noqa: B023  # called at once
+    assert house.now(begun.key.id).status == "delivering"
+
+
+def test_a_member_whose_key_is_revoked_while_commands_run_activates_nothing(house: House) -> None:
+    member = house.caller("team")
+    way = house.as_caller(member.id)
+
+    def command(_key: Key, _raw: RawKey) -> None:
+        revoke(house.root, member.id)
+
+    names = [fresh(), fresh()]
+    lines = [Line(number, Draft(name)) for number, name in enumerate(names, 1)]
+    forbidden(lambda: way.create_each(lines, Handout(pipe=command, destinations=("vault",), limit=1.0)))
+    assert [house.now(name).status for name in names] == ["revoked", "revoked"]
 
 
 GREEDY: Final = (
