@@ -87,7 +87,8 @@ class Verdict(NamedTuple):
 
 class LogFilter(NamedTuple):
     """Which events to read. None means: any. `since` is included, `until` is not; both are aware. `among` is a query
-    for the ids of the keys whose events may be read; events about no key are then left out."""
+    for the ids of the keys whose events may be read; events about no key are then left out. `after` is the number of an
+    event, behind which reading goes on."""
 
     key_ids: tuple[str, ...] | None = None
     actor: str | None = None
@@ -95,6 +96,7 @@ class LogFilter(NamedTuple):
     since: datetime | None = None
     until: datetime | None = None
     among: Select[tuple[str]] | None = None
+    after: int | None = None
 
 
 _COLUMNS: Final = ", ".join(event_table.c.keys())
@@ -204,14 +206,15 @@ def head(connection: Connection) -> Head:
 
 
 def read(connection: Connection, wanted: LogFilter, *, limit: int | None = None) -> Iterator[Event]:
-    """The events that match, oldest first, streamed; with `limit`, the latest so many."""
+    """The events that match, oldest first, streamed; with `limit`, the latest so many, or where reading goes on behind
+    an event, the next so many."""
     columns = [event_table.c[name] for name in Event._fields]
     query = select(*columns).where(_where(wanted))
-    if limit is not None:
+    if limit is not None and wanted.after is None:
         newest = query.order_by(event_table.c.seq.desc()).limit(limit).subquery()
         query = select(*(newest.c[name] for name in Event._fields)).order_by(newest.c.seq)
     else:
-        query = query.order_by(event_table.c.seq)
+        query = query.order_by(event_table.c.seq).limit(limit)
     for row in connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query):
         seq, at, *texts, detail, stored = row
         yield Event._make((seq, at, *map(_text, texts), _parsed(_text(detail)), _bytes(stored)))
@@ -302,6 +305,7 @@ def _where(wanted: LogFilter) -> ColumnElement[bool]:
         column.action == wanted.action.value if wanted.action is not None else None,
         column.at >= wanted.since if wanted.since is not None else None,
         column.at < wanted.until if wanted.until is not None else None,
+        column.seq > wanted.after if wanted.after is not None else None,
     ]
     return and_(True, *(condition for condition in conditions if condition is not None))
 

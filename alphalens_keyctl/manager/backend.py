@@ -19,15 +19,15 @@ from alphalens_keyctl.keys.selection import KeyDocument, Selection, Sort
 from alphalens_keyctl.keys.stored_policy import StoredPolicy
 from alphalens_keyctl.logs.audit import Head, LogFilter, Verdict
 from alphalens_keyctl.logs.old_key_use import OldKeyUse
-from alphalens_keyctl.logs.proof import Proof
 from alphalens_keyctl.logs.usage import Buckets, Profile, Seen, Summary, UsageFilter
 from alphalens_keyctl.models import Event, Key, Use
 from alphalens_keyctl.settings import Thresholds
 
-if TYPE_CHECKING:  # for speed: most commands need neither of the two
+if TYPE_CHECKING:  # for speed: most commands need none of them
     from alphalens_keyctl.keys.bulk_file import Line
     from alphalens_keyctl.keys.bulk_issuance import Handout
     from alphalens_keyctl.keys.policy import Finding, Rule
+    from alphalens_keyctl.logs.proof import Proof
 
 # Told how much there is to do, yields the function to call with how much of it is done.
 Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
@@ -172,7 +172,7 @@ class Backend(Protocol):
         """The head, by default the last event of the log, with the tree over the events up to it, as `proof.rooted`
         says."""
 
-    def prove(self, seq: int, size: int | None) -> tuple[Proof, bytes]:
+    def prove(self, seq: int, size: int | None) -> "tuple[Proof, bytes]":
         """The proof that an event is among the first `size`, by default among all, and the root over them, as
         `proof.prove` says."""
 

@@ -17,9 +17,8 @@ from alphalens_keyctl.keys.lookup import Reference
 from alphalens_keyctl.keys.rotation import Aborted
 from alphalens_keyctl.keys.selection import KeyDocument, Selection, Sort
 from alphalens_keyctl.keys.stored_policy import StoredPolicy
-from alphalens_keyctl.logs import audit, old_key_use, proof, usage, usage_retention
+from alphalens_keyctl.logs import audit, old_key_use, usage, usage_retention
 from alphalens_keyctl.logs.audit import Head, LogFilter, Verdict
-from alphalens_keyctl.logs.proof import Proof
 from alphalens_keyctl.logs.usage import Buckets, Seen, Summary, UsageFilter
 from alphalens_keyctl.manager.access import Access, Reading
 from alphalens_keyctl.manager.backend import Details, Progress, Rotatable, untold
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from alphalens_keyctl.keys.bulk_file import Line
     from alphalens_keyctl.keys.bulk_issuance import Handout
     from alphalens_keyctl.keys.policy import Finding, Rule
+    from alphalens_keyctl.logs.proof import Proof
 
 _NOTHING: Final[Mapping[str, int]] = {}
 
@@ -179,11 +179,15 @@ class OverDatabase:
             return audit.head(connection)
 
     def rooted_head(self, head: Head | None = None) -> Head:
+        from alphalens_keyctl.logs import proof
+
         with self._access.reading() as (connection, rights, _act):
             rights.require_all("see the head of the log", to_see=True)
             return proof.rooted(connection, head or audit.head(connection))
 
-    def prove(self, seq: int, size: int | None) -> tuple[Proof, bytes]:
+    def prove(self, seq: int, size: int | None) -> "tuple[Proof, bytes]":
+        from alphalens_keyctl.logs import proof
+
         with self._access.reading() as (connection, rights, _act):
             rights.require_all("prove an event of the log", to_see=True)
             return proof.prove(connection, seq, size)
@@ -194,6 +198,8 @@ class OverDatabase:
         verdict = audit.verify(self._access.database, saved if saved is not None and saved.hash else None)
         if saved is None:
             return verdict
+        from alphalens_keyctl.logs import proof
+
         with self._access.reading() as (connection, _rights, _act):
             return proof.compared(connection, verdict, saved)
 
