@@ -21,6 +21,7 @@ ELSEWHERE: Final = {
     "manager", "standby", "asgi", "wsgi", "chain", "serve", "nginx", "caddy", "traefik", "traefik service", "envoy",
     "haproxy", "haproxy lua", "finding of a check", "finding", "profiles", "scopes", "serve metrics", "prometheus",
     "prometheus rules", "signed head", "witness git", "witness bucket", "witness reader", "witness ssh", "proof",
+    "feed file", "feed splunk", "vector", "fluent bit",
 }  # fmt: skip
 # Stand-ins for what a document's commands call.
 _TAKES: Final = "#!/bin/sh\ncat > /dev/null\n"

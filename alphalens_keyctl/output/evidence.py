@@ -56,11 +56,10 @@ def judged(proof: Proof, head_seq: int, flaw: Flaw | None, signed_by: str | None
     event = proof.event
     if flaw is not None:
         return f"Not proven ({flaw}): {_FLAWS[flaw].format(size=proof.tree_size, head=head_seq, seq=event.seq)}."
-    about = "" if event.key_name is None else f" of '{event.key_name}'"
-    said = f"{event.action}{about} by {event.actor} at {rfc3339(event.at)}"
+    said = f"{sentences.event_said(event)} at {rfc3339(event.at)}"
     signed = "" if signed_by is None else f", which {signed_by} signed"
     size = counted(proof.tree_size, "event")
-    return for_terminal(f"Proven: event {event.seq}, {said}, is one of the {size} of that head{signed}.")
+    return f"Proven: event {event.seq}, {said}, is one of the {size} of that head{for_terminal(signed)}."
 
 
 def witnessed_object(

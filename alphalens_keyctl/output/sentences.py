@@ -9,7 +9,7 @@ from alphalens_keyctl.keys.stored_policy import StoredPolicy
 from alphalens_keyctl.keys.update import Update
 from alphalens_keyctl.logs.audit import BreakKind, Verdict
 from alphalens_keyctl.logs.usage import Seen
-from alphalens_keyctl.models import Key, Reason, Status
+from alphalens_keyctl.models import Event, Key, Reason, Status, Use
 from alphalens_keyctl.moments import rfc3339
 from alphalens_keyctl.output.inert import for_terminal
 from alphalens_keyctl.output.words import ago, counted, exactly, span
@@ -177,6 +177,18 @@ _BREAKS: Final = {
     BreakKind.DAMAGED: "the database's own check says: {about}",
     BreakKind.INDEX: "{about}",
 }
+
+
+def event_said(event: Event) -> str:
+    """Say what an audit event records: what was done to which key, and who did it."""
+    about = "" if event.key_name is None else f" of '{event.key_name}'"
+    return for_terminal(f"{event.action}{about} by {event.actor}")
+
+
+def use_said(use: Use) -> str:
+    """Say what a row of the usage log records: how often which key was used, and how that went."""
+    whose = use.key_name or use.key_id or "an unknown key"
+    return for_terminal(f"{counted(use.count, 'use')} of {whose}: {use.outcome}")
 
 
 def log_verdict(verdict: Verdict, *, extends: bool, signed_by: str | None = None) -> str:
