@@ -70,20 +70,6 @@ def inclusion_by_definition(index: int, entries: Sequence[bytes]) -> list[bytes]
     return [*inclusion_by_definition(index - split, entries[split:]), by_definition(entries[:split])]
 
 
-def consistency_by_definition(earlier: int, entries: Sequence[bytes], *, known: bool = True) -> list[bytes]:
-    """SUBPROOF of RFC 9162, 2.1.4.1."""
-    if earlier == len(entries):
-        return [] if known else [by_definition(entries)]
-    split = halves_at(len(entries))
-    if earlier <= split:
-        return [
-            *consistency_by_definition(earlier, entries[:split], known=known), by_definition(entries[split:])
-        ]  # fmt: skip
-    return [
-        *consistency_by_definition(earlier - split, entries[split:], known=False), by_definition(entries[:split])
-    ]  # fmt: skip
-
-
 def halves_at(size: int) -> int:
     """The largest power of two smaller than `size`."""
     return 1 << (size - 1).bit_length() - 1
@@ -111,10 +97,6 @@ def test_roots_and_proofs_are_as_defined_wherever_a_block_ends(block: int, monke
             proof = inclusion_by_definition(index, entries)
             assert merkle_tree.inclusion(in_blocks(entries), index) == (root, proof)
             assert merkle_tree.includes(root, size, entries[index], index, proof)
-        for earlier in range(1, size + 1):
-            proof = consistency_by_definition(earlier, entries)
-            assert merkle_tree.consistency(in_blocks(entries), earlier) == (root, proof)
-            assert merkle_tree.extends(root, size, by_definition(entries[:earlier]), earlier, proof)
 
 
 @given(st.data())
@@ -136,22 +118,3 @@ def test_a_proof_of_anything_else_does_not_hold(data: st.DataObject) -> None:
         altered = [*proof[:place], leaf(proof[place]), *proof[place + 1 :]]
         assert not merkle_tree.includes(root, size, entries[index], index, altered)
         assert not merkle_tree.includes(root, size, entries[index], index, proof[:-1])
-
-
-@given(st.data())
-def test_a_list_does_not_extend_one_that_it_does_not_begin_with(data: st.DataObject) -> None:
-    """Promise 7."""
-    size = data.draw(st.integers(2, 70))
-    earlier = data.draw(st.integers(1, size - 1))
-    entries = [b"%d" % number for number in range(size)]
-    before = by_definition(entries[:earlier])
-    root, proof = merkle_tree.consistency(in_blocks(entries), earlier)
-    rewritten = [*entries]
-    rewritten[data.draw(st.integers(0, earlier - 1))] = b"another"
-    other_root, other_proof = merkle_tree.consistency(in_blocks(rewritten), earlier)
-    assert not merkle_tree.extends(other_root, size, before, earlier, other_proof)
-    assert not merkle_tree.extends(root, size, leaf(before), earlier, proof)
-    assert not merkle_tree.extends(leaf(root), size, before, earlier, proof)
-    assert not merkle_tree.extends(root, size, before, earlier, [*proof, root])
-    assert not merkle_tree.extends(root, size, before, earlier, proof[:-1])
-    assert not merkle_tree.extends(root, earlier - 1, before, earlier, proof)
