@@ -6,8 +6,9 @@ from typing import Any
 
 from alphalens_keyctl import networks, scopes
 from alphalens_keyctl.columns import UNREADABLE_LABELS
-from alphalens_keyctl.models import Key, Status
 from alphalens_keyctl.moments import UNREADABLE
+from alphalens_keyctl.values import Key
+from alphalens_keyctl.vocabulary import Status
 
 
 def key_of(row: Sequence[Any]) -> Key:

@@ -27,11 +27,12 @@ _RAW_KEY = re.compile(
     rf"(?P<prefix>[a-z][a-z0-9]{{1,9}})_(?P<id>[0-9A-Za-z]{{{ID_LENGTH}}})"
     rf"_(?P<rest>[0-9A-Za-z]{{{SECRET_LENGTH + CHECKSUM_LENGTH}}})"
 )
-# Wider than a valid key on purpose: a key that lost a few characters to a bad copy, or gained some, still gives most of
-# its secret away. The match looks behind for the prefix and the id instead of consuming them: where two keys stand
-# together without a gap, the prefix of the second ends the secret of the first.
+# Wider than a valid key on purpose: a key that lost a few characters to a bad copy, or gained some, or came out of a
+# form that writes capitals, still gives most of its secret away. The match looks behind for the prefix and the id
+# instead of consuming them: where two keys stand together without a gap, the prefix of the second ends the secret of
+# the first. Of the prefix its last character is enough.
 _LOOKALIKE = re.compile(
-    r"(?<=[a-z][a-z0-9]_[0-9A-Za-z]{12}_|[a-z0-9]{2}_[0-9A-Za-z]{12}_)[0-9A-Za-z]{16,}"
+    r"(?<=[0-9A-Za-z]_[0-9A-Za-z]{12}_)[0-9A-Za-z]{16,}"
     # Without its prefix, which everybody knows, most of a key still stands there when this much does.
     r"|(?<=[0-9A-Za-z]{12}_)[0-9A-Za-z]{40,}"
     # In a URL, whose underscores somebody encoded.
@@ -129,8 +130,16 @@ def is_id(text: str) -> bool:
 
 
 def resembles_raw_key(text: str) -> bool:
-    """Whether a raw key, or enough of one to give its secret away, stands anywhere in `text`."""
-    return _LOOKALIKE.search(text) is not None or _holds_wrapped_raw_key(text)
+    """Whether a raw key, or enough of one to give its secret away, stands anywhere in `text`, in letters of whatever
+    case, width and font."""
+    if _LOOKALIKE.search(text) is not None or _holds_wrapped_raw_key(text):
+        return True
+    if text.isascii():
+        return False
+    import unicodedata  # nothing but foreign letters needs it
+
+    plain = unicodedata.normalize("NFKC", text)
+    return _LOOKALIKE.search(plain) is not None or _holds_wrapped_raw_key(plain)
 
 
 def _holds_wrapped_raw_key(text: str) -> bool:

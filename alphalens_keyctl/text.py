@@ -32,6 +32,9 @@ _LABEL_KEY = re.compile(r"[a-z0-9]([a-z0-9._/-]{0,61}[a-z0-9])?")
 # General categories (Unicode 4.5) with no place in a one-line text: controls, formats (bidi and zero-width characters
 # among them), surrogates (bytes that were not UTF-8), private use, unassigned, line and paragraph separators.
 _REFUSED_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+# How Unicode marks a letter or digit that is a plain one in another width, font or position in its word (UAX 44, 5.7.3;
+# `<compat>` has among others the Roman numerals and the radicals, which look like the letters and ideographs).
+_DRESSES: Final = ("<wide>", "<narrow>", "<font>", "<initial>", "<medial>", "<final>", "<isolated>", "<compat>")
 # Characters of other categories that show nothing (Default_Ignorable_Code_Point, and the blank Braille cell), and the
 # backslash and the backquote, on which a shell or a completion script may act.
 _REFUSED: Final = frozenset(
@@ -52,9 +55,8 @@ def parse_line(text: str, *, what: str, longest: int) -> str:
     invalid_input, or raw_key_in_argument for a text that holds a raw key. The message never repeats the
     text; `told` does, as `quoted` shows it.
     """
-    given, text = text, unicodedata.normalize("NFC", text)
-    # Before and after: normalisation turns some other letters into letters of a raw key.
-    if keyformat.resembles_raw_key(given) or keyformat.resembles_raw_key(text):
+    text = unicodedata.normalize("NFC", text)
+    if keyformat.resembles_raw_key(text):
         raise KeyctlError(
             Code.RAW_KEY_IN_ARGUMENT,
             f"the {what} holds a raw key",
@@ -79,9 +81,7 @@ def parse_line(text: str, *, what: str, longest: int) -> str:
 def quoted(text: str) -> str:
     """Return `text` in quotes, to be repeated in an error: one that is long loses its middle, and one in which a secret
     may stand, a raw key or a URL with its password, is left out as `'...'` (promise 1)."""
-    if keyformat.resembles_raw_key(text) or keyformat.resembles_raw_key(unicodedata.normalize("NFKC", text)):
-        return "'...'"
-    if "://" in text:
+    if keyformat.resembles_raw_key(text) or "://" in text:
         return "'...'"
     return f"'{text}'" if len(text) <= _LONGEST_QUOTED else f"'{text[:40]}...{text[-10:]}'"
 
@@ -97,11 +97,39 @@ def tame(text: str, *, longest: int) -> str:
 
 
 def parse_name(text: str) -> str:
-    """The name of a key, as `parse_line` returns it. `-` alone is refused: as KEY it means a raw key on stdin."""
+    """The name of a key, as `parse_line` returns it.
+
+    Refused too are `-` alone, which as KEY means a raw key on stdin, and a name in letters of another width or font
+    (`plainly`), which would stand beside the plain name and look like it: `told` says how the name is written plainly.
+    Only the new name is refused. A key that has such a name already keeps it, and every command finds the key by it, so
+    that no upgrade has to rename a key or to choose between two.
+    """
     name = parse_line(text, what="name", longest=LONGEST_NAME)
     if name == "-":
         raise _refusal("name", "", "is a lone '-'", "That stands for a raw key on standard input.")
+    if fold(plain := plainly(name)) != fold(name):
+        hint = "In letters of another width or font a name looks like another name."
+        raise _refusal("name", name, f"must be written {quoted(plain)}", hint, silent="is not in plain letters")
     return name
+
+
+def plainly(name: str) -> str:
+    """`name` with the plain letter or digit in place of each one of another width, font or position in its word.
+
+    Of Unicode's compatibility mappings (NFKC) only those of one letter to one letter count: what they map looks the
+    same. `™`, `№`, `㈱`, `½` and the Thai `ำ` do not look like what NFKC makes of them, no more than `²` and `①` like 2
+    and 1, and the brackets and colons of an East Asian keyboard are how its users write: all of them stay. So do the
+    letters that a keyboard has and NFKC makes one that no keyboard has (Hangul Jamo).
+    """
+    return unicodedata.normalize("NFC", "".join(map(_plain, name)))
+
+
+def _plain(character: str) -> str:
+    if character.isascii() or not unicodedata.decomposition(character).startswith(_DRESSES):
+        return character
+    plain = unicodedata.normalize("NFKC", character)
+    same_looks = len(plain) == 1 and unicodedata.category(plain)[0] in "LMN" and not "\u1100" <= plain <= "\u11ff"
+    return plain if same_looks else character
 
 
 def fold(name: str) -> str:
@@ -174,6 +202,7 @@ def _problem_with(character: str) -> str | None:
     return None
 
 
-def _refusal(what: str, text: str, problem: str, hint: str) -> KeyctlError:
+def _refusal(what: str, text: str, problem: str, hint: str, *, silent: str | None = None) -> KeyctlError:
+    """`silent` is the problem in words that repeat nothing of the text, where `problem` repeats some."""
     told = f"the {what} {quoted(text)} {problem}" if text else None
-    return KeyctlError(Code.INVALID_INPUT, f"the {what} {problem}", hint, told=told)
+    return KeyctlError(Code.INVALID_INPUT, f"the {what} {silent or problem}", hint, told=told)

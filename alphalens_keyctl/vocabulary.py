@@ -1,6 +1,6 @@
 """The closed lists of words that the tables hold, and what a key's status is, said to a database.
 
-Standard library alone: TAB needs these words and has no time for SQLModel. Everything else takes them from `models`.
+Standard library alone: TAB and `KeyVerifier` need these words and have no time for SQLModel.
 """
 
 from enum import StrEnum
@@ -35,6 +35,7 @@ class Action(StrEnum):
     SUSPEND = "key.suspend"
     RESUME = "key.resume"
     UPDATE = "key.update"
+    BIND = "key.bind"
     PRUNE_USAGE = "usage.prune"
     SET_POLICY = "policy.set"
 
@@ -60,7 +61,7 @@ OPENING: Final = frozenset({Status.ACTIVE, Status.RETIRING, Status.DELIVERING})
 # A key of a final status opens nothing, and nothing brings it back.
 FINAL: Final = frozenset({Status.REVOKED, Status.RETIRED})
 
-# What `models.Key` says in Python, said to the database.
+# What `values.Key` says in Python, said to the database.
 CURRENT_SQL: Final = "revoked_at IS NULL AND retires_at IS NULL AND (activated_at IS NOT NULL OR replaces IS NULL)"
 LIVE_SUCCESSOR_SQL: Final = "replaces IS NOT NULL AND revoked_at IS NULL"
 # Derived inside the database, so that no code can leave a status that contradicts the times beside it.
@@ -90,3 +91,7 @@ RETIRES_SQL: Final = {
         f" + make_interval(secs => least(api_key.grace_after_use, {_LONGEST_GRACE}))) END"
     ),
 }
+
+# Refused attempts share a row for each minute and each value of these; an upsert finds the row by them.
+REFUSED_ONCE: Final = ("at", "outcome", "coalesce(key_id, '')", "coalesce(client_ip, '')")
+REFUSED_SQL: Final = "outcome <> 'ok'"

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from alphalens_keyctl.database import Database, Limits, parse_address
 from tests.services.postgresql import URL_VARIABLE, Databases, Server
-from tests.support import fleets
+from tests.support import compiled_statements, fleets
 from tests.support.commands import ForkServer, Keyctl
 from tests.support.memory_disk import memory_disk
 
@@ -23,7 +23,8 @@ settings.load_profile("default")
 
 
 def pytest_configure() -> None:
-    """Let `tmp_path` be quick, unless somebody says where it has to be."""
+    """Let `tmp_path` be quick, unless somebody says where it has to be, and statements be compiled once."""
+    compiled_statements.share()
     if (folder := memory_disk()) is not None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(folder))
 

@@ -5,6 +5,8 @@ import hashlib
 import math
 import pickle
 import re
+import unicodedata
+from collections.abc import Callable
 
 import pytest
 from hypothesis import assume, given
@@ -327,7 +329,20 @@ def test_redaction_also_finds_a_key_that_lost_its_end(raw: str, cut: int) -> Non
     assert pieces_of_secret_in(keyformat.redact(f"got {broken}!"), raw) == []
 
 
-@given(st.text().filter(lambda text: "_" not in text))
+@given(raw_keys(), st.sampled_from([str.upper, str.lower, str.swapcase, str.title]), st.integers(20, 49), st.data())
+def test_no_case_and_no_cut_keeps_a_key_from_being_found(
+    raw: str, cased: Callable[[str], str], left: int, data: st.DataObject
+) -> None:
+    """Promise 1: 20 characters of secret behind the id and the end of a prefix are a key, whatever the case."""
+    changed = cased(raw)
+    cut_before = data.draw(st.integers(0, len(raw.partition("_")[0]) - 1))
+    broken = changed[cut_before : len(raw) - 49 + left]
+    for text in (broken, f"got '{broken}'!", "".join(chr(ord(c) + 0xFEE0) for c in broken)):
+        assert keyformat.resembles_raw_key(text)
+    assert pieces_of_secret_in(keyformat.redact(f"got {broken}!"), changed) == []
+
+
+@given(st.text().filter(lambda text: "_" not in unicodedata.normalize("NFKC", text)))
 def test_redaction_leaves_text_without_keys_as_it_is(text: str) -> None:
     assert not keyformat.resembles_raw_key(text)
     assert keyformat.redact(text) == text

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 import typer
 
-from alphalens_keyctl.cli import help_page
+from alphalens_keyctl.cli import guessed_words, help_page
 from alphalens_keyctl.cli.commands import WRONG_VALUE
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.output import channel
@@ -110,22 +110,40 @@ def _usage_message(error: _UsageError) -> str:
     return message.replace("invalid value for", f"invalid value {quoted(wrong)} for", 1)
 
 
-def _options_of_commands(context: Any) -> set[str]:
-    commands = context.command.commands.values()
-    return {name for command in commands for each in command.params for name in (*each.opts, *each.secondary_opts)}
-
-
 def _help_hint(error: _UsageError) -> str:
     context = getattr(error, "ctx", None)
-    option = getattr(error, "option_name", "")
     if context is None:
         return f"Try '{PROGRAM} --help'."
-    if context.parent is None and option in _options_of_commands(context):
-        return f"{option} stands after the command."
-    hint = f"Try '{context.command_path} --help'."
+    option = getattr(error, "option_name", "")
+    if option and (meant := _meant_option(option, context)):
+        return meant
     lines = [line for line in help_page.examples(context.command) if not line.startswith("#")]
-    return (
-        f"For example: {lines[0]}; '{context.command_path} --help' tells more."
-        if lines and type(error).__name__ == "MissingParameter"
-        else hint
-    )
+    if lines and type(error).__name__ == "MissingParameter":
+        return f"For example: {lines[0]}; '{context.command_path} --help' tells more."
+    if lines and error.format_message().startswith("Got unexpected extra argument"):
+        spaces = "A value with spaces stands in quotes. " if _takes_arguments(context.command) else ""
+        return f"{spaces}For example: {lines[0]}; '{context.command_path} --help' tells more."
+    return f"Try '{context.command_path} --help'."
+
+
+def _meant_option(option: str, context: Any) -> str | None:
+    """Return what to do about an option that a command does not have: where it stands, or the one option that it can
+    only be a slip for; None for another, since an option guessed wrongly does something else."""
+    own = _options_of(context.command)
+    if option in own:
+        return None
+    holders = [name for name, each in getattr(context.command, "commands", {}).items() if option in _options_of(each)]
+    if holders:
+        after = "the command" if context.parent is None else f"'{context.command_path} {holders[0]}'"
+        return f"{option} stands after {after}."
+    setting = option.replace("--", "--set-", 1)
+    meant = setting if setting in own else guessed_words.meant_by(option, own)
+    return f"Write {meant}; '{context.command_path} --help' tells more." if meant else None
+
+
+def _options_of(command: Any) -> set[str]:
+    return {name for each in command.params for name in (*each.opts, *each.secondary_opts) if name.startswith("-")}
+
+
+def _takes_arguments(command: Any) -> bool:
+    return any(each.param_type_name == "argument" for each in command.params)

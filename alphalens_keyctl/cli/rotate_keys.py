@@ -17,8 +17,7 @@ from alphalens_keyctl.keyformat import RawKey
 from alphalens_keyctl.keys import issuance
 from alphalens_keyctl.keys.issuance import Due, RotationPlan, Trial
 from alphalens_keyctl.keys.rotation import Retirement
-from alphalens_keyctl.keys.selection import Selection
-from alphalens_keyctl.manager.backend import Backend
+from alphalens_keyctl.manager.backend import Backend, Rotatable
 from alphalens_keyctl.models import Key
 from alphalens_keyctl.output import documents
 from alphalens_keyctl.output.sentences import retirement
@@ -84,7 +83,7 @@ def _show(run: Run, asked: Asked, plan: RotationPlan) -> None:
     if not asked.references and not asked.filters.given:
         raise _which_keys()
     with run.manager() as manager:
-        found = manager.to_rotate(asked.references, _wanted(asked.filters), plan)
+        found = _to_rotate(run, manager, asked.references, asked.filters, plan)
         if asked.json:
             changed, unchanged = manager.documents_of(found.due), manager.documents_of(found.rest)
             runs.report_all(documents.changed_texts(changed, unchanged, (), dry_run=True))
@@ -97,17 +96,25 @@ def _show(run: Run, asked: Asked, plan: RotationPlan) -> None:
 def _list(run: Run, due: Sequence[Key], rest: Sequence[Key]) -> None:
     lines = [f"Would rotate key '{key.name}' ({key.id})." for key in due]
     lines += [f"Key '{key.name}' ({key.id}) needs no rotation yet." for key in rest]
-    if not lines:
-        run.note("No key fits: nothing to do.")
     runs.report_sentences(lines)
 
 
-def _wanted(filters: Filters) -> Selection | None:
-    return select_keys.selection(filters) if filters.given else None
+def _to_rotate(
+    run: Run, manager: Backend, references: Sequence[str | RawKey], filters: Filters, plan: RotationPlan
+) -> Rotatable:
+    """Return the keys to rotate, and say so where the filters select none. Raises `KeyctlError`."""
+    wanted = select_keys.selection(filters) if filters.given else None
+    found = manager.to_rotate(references, wanted, plan)
+    if wanted is not None and not found.keys:
+        run.note("No key fits: nothing to do.")
+        select_keys.note_unknown_owner(run, manager, wanted)
+    return found
 
 
 def _which_keys() -> KeyctlError:
-    return KeyctlError(Code.USAGE, "rotate needs to know which keys", "Name a KEY, or filter as 'list' does.")
+    return KeyctlError(
+        Code.USAGE, "rotate needs to know which keys", "Name a KEY, or filter as 'alphalens-keyctl list' does."
+    )
 
 
 def _plan(run: Run, asked: Asked) -> RotationPlan:
@@ -173,7 +180,7 @@ def _rotate_each(
         how = how._replace(output=output._replace(no_print=True))
     failures: list[str] = []
     with run.manager() as manager:
-        found = manager.to_rotate(references, _wanted(filters), how.plan).keys
+        found = _to_rotate(run, manager, references, filters, how.plan).keys
         for number, key in enumerate(found, 1):
             try:
                 result = _rotate(run, manager, key, how, destinations())
@@ -192,7 +199,8 @@ def _rotate_each(
             f"{len(failures)} of {len(found)} rotations failed: {shown}{more}",
             "The old keys of those are as they were; all others were rotated.",
         )
-    run.note(f"{len(found)} of {len(found)} done.")
+    if found:
+        run.note(f"{len(found)} of {len(found)} done.")
 
 
 def _rotate(run: Run, manager: Backend, key: Key, how: How, destinations: Handover) -> issuance.Rotated:

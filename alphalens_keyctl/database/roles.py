@@ -21,6 +21,7 @@ _EVERYTHING: Final = (
     "ALL ON api_key, key_policy, audit_event, usage_event, alphalens_keyctl_version, alphalens_keyctl_writer",
     "ALL ON SEQUENCE usage_event_id_seq",
     "ALL ON FUNCTION alphalens_keyctl_record_uses(jsonb, jsonb), alphalens_keyctl_make_partitions()",
+    "ALL ON FUNCTION alphalens_keyctl_row_digests()",
 )
 _LEGIBLE: Final = ", ".join(column.name for column in key_table.columns if not column.name.startswith("digest"))
 _RIGHTS: Final = {
@@ -33,6 +34,7 @@ _RIGHTS: Final = {
     Part.AUDITOR: (
         f"SELECT ({_LEGIBLE}) ON api_key",
         "SELECT ON audit_event, usage_event, key_policy, alphalens_keyctl_version",
+        "EXECUTE ON FUNCTION alphalens_keyctl_row_digests()",
     ),
 }
 

@@ -14,7 +14,7 @@ from alphalens_keyctl.keys.conditions import starts_with, status_at
 from alphalens_keyctl.keys.selection import few_at_once, get, select_keys
 from alphalens_keyctl.keys.within import Within
 from alphalens_keyctl.models import CURRENT_SQL, FINAL, OPENING, Key, Status, key_table
-from alphalens_keyctl.text import fold
+from alphalens_keyctl.text import fold, plainly
 
 SHORTEST_ID_START: Final = 6  # characters; a part of the command line's contract
 
@@ -138,11 +138,13 @@ def find(connection: Connection, reference: Reference, *, now: datetime, within:
     if not found:
         if within is not None and _fitting(connection, reference, now, None):
             raise sight.refusal(f"the key that '{reference}' means")
+        plain = plainly(reference)
         raise KeyctlError(
             Code.KEY_NOT_FOUND,
             f"no key is called '{reference}'",
-            "'alphalens-keyctl list --all' shows every key. "
-            f"An id may be cut to its first {SHORTEST_ID_START} characters or more.",
+            ("" if plain == reference else f"In plain letters it is '{plain}'. ")
+            + "'alphalens-keyctl list --all' shows every key, 'alphalens-keyctl list TEXT' finds keys by a part of the "
+            f"name. An id may be cut to its first {SHORTEST_ID_START} characters or more.",
         )
     if len(found) > 1:
         raise KeyctlError(

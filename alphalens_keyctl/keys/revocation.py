@@ -15,7 +15,7 @@ from alphalens_keyctl.database import Writing
 from alphalens_keyctl.keys import lifecycle
 from alphalens_keyctl.keys.conditions import status_at
 from alphalens_keyctl.keys.lifecycle import Changed
-from alphalens_keyctl.logs import audit
+from alphalens_keyctl.logs import audit, bound_rows
 from alphalens_keyctl.models import Action, Status, key_table
 from alphalens_keyctl.provenance import Act
 
@@ -83,6 +83,8 @@ def apply(
     time. Raises `KeyctlError` (database_unusable) when the database does not take the change.
     """
     rule = _RULES[revocation]
+    values = rule.values(act, reason)
+    after = {name: value for name, value in values.items() if name in bound_rows.BOUND}
     # In the order in which a recorder of uses locks keys: two that wait for each other would both be stopped.
     wanted = sorted(set(key_ids))
     done = Changed([], [])
@@ -94,14 +96,14 @@ def apply(
         done.unchanged.extend(key_id for key_id in some if key_id not in changed)
         row_keys.extend(row.row_key for row in rows)
         said = ((row.id, legible(row.name), {"reason": reason, "was": row.status}) for row in rows)
-        audit.append_each(tx, act, rule.action, said)
+        audit.append_each(tx, act, rule.action, said, after=after)
         tell(len(done.changed) // 2 + len(done.unchanged))
     written = len(wanted) - len(row_keys) // 2
     # A second time, now in the order in which the rows stand in the table: in the order of ids SQLite would read and
     # write every page of a large table again for each few rows.
     for some_rows in _some_at_once(sorted(row_keys)):
         these = _row_key(tx).in_(_unfolded(tx, some_rows))
-        lifecycle.change_where(tx, these, len(some_rows), **rule.values(act, reason))
+        lifecycle.change_where(tx, these, len(some_rows), **values)
         tell(written := written + len(some_rows) // 2)
     return done
 

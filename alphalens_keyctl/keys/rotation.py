@@ -266,6 +266,9 @@ def take_back(tx: Writing, new: Key, act: Act, *, destinations: str | None, reas
             lifecycle.change(tx, old.id, act.at, activated_at=None, **nothing)
     current = lifecycle.change(tx, retired[-1].id, act.at, **nothing)
     called = retired[-1].name if retired[-1].name != new.name else None
+    for given_up in (new, *(old for old in retired[:-1] if old.revoked_at is None)):
+        key = lifecycle.require(tx, given_up.id, act.at)
+        lifecycle.record(tx, act, Action.ABORT, key, predecessor=current.id, reason=reason)
     lifecycle.record(tx, act, Action.ABORT, current, successor=new.id, reason=reason, name_before=called)
     return current
 

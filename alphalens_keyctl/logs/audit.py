@@ -7,6 +7,7 @@ cut off or rewritten whole fails against a head that was saved elsewhere (promis
 
 import hashlib
 import json
+import secrets
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,8 @@ from alphalens_keyctl.database import Database, Writing, indexes
 from alphalens_keyctl.database.instants import microsecond_text
 from alphalens_keyctl.database.streaming import pages
 from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.logs import bound_rows
+from alphalens_keyctl.logs.bound_rows import After, RowFault
 from alphalens_keyctl.models import Action, Event, event_table
 from alphalens_keyctl.moments import rfc3339_exact
 from alphalens_keyctl.provenance import Act
@@ -54,11 +57,14 @@ class BreakKind(StrEnum):
     REWRITTEN = "rewritten"
     DAMAGED = "damaged"
     INDEX = "index"
+    ALTERED_KEY = RowFault.ALTERED.value
+    UNKNOWN_KEY = RowFault.UNKNOWN.value
+    MISSING_KEY = RowFault.MISSING.value
 
 
 class Break(NamedTuple):
     """The first event at which the log is not what was written; or, with `seq` None, what is wrong `about` the tables
-    and the indexes by which their rows are found."""
+    and the indexes by which their rows are found, or the id of the key (`about`) whose row is not what the log says."""
 
     seq: int | None
     kind: BreakKind
@@ -99,6 +105,8 @@ class LogFilter(NamedTuple):
     after: int | None = None
 
 
+# Stands for the digest of a row until it is known; nobody else can write it.
+_ROW: Final = secrets.token_hex(32)
 _COLUMNS: Final = ", ".join(event_table.c.keys())
 # Written past SQLAlchemy, which would take as long for each row as the database does.
 _APPEND: Final = f"INSERT INTO audit_event ({_COLUMNS}) VALUES ({', '.join('?' * len(event_table.c))})"  # noqa: S608  # the columns of our own table
@@ -147,10 +155,20 @@ def append(
 
 
 def append_each(
-    tx: Writing, act: Act, action: Action, about: Iterable[tuple[str | None, str | None, Mapping[str, object]]]
+    tx: Writing,
+    act: Act,
+    action: Action,
+    about: Iterable[tuple[str | None, str | None, Mapping[str, object]]],
+    *,
+    after: After | None = None,
 ) -> None:
-    """Write an event for each key at the end of the chain. `about` has the id, the name and the detail of each. Raises
-    as `append` does."""
+    """Write an event for each key at the end of the chain. `about` has the id, the name and the detail of each.
+
+    The event binds the row of its key as the row is now; with `after`, as the row is once the caller has written these
+    values in the same transaction. Raises as `append` does.
+    """
+    about = list(about)
+    bound = bound_rows.digests(tx, [key_id for key_id, _, _ in about if key_id is not None], after)
     last = head(tx)
     seq, previous = last.seq, last.hash
     where = {**act.origin._asdict(), "database_user": tx.info.get("database_user")}
@@ -158,13 +176,16 @@ def append_each(
     at = act.at.astimezone(UTC)
     written = rfc3339_exact(at)
     rows: list[_Link] = []
-    last_detail, text = None, ""
+    last_detail, plain, binding = None, "", [""]
     for key_id, key_name, detail in about:
         # Most of a million revocations have the same detail.
         if detail != last_detail:
             said = {name: value for name, value in detail.items() if value is not None} | {"origin": origin}
-            last_detail, text = detail, json.dumps(said, sort_keys=True, separators=(",", ":"))
+            last_detail = detail
+            plain = json.dumps(said, sort_keys=True, separators=(",", ":"))
+            binding = json.dumps(said | {"row": _ROW}, sort_keys=True, separators=(",", ":")).split(_ROW)
         seq += 1
+        text = plain if key_id is None else bound[key_id].join(binding)
         form = canonical(seq, written, act.actor, action.value, key_id, key_name, text, previous)
         digest = hashlib.sha256(form).digest()
         rows.append(_Link(seq, key_id, key_name, text, previous, digest))
@@ -225,13 +246,15 @@ def count(connection: Connection, wanted: LogFilter) -> int:
     return connection.scalar(select(func.count()).select_from(event_table).where(_where(wanted))) or 0
 
 
-def verify(database: Database, saved: Head | None = None) -> Verdict:
-    """Have the database check its tables and indexes, and walk the whole chain in constant memory, up to the first
-    break. A break of the chain is named before a fault of an index.
+def verify(database: Database, saved: Head | None = None, *, log_only: bool = False) -> Verdict:
+    """Have the database check its tables and indexes, walk the whole chain in constant memory, up to the first break,
+    and compare the row of each key with the newest event about the key, unless `log_only`. A break of the chain is
+    named before a fault of an index, and that before a row.
 
     With `saved`, a head that was kept elsewhere, the verdict also says whether this log extends the log of that head.
     Raises `KeyctlError`.
     """
+    unbound = None
     stopped = threading.Event()
     with ThreadPoolExecutor(max_workers=1) as aside:
         # Beside the walk: the two take about as long, and SQLite's check needs no interpreter.
@@ -239,6 +262,8 @@ def verify(database: Database, saved: Head | None = None) -> Verdict:
         try:
             with database.reading() as connection:
                 verdict = _walked(connection, saved)
+                if verdict.broken is None and not log_only:
+                    unbound = bound_rows.first_unbound(connection)
         except KeyctlError:
             if fault.result() is None:
                 raise
@@ -246,7 +271,12 @@ def verify(database: Database, saved: Head | None = None) -> Verdict:
         except BaseException:
             stopped.set()
             raise
-    return verdict if verdict.broken else verdict._replace(broken=fault.result())
+    if verdict.broken is None:
+        # Faulty indexes can make a row look unbound.
+        verdict = verdict._replace(broken=fault.result())
+    if verdict.broken is None and unbound is not None:
+        verdict = verdict._replace(broken=Break(None, BreakKind(unbound.fault), unbound.key_id))
+    return verdict
 
 
 def _fault(database: Database, stopped: threading.Event) -> Break | None:

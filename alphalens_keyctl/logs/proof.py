@@ -44,9 +44,11 @@ def rooted(connection: Connection, head: Head) -> Head:
 
 
 def compared(connection: Connection, verdict: Verdict, saved: Head) -> Verdict:
-    """Return what `audit.verify` found, and for a sound log whether the tree over its first events has the root of the
-    saved head, if that has one."""
-    if verdict.broken is not None or saved.root is None:
+    """Return what `audit.verify` found, or for a sound chain, that the tree over its first events has not the root of
+    the saved head, if that has one. This is named before a fault of an index or of a key's row."""
+    broken = verdict.broken
+    chain_broken = broken is not None and (broken.seq is not None or broken.kind is BreakKind.DAMAGED)
+    if chain_broken or saved.root is None:
         return verdict
     if saved.seq > verdict.events:
         return verdict._replace(broken=Break(verdict.events + 1, BreakKind.TRUNCATED))

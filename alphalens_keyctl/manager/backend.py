@@ -176,8 +176,8 @@ class Backend(Protocol):
         """The proof that an event is among the first `size`, by default among all, and the root over them, as
         `proof.prove` says."""
 
-    def verify_log(self, saved: Head | None) -> Verdict:
-        """Whether the log is sound, as `audit.verify` finds out."""
+    def verify_log(self, saved: Head | None, *, log_only: bool = False) -> Verdict:
+        """Whether the log is sound and the keys are what it says, as `audit.verify` finds out."""
 
     def uses(self, wanted: UsageFilter, *, limit: int | None) -> AbstractContextManager[Iterator[Use]]:
         """The rows of the usage log that fit, oldest first, the latest `limit`; streamed while the block lasts."""

@@ -254,9 +254,10 @@ class KeyManager:
         """The proof that event `seq` is in the log of a head at event `size`, by default of today's head."""
         return self._backend.prove(seq, size)[0]
 
-    def verify_log(self, saved: Head | None = None) -> Verdict:
-        """Whether the audit log is sound, and whether it extends a head that was saved."""
-        return self._backend.verify_log(saved)
+    def verify_log(self, saved: Head | None = None, *, log_only: bool = False) -> Verdict:
+        """Whether the audit log is sound; whether it extends a head that was saved; and, unless `log_only`, whether
+        each key is what its newest event says."""
+        return self._backend.verify_log(saved, log_only=log_only)
 
     def usage(
         self,

@@ -14,6 +14,7 @@ from rich.text import Text
 from alphalens_keyctl import __version__
 from alphalens_keyctl.keys.policy import Finding, Rule, Severity
 from alphalens_keyctl.output.advice import command, days, placeholders, problem
+from alphalens_keyctl.output.fitting import folded
 from alphalens_keyctl.output.inert import for_terminal
 from alphalens_keyctl.output.screen import Screen, cell
 from alphalens_keyctl.output.words import counted
@@ -22,6 +23,7 @@ from alphalens_keyctl.settings import PROGRAM, Thresholds
 # Keys that the list names; the machine formats name all.
 _MOST_KEYS: Final = 100
 _STYLES: Final = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow"}
+_LONGEST_SEVERITY: Final = max(map(len, Severity))
 _IN_MEMORY: Final = 1 << 20  # bytes
 # The schema of SARIF 2.1.0 (OASIS), at the address that GitHub's code scanning documents.
 _SARIF: Final = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -128,11 +130,12 @@ def _decoded(waiting: IO[bytes], size: int) -> Iterator[str]:
 def _of_a_key(broken: Sequence[Finding], line: str, screen: Screen) -> str:
     key = broken[0]
     owner = f", owner {key.owner}" if key.owner else ""
-    about = cell(f"{key.key_name} ({key.key_id}, {key.status}{owner})")
-    about.stylize("bold", 0, len(for_terminal(key.key_name)))
+    name = "\n".join(folded(for_terminal(key.key_name), screen.width))
+    about = cell(f" ({key.key_id}, {key.status}{owner})")
+    about = Text.assemble((name, "bold"), about, overflow="fold")
     problems = Table.grid(padding=(0, 2, 0, 0))
     for each in broken:
-        severity = Text(f"  {each.rule.severity}", style=_STYLES[each.rule.severity])
+        severity = Text(f"  {each.rule.severity:{_LONGEST_SEVERITY}}", style=_STYLES[each.rule.severity])
         problems.add_row(severity, Text.assemble(problem(each), "  ", (each.rule.id, "dim")))
     # A command line is not drawn by Rich, which would break it at the screen's edge: it is there to be pasted.
     return f"{screen.draw(about, problems)}  {screen.paint(line, 'cyan')}\n\n"

@@ -1,5 +1,6 @@
 """Texts → lines of a given width: how wide each column of a page is, and how a text is cut or folded."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum, auto
 from typing import Final, NamedTuple
@@ -10,6 +11,8 @@ GAP: Final = 2  # cells between two columns
 # A text this wide is no outlier beside shorter ones.
 _ORDINARY: Final = 32
 _SHORTEST: Final = 6  # cells to which a column may shrink where nothing else makes the page fit
+# A part of a long name behind which a line may end.
+_BREAKABLE: Final = re.compile(r"[^-_/:@=]*[-_/:@=]+|[^-_/:@=]+")
 
 
 class Cut(Enum):
@@ -91,21 +94,31 @@ def fitted(text: str, width: int, how: Cut, *, mark: str) -> tuple[str, str]:
 
 
 def folded(text: str, width: int) -> Iterator[str]:
-    """Yield `text` as lines of at most `width` cells, broken between words; a word that is wider is broken inside."""
+    """Yield `text` as lines of at most `width` cells, broken between words; a word that is wider is broken behind a
+    hyphen or the like, and where it has none, anywhere."""
     line: str | None = None
-    for word in text.split(" "):
-        joined = word if line is None else f"{line} {word}"
+    for before, part in _parts(text, width):
+        joined = part if line is None else line + before + part
         if cell_len(joined) <= width:
             line = joined
             continue
         if line is not None:
             yield line
-        while cell_len(word) > width:
-            piece = _start(word, width) or word[0]
+        while cell_len(part) > width:
+            piece = _start(part, width) or part[0]
             yield piece
-            word = word[len(piece) :]
-        line = word
+            part = part[len(piece) :]
+        line = part
     yield line or ""
+
+
+def _parts(text: str, width: int) -> Iterator[tuple[str, str]]:
+    """The parts of a text between which it may be broken, each with what stands before it: a space, or nothing."""
+    for word in text.split(" "):
+        before = " "
+        for part in _BREAKABLE.findall(word) if cell_len(word) > width else [word]:
+            yield before, part
+            before = ""
 
 
 def _cut(text: str, width: int, how: Cut, mark: str) -> str:

@@ -39,18 +39,22 @@ def end(key: Key, now: datetime) -> Cell:
     """Return when the key stops opening: when it was revoked, else the earlier of its expiry and its retirement."""
     if key.revoked_at is not None:
         return f"revoked {ago(key.revoked_at, now)}", ""
-    return ago(key.ends_at, now), "" if key.retires_at is not None else _urgency(key.expires_at, now)
+    return ago(key.ends_at, now), urgency(key, now)
+
+
+def urgency(key: Key, now: datetime) -> str:
+    """Return the style of a key's expiry: red from a day before it on, yellow from 14 days, "" for a key that another
+    end has, or had."""
+    if key.revoked_at is not None or key.retires_at is not None:
+        return ""
+    if key.expires_at is None or key.expires_at - now >= _SOON:
+        return ""
+    return "yellow" if key.expires_at - now >= _VERY_SOON else "red"
 
 
 def chosen(names: Sequence[str]) -> list[KeyColumn]:
     """Return the columns for these fields of a key, in this order. None of them is left out on a narrow page."""
     return [_BY_NAME[name] for name in names]
-
-
-def _urgency(expires_at: datetime | None, now: datetime) -> str:
-    if expires_at is None or expires_at - now >= _SOON:
-        return ""
-    return "yellow" if expires_at - now >= _VERY_SOON else "red"
 
 
 def _text(name: str) -> Callable[[Key, datetime], Cell]:
@@ -92,7 +96,7 @@ def _uses(key: Key, _now: datetime) -> Cell:
 
 
 def _expiry(key: Key, now: datetime) -> Cell:
-    return ago(key.expires_at, now), _urgency(key.expires_at, now)
+    return ago(key.expires_at, now), urgency(key, now)
 
 
 def _without_date_of_revocation(words: str) -> str:

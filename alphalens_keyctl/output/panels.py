@@ -14,7 +14,9 @@ from alphalens_keyctl.logs.old_key_use import OldKey, OldKeyUse
 from alphalens_keyctl.logs.usage import Profile
 from alphalens_keyctl.models import Key
 from alphalens_keyctl.moments import rfc3339
+from alphalens_keyctl.output.fitting import folded
 from alphalens_keyctl.output.inert import for_terminal
+from alphalens_keyctl.output.key_columns import urgency
 from alphalens_keyctl.output.screen import Screen, cell
 from alphalens_keyctl.output.sentences import retirement
 from alphalens_keyctl.output.tables import dot
@@ -60,7 +62,7 @@ def details(
         *_limits(key),
         ("created", _moment(key.created_at, now, f"by {key.created_by}")),
         ("activated", _moment(key.activated_at, now)),
-        ("expires", _moment(key.expires_at, now)),
+        ("expires", _moment(key.expires_at, now, style=urgency(key, now))),
         ("last used", _moment(key.last_used_at, now, counted(key.use_count, "use"))),
     ]
     if key.delivering_to:
@@ -83,7 +85,7 @@ def details(
         rows.append(("keyring", cell(keyring)))
     labels = max(len(label) for label, _ in rows) + _GAP
     rows += rows_of_one_key(used, now=now, screen=screen, width=screen.width - labels - _GAP)
-    return screen.draw(_grid(rows))
+    return screen.draw(_grid(rows, screen))
 
 
 def _shown_once(
@@ -101,7 +103,8 @@ def _shown_once(
     rows += _limits(key)
     rows.append(("expires", _moment(key.expires_at, now)))
     line = Rule(style="green", characters="─" if screen.unicode else "-")
-    head = screen.draw(Rule(Text(title, style="bold green"), style="green", characters=line.characters), _grid(rows))
+    titled = Rule(Text(title, style="bold green"), style="green", characters=line.characters)
+    head = screen.draw(titled, _grid(rows, screen))
     foot = screen.draw(
         Text(for_terminal(f"Copy it now: it is shown this once and {_kept(destinations)}."), style="bold"),
         *(Text(f"\n{for_terminal(remark)}") for remark in remarks),
@@ -138,15 +141,18 @@ def _limits(key: Key) -> list[tuple[str, Text]]:
     return [(label, cell(" ".join(texts) or "nothing")) for label, texts in limits if texts is not None]
 
 
-def _grid(rows: Iterable[tuple[str, Text]]) -> Table:
+def _grid(rows: Sequence[tuple[str, Text]], screen: Screen) -> Table:
+    room = screen.width - max(len(name) for name, _ in rows) - _GAP
     grid = Table.grid(padding=(0, _GAP, 0, 0))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     for name, value in rows:
-        grid.add_row(Text(name), value)
+        # Rich would break a long name anywhere.
+        whole = value.spans or "\n" in value.plain
+        grid.add_row(Text(name), value if whole else Text("\n".join(folded(value.plain, room)), style=value.style))
     return grid
 
 
-def _moment(moment: datetime | None, now: datetime, remark: str = "") -> Text:
+def _moment(moment: datetime | None, now: datetime, remark: str = "", style: str = "") -> Text:
     words = ago(moment, now) if moment is None else f"{ago(moment, now)} ({rfc3339(moment)})"
-    return cell(f"{words}, {remark}" if remark else words)
+    return cell(f"{words}, {remark}" if remark else words, style)

@@ -77,7 +77,8 @@ def ruled(screen: Screen) -> Table:
 
 
 def _detail(event: Event) -> str:
-    said = {name: value for name, value in event.detail.items() if name != "origin"}
+    # The digest of the key's row is for machines.
+    said = {name: value for name, value in event.detail.items() if name not in ("origin", "row")}
     before, after = said.get("before"), said.get("after")
     if isinstance(before, dict) and isinstance(after, dict):
         rest = {name: value for name, value in said.items() if name not in ("before", "after")}

@@ -7,7 +7,8 @@ from typing import Final, NamedTuple
 
 from alphalens_keyctl import networks, scopes
 from alphalens_keyctl.keyformat import DIGEST_SCHEME
-from alphalens_keyctl.models import Key, Reason, Status
+from alphalens_keyctl.values import Key
+from alphalens_keyctl.vocabulary import Reason, Status
 
 _FOR_EVER: Final = float("inf")
 

@@ -2,7 +2,8 @@
 
 So it is for a record read from the very server that announces changes. Any other (from a standby, through a pooler,
 while nobody can listen) holds for `max_staleness` seconds after it was read, and no longer. A standby is asked only
-once it has replayed what its primary had written `max_staleness` ago.
+once it has replayed what its primary had written `max_staleness` ago, and never again once it was ahead of that
+primary: then it follows another.
 """
 
 import queue
@@ -12,6 +13,8 @@ from collections import deque
 from contextlib import nullcontext, suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import sqlalchemy.dialects.postgresql.psycopg  # noqa: F401  # when the verifier is made, not in the first request
 
 from alphalens_keyctl.address import PostgreSQLAddress
 from alphalens_keyctl.database import Database, Limits, postgresql
@@ -75,6 +78,10 @@ class PostgreSQLSource:
             for each in (address, written)
             if each is not None
         ]
+        # After the dialer, which says it where psycopg is not installed.
+        from alphalens_keyctl.verification.prepared_lookup import PreparedLookup
+
+        self._lookup = PreparedLookup
         self._count = count(1)
         self._generation = next(self._count)
         self._begin()
@@ -93,6 +100,9 @@ class PostgreSQLSource:
         # When the primary was asked, and its position then: the latest that is `max_staleness` old, and those since.
         self._positions: deque[tuple[float, int]] = deque()
         self._floor: tuple[float, int] | None = None
+        # When standbys were asked, and their positions then, by their start; and those that follow another primary.
+        self._seen: dict[int, tuple[float, int]] = {}
+        self._strays: set[int] = set()
         self._closed = False
         self.heard_at: float | None = None
 
@@ -148,8 +158,11 @@ class PostgreSQLSource:
     def listening(self, server: "Server", *, of_lookups: bool) -> None:
         """From now on this server announces. `of_lookups`: no other primary may be asked."""
         self._told_by, self._only_here = server, of_lookups
-        self._positions.clear()  # of another server, or another history of the same
+        # All of another server, or another history of the same.
+        self._positions.clear()
         self._floor = None
+        self._seen.clear()
+        self._strays.clear()
 
     def changed(self) -> None:
         """A key may have changed: no record that was read before holds any longer."""
@@ -163,8 +176,26 @@ class PostgreSQLSource:
         while len(self._positions) > 1 and self._positions[1][0] <= asked_at - self._max_staleness:
             self._positions.popleft()
         self._floor = self._positions[0]
+        self._find_strays(asked_at, position)
         self._told_until = moment
         self.heard_at = asked_at
+
+    def _find_strays(self, asked_at: float, position: int) -> None:
+        """Leave out the standbys that were ahead of the primary before it was at `position`.
+
+        After a failover a standby may have replayed more of the old primary's log than the new primary has, or go on
+        following the old one. Its position is then one in another timeline, and says nothing of what the new primary
+        has written: a revoked key would stay accepted. The timeline itself is hidden from a role without further
+        rights (`pg_stat_wal_receiver`), and the control file of a standby names the last one minutes late. But a
+        primary sends only what it has written, so none of its own standbys is ever ahead of it. A stray that never is
+        ahead either is soon behind, as the primary goes on, and is not asked for that.
+        """
+        for started, (seen_at, replayed) in list(self._seen.items()):
+            if seen_at <= asked_at:
+                del self._seen[started]
+                if replayed > position:
+                    self._strays.add(started)
+                    self.changed()
 
     def _start(self) -> None:
         with self._starting:
@@ -223,12 +254,15 @@ class PostgreSQLSource:
         if server is None:
             return ""
         if server.standby:
-            return "" if self._has_caught_up(session.connection, until) else "the standby is behind its primary"
+            behind = not self._has_caught_up(session.connection, server, until)
+            if server.started in self._strays:
+                return "the standby follows another server than the one that announces changes"
+            return "the standby is behind its primary" if behind else ""
         if server != self._told_by and self._only_here and time.monotonic() < self._told_until:
             return "two servers take changes at once, or one has just taken over from the other"
         return ""
 
-    def _has_caught_up(self, connection: "Driver", until: float) -> bool:
+    def _has_caught_up(self, connection: "Driver", server: "Server", until: float) -> bool:
         """Whether a standby has replayed what its primary had written `max_staleness` ago. Waits while that was not so
         long ago. Where no primary can be asked, nobody can tell, and the standby's word is taken."""
         while time.monotonic() < until:
@@ -239,6 +273,8 @@ class PostgreSQLSource:
                 asked_at, position = floor
                 (replayed,) = connection.execute(_REPLAYED).fetchone() or (None,)
                 if replayed is not None and replayed >= position:
+                    # The first one since the primary was asked: the later ones would never be old enough to compare.
+                    self._seen.setdefault(server.started, (time.monotonic(), replayed))
                     return True
                 if time.monotonic() >= asked_at + self._max_staleness:
                     return False
@@ -256,15 +292,13 @@ class PostgreSQLSource:
     def _connected(self) -> _Session:
         import psycopg
 
-        from alphalens_keyctl.verification.prepared_lookup import PreparedLookup
-
         limit = self._limits.query_timeout
         try:
             connection = self._dial()
             connection.autocommit = True
             server = postgresql.begin_session(connection, answer_limit=limit)
             if server is not None:
-                return _Session(connection, PreparedLookup(connection, _PREPARED, answer_limit=limit).row, server)
+                return _Session(connection, self._lookup(connection, _PREPARED, answer_limit=limit).row, server)
             hurried = postgresql.cuts_short(connection, answer_limit=limit)
         except psycopg.Error as error:
             raise explain(error, self._address) from error

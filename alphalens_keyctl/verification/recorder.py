@@ -13,12 +13,12 @@ from typing import Final, NamedTuple
 from alphalens_keyctl.database import Database
 from alphalens_keyctl.database.postgresql import ReadOnlyError
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.models import Reason
 from alphalens_keyctl.verification import process, real_threads, usage_log
 from alphalens_keyctl.verification.real_threads import Lock, SimpleQueue
 from alphalens_keyctl.verification.recording_policy import RecordingPolicy
 from alphalens_keyctl.verification.refused_attempts import Refusal, RefusedAttempts
 from alphalens_keyctl.verification.usage_log import Accepted, Kind, Refusals, Transaction
+from alphalens_keyctl.vocabulary import Reason
 
 # Seconds and uses after which a batch is written: the README promises at most a second or a thousand uses behind, and
 # writing takes the rest of the second.

@@ -4,9 +4,9 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from alphalens_keyctl.models import Reason
 from alphalens_keyctl.verification import usage_log
 from alphalens_keyctl.verification.usage_log import Kind, Refusals
+from alphalens_keyctl.vocabulary import Reason
 
 # Kinds of refused attempts in a minute, and kinds that wait, beyond which attempts of a new kind are counted by their
 # reason alone: an attacker may choose addresses, not how many rows are written.

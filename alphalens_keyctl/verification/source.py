@@ -8,8 +8,9 @@ from typing import Any, Final, NamedTuple, Protocol
 from alphalens_keyctl.columns import texts_of
 from alphalens_keyctl.damage import is_sound
 from alphalens_keyctl.keyformat import DIGEST_LENGTH
-from alphalens_keyctl.models import RETIRES_SQL, Key
+from alphalens_keyctl.values import Key
 from alphalens_keyctl.verification.judgement import Record
+from alphalens_keyctl.vocabulary import RETIRES_SQL
 
 _COLUMN: Final = {"retires_at": "{0}", **{name: f"CAST(api_key.{name} AS text)" for name in ("scopes", "allow_from")}}
 # The columns of a record, by dialect. When a key retires is worked out by the database: its successor's first use

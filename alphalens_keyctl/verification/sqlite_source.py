@@ -7,6 +7,8 @@ from contextlib import suppress
 from itertools import count
 from typing import Final
 
+import sqlalchemy.dialects.sqlite.pysqlite  # noqa: F401  # when the verifier is made, not in the first request
+
 from alphalens_keyctl.address import SQLiteAddress
 from alphalens_keyctl.database import Database, Limits, faults, sqlite_files
 from alphalens_keyctl.database import sqlite as file

@@ -18,8 +18,8 @@ from sqlalchemy import text
 
 from alphalens_keyctl.database import Recording
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.models import REFUSED_ONCE, REFUSED_SQL, Reason
 from alphalens_keyctl.text import tame
+from alphalens_keyctl.vocabulary import REFUSED_ONCE, REFUSED_SQL, Reason
 
 # Characters kept of what a client sent.
 LONGEST_PATH: Final = 512

@@ -15,8 +15,8 @@ from alphalens_keyctl.database import Database, Limits, parse_address
 from alphalens_keyctl.database.postgresql import ReadOnlyError
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import LONGEST, MalformedKeyError, parse, same_digest
-from alphalens_keyctl.models import Key, Reason, Status
 from alphalens_keyctl.settings import Given, Settings, of_this_process
+from alphalens_keyctl.values import Key
 from alphalens_keyctl.verification import process, pulse
 from alphalens_keyctl.verification.judgement import Record, Verification, for_scope, from_address, judge, unavailable
 from alphalens_keyctl.verification.pulse import Pulse
@@ -24,6 +24,7 @@ from alphalens_keyctl.verification.recorder import Recorder
 from alphalens_keyctl.verification.recording_policy import RecordingPolicy
 from alphalens_keyctl.verification.source import Source
 from alphalens_keyctl.verification.usage_log import LONGEST_AGENT, LONGEST_OTHER, LONGEST_PATH, Accepted, Request
+from alphalens_keyctl.vocabulary import Reason, Status
 
 # The `usage` that records nothing: for a look that is not a use.
 _OFF: Final = "off"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 from urllib.parse import quote
 
 from alphalens_keyctl.errors import KeyctlError
-from alphalens_keyctl.models import Reason
 from alphalens_keyctl.verification.judgement import Verification
+from alphalens_keyctl.vocabulary import Reason
 from alphalens_keyctl.web import challenge, early_warning, headers
 from alphalens_keyctl.web.challenge import Refusal
 from alphalens_keyctl.web.client_address import UNIX, TrustedProxies

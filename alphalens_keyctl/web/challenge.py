@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from alphalens_keyctl import scopes
-from alphalens_keyctl.models import Reason
+from alphalens_keyctl.vocabulary import Reason
 
 STATUS: Final = 401
 # RFC 9457, 4.2.1: with the type "about:blank" the title is the phrase of the status.

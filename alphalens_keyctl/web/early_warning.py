@@ -12,8 +12,8 @@ from functools import lru_cache
 from time import time
 from typing import TYPE_CHECKING, Final
 
-from alphalens_keyctl.models import Status
 from alphalens_keyctl.verification.judgement import Verification
+from alphalens_keyctl.vocabulary import Status
 
 if TYPE_CHECKING:
     from alphalens_keyctl import KeyVerifier

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
 
-from alphalens_keyctl.models import Reason
+from alphalens_keyctl.vocabulary import Reason
 from alphalens_keyctl.web import challenge
 
 if TYPE_CHECKING:

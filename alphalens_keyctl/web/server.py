@@ -16,9 +16,9 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.models import Status
 from alphalens_keyctl.settings import Settings
 from alphalens_keyctl.verification.recording_policy import RecordingPolicy
+from alphalens_keyctl.vocabulary import Status
 from alphalens_keyctl.web import listening, log, workers
 from alphalens_keyctl.web.client_address import TrustedProxies
 from alphalens_keyctl.web.listening import Place

@@ -54,7 +54,7 @@ def test_what_is_older_goes_with_an_event_and_the_keys_keep_what_they_know(keyct
     (event,) = keyctl.ok("audit", "--action", "usage.prune", "--json").json
     assert (event["actor"], event["key_id"], event["key_name"]) == ("jo", None, None)
     assert {name: event["detail"][name] for name in ("before", "pruned")} == {"before": rfc3339(edge), "pruned": 3}
-    assert keyctl.ok("audit", "verify").stdout.startswith("Sound: 1 event")
+    assert keyctl.ok("audit", "verify", "--log-only").stdout.startswith("Sound: 1 event")
     after = keyctl.ok("show", key_id, "--json").json
     assert (after["use_count"], after["last_used_at"]) == (4, before["last_used_at"])
 

@@ -12,6 +12,7 @@ from sqlalchemy import text
 from alphalens_keyctl.database import Database
 from tests.support.answers import K
 from tests.support.commands import Keyctl
+from tests.support.key_rows import put
 from tests.support.raw_keys import RAW_KEY
 from tests.support.terminal import on_terminal
 
@@ -95,6 +96,25 @@ def test_case_and_normal_form_make_one_name(keyctl: Keyctl, name: str, other: st
     assert len(keyctl.keys()) == 1
     assert keyctl.opens(raw)
     assert keyctl.ok("show", other, "--json").json["id"] == key_id
+
+
+def test_a_key_named_in_wide_letters_stays_and_no_new_one_comes_to_be(keyctl: Keyctl, database: Database) -> None:
+    """A key of an older version keeps its name: every command finds it by it, and a rotation gives the name on."""
+    wide = "ｂｉｌｌｉｎｇ"
+    _, plain_id = keyctl.create("billing")
+    old_id = put(database, wide)
+    for command in (("create", wide), ("update", "billing", "--set-name", wide)):
+        refused = keyctl(*command)
+        assert (refused.status, refused.stdout) == (2, "")
+        assert refused.stderr.startswith(f"error: the name '{wide}' must be written 'billing'\n")
+    assert keyctl.ok("show", "billing", "--json").json["id"] == plain_id
+    assert keyctl.ok("show", wide, "--json").json["id"] == old_id
+    rotated = keyctl.ok("rotate", wide, "--json").json
+    assert (rotated["key"]["name"], rotated["previous"]["id"]) == (wide, old_id)
+    keyctl.ok("update", wide, "--set-name", "billing-2")
+    unknown = keyctl("show", wide.replace("ｇ", "ｓ"))
+    assert unknown.status == 3
+    assert "In plain letters it is 'billins'." in unknown.stderr
 
 
 def test_the_name_of_a_revoked_key_is_free_and_the_id_of_a_key_is_not(keyctl: Keyctl) -> None:
@@ -192,8 +212,13 @@ def test_a_key_that_cannot_be_masked_is_not_shown(keyctl: Keyctl) -> None:
 
 
 SURROUNDINGS: Final = {
-    "colour is forced": {"FORCE_COLOR": "1", "CLICOLOR_FORCE": "1", "PY_COLORS": "1", "COLORTERM": "truecolor"},
-    "in GitHub Actions": {**ACTIONS, "FORCE_COLOR": "1"},
+    "in GitHub Actions, where colour is forced": {
+        **ACTIONS,
+        "FORCE_COLOR": "1",
+        "CLICOLOR_FORCE": "1",
+        "PY_COLORS": "1",
+        "COLORTERM": "truecolor",
+    },
     "in an ASCII world": {"LC_ALL": "C", "LANG": "C", "PYTHONIOENCODING": "ascii", "TERM": "dumb"},
     "in an unknown locale": {"LANG": "tr_XX.ISO-8859-9", "LC_ALL": "xx_XX.nonsense", "FORCE_COLOR": "3"},
 }

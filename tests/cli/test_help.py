@@ -258,3 +258,27 @@ def test_an_unknown_option_is_told_where_it_stands_and_no_other_is_guessed(fresh
     assert fresh_keyctl("list", "--no-expiry").stderr == (
         "error: no such option: --no-expiry\nhint: Try 'alphalens-keyctl list --help'.\n"
     )
+    assert fresh_keyctl("policy", "--max-lifetime", "90d").stderr == (
+        "error: no such option: --max-lifetime\nhint: --max-lifetime stands after 'alphalens-keyctl policy set'.\n"
+    )
+
+
+def test_a_slip_in_an_option_is_answered_with_the_option_that_it_can_only_mean(fresh_keyctl: Keyctl) -> None:
+    for arguments, meant in {
+        ("create", "ci", "--expire", "90d"): "--expires",
+        ("list", "--jsn"): "--json",
+        # Not --expired, which is spelled almost so and selects keys.
+        ("update", "ci", "--expires", "90d"): "--set-expires",
+    }.items():
+        said = fresh_keyctl(*arguments).stderr
+        assert f"\nhint: Write {meant}; 'alphalens-keyctl {arguments[0]} --help' tells more.\n" in said
+    # It may be --expires, and it may be --expired.
+    assert "Write" not in fresh_keyctl("rotate", "ci", "--expire", "90d").stderr
+
+
+def test_a_word_too_many_is_answered_with_quotes_and_an_example(fresh_keyctl: Keyctl) -> None:
+    assert "hint: A value with spaces stands in quotes. For example: alphalens-keyctl create billing" in (
+        fresh_keyctl("create", "my", "key").stderr
+    )
+    said = fresh_keyctl("verify", "billing.key").stderr
+    assert "hint: For example: alphalens-keyctl verify < ci-key; 'alphalens-keyctl verify --help' tells more." in said

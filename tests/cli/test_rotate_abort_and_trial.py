@@ -53,9 +53,10 @@ def test_abort_makes_the_old_key_current_again(keyctl: Keyctl, grace: str, named
     assert (reason(keyctl, old), reason(keyctl, done["raw_key"])) == ("ok", "revoked")
     assert keyctl.ok("show", "ci", "--json").json["id"] == old_id
     assert events(keyctl, old_id) == ["create", "activate", "rotate", "abort"]
-    assert events(keyctl, new_id) == ["create", "activate", "discard"]
+    assert events(keyctl, new_id) == ["create", "activate", "abort", "discard"]
     logged = keyctl.ok("audit", "--action", "key.abort", "--json").json
-    assert [(event["detail"]["reason"], event["detail"]["successor"]) for event in logged] == [("aborted", new_id)]
+    assert [event["detail"]["reason"] for event in logged] == ["aborted", "aborted"]
+    assert (logged[0]["detail"]["predecessor"], logged[1]["detail"]["successor"]) == (old_id, new_id)
     assert keyctl.ok("audit", "verify").status == 0
     # And the next rotation is one like any other.
     assert keyctl.ok("rotate", "ci", "--json").json["previous"]["id"] == old_id
@@ -246,7 +247,7 @@ def test_a_check_that_fails_takes_the_rotation_back_and_restores_every_destinati
     assert rest == before
     assert (new["id"], new["revoke_reason"]) == (tried.split("_")[1], "check_failed")
     assert events(keyctl, before[0]["id"]) == ["create", "deliver", "activate", "rotate", "abort"]
-    assert events(keyctl, new["id"]) == ["create", "deliver", "activate", "discard"]
+    assert events(keyctl, new["id"]) == ["create", "deliver", "activate", "abort", "discard"]
     keyctl.ok("rotate", "ci", *destinations.options, "--check", "cat")
 
 

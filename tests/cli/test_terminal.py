@@ -38,6 +38,20 @@ def test_sentences_settings_and_looks_break_between_words_alone(keyctl: Keyctl) 
     assert "'billing  production'" in shown
 
 
+def test_a_long_name_ends_its_lines_behind_a_hyphen_and_a_near_expiry_is_coloured_in_show_too(keyctl: Keyctl) -> None:
+    name = "billing-reconciliation-worker-for-the-european-subsidiaries-and-their-quarterly-reports"
+    keyctl.create(name, "--owner", "team-of-the-subsidiaries@example.com", "--expires", "20h")
+    shown = on_terminal(keyctl, "show", name, width=40)
+    lines = [line.strip() for line in plain(shown.text).splitlines()]
+    at = lines.index("name       billing-reconciliation-")
+    assert lines[at + 1 : at + 4] == ["worker-for-the-european-", "subsidiaries-and-their-", "quarterly-reports"]
+    assert "example.com" in lines
+    assert b"\x1b[31min " in shown.raw
+    for command in (("list",), ("audit", "check")):
+        lines = plain(on_terminal(keyctl, *command, width=40).text).splitlines()
+        assert any(line.endswith("billing-reconciliation-worker-for-the-") for line in lines), command
+
+
 def test_the_real_program_shows_the_key_once_and_whole(keyctl: Keyctl) -> None:
     """Promise 1, without the fork server between."""
     shown = Session(keyctl, "create", "ci", width=40, real=True).end()

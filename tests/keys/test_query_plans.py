@@ -55,17 +55,20 @@ class Case(NamedTuple):
 
 
 def rows() -> Iterator[dict[str, Any]]:
-    """Keys of years: of a hundred one is suspended, one expired, one about to, one idle for long."""
+    """Keys of years: of a hundred one is suspended, one expired, one about to, one never will, one is idle for long,
+    and one has no owner."""
     chance = random.Random(5)
     for number in range(KEYS):
         key_id = "".join(chance.choices(ALPHABET, k=12))
         created = NOW - (KEYS - number) * timedelta(hours=12)
         name = f"service-{number}"
         yield {
-            "id": key_id, "name": name, "name_folded": name, "owner": f"team-{number % 200}",
+            "id": key_id, "name": name, "name_folded": name,
+            "owner": None if number % 100 == 8 else f"team-{number % 200}",
             "labels": {"team": f"team-{number % 200}", "env": "prod"}, "created_at": created, "created_by": "sql",
             "activated_at": created, "use_count": 1,
-            "expires_at": NOW + {2: -DAY, 3: DAY}.get(number % 100, number % 300 * DAY + 60 * DAY),
+            "expires_at": None if number % 100 == 9
+            else NOW + {2: -DAY, 3: DAY}.get(number % 100, number % 300 * DAY + 60 * DAY),
             "suspended_at": NOW - number % 60 * DAY if number % 100 == 1 else None,
             "last_used_at": None if number % 100 == 5 else NOW - (400 * DAY if number % 100 == 4 else 3 * DAY),
             "digest": bytes(32), "digest_scheme": DIGEST_SCHEME,
@@ -161,6 +164,10 @@ FILTERS: Final = {
     "whole name": Case(ways(Selection(name_glob="service-12")), "api_key_name|api_key_current_name"),
     "suspended": Case(ways(Selection((Status.SUSPENDED,))), "api_key_status"),
     "expired": Case(ways(Selection(expired=True)), "api_key_expires"),
+    "never expires": Case(ways(Selection(never_expires=True)), "api_key_expires"),
+    "no owner": Case(ways(Selection(unowned=True)), "api_key_owner"),
+    "active, no owner": Case(ways(Selection((Status.ACTIVE,), unowned=True)), "api_key_owner"),
+    "no owner, older than": Case(ways(Selection(unowned=True, older_than=995 * DAY)), "api_key_owner|api_key_created"),
     "expires within": Case(ways(Selection(expires_within=14 * DAY)), "api_key_expires"),
     "suspended for so long": Case(
         ways(Selection((Status.SUSPENDED,), suspended_for=30 * DAY)), "api_key_suspended|api_key_status"

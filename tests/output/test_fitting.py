@@ -44,6 +44,16 @@ def test_a_folded_text_loses_no_character_and_breaks_between_words_where_it_can(
         assert " ".join(lines) == text
 
 
+def test_a_word_wider_than_the_line_is_broken_behind_a_hyphen_where_it_has_one() -> None:
+    assert list(folded("owner team-with-a-long-name@example.com", 20)) == [
+        "owner team-with-a-",
+        "long-name@",
+        "example.com",
+    ]
+    assert list(folded("billing-reconciliation-of-europe", 16)) == ["billing-", "reconciliation-", "of-europe"]
+    assert list(folded("ab reconciliation_of/europe", 8)) == ["ab", "reconcil", "iation_", "of/", "europe"]
+
+
 @given(
     st.lists(st.tuples(TEXTS, TEXTS, st.sampled_from(["never", "2 days ago", "59 minutes ago"]), TEXTS), max_size=12),
     st.integers(24, 120),

@@ -7,7 +7,7 @@ import json
 import unicodedata
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from hypothesis import example, given
@@ -428,7 +428,13 @@ def test_a_verification_is_said_for_every_reason_and_every_key(reason: Reason, k
     assert all(is_inert(character) or character in "\\`" for character in sentence)
 
 
-@pytest.mark.parametrize("kind", [BreakKind.DAMAGED, BreakKind.INDEX])
+# What is broken beside the chain: the tables, their indexes, the keys.
+BESIDE: Final = [
+    BreakKind.DAMAGED, BreakKind.INDEX, BreakKind.ALTERED_KEY, BreakKind.UNKNOWN_KEY, BreakKind.MISSING_KEY
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BESIDE)
 def test_a_fault_of_the_tables_is_said_inert_and_with_what_holds_together(kind: BreakKind) -> None:
     """Promises 7 and 12: whoever makes an index chooses its name."""
     said = sentences.log_verdict(Verdict(3, Head(3, GENESIS, NOW), Break(None, kind, "index a\x1b[2J")), extends=False)
@@ -438,7 +444,7 @@ def test_a_fault_of_the_tables_is_said_inert_and_with_what_holds_together(kind: 
     assert said.endswith(" 3 events hold together.")
 
 
-@pytest.mark.parametrize("kind", [kind for kind in BreakKind if kind not in (BreakKind.DAMAGED, BreakKind.INDEX)])
+@pytest.mark.parametrize("kind", [kind for kind in BreakKind if kind not in BESIDE])
 def test_a_broken_log_is_said_with_its_place_and_kind(kind: BreakKind) -> None:
     """Promise 7."""
     said = sentences.log_verdict(Verdict(3, Head(3, GENESIS, NOW), Break(4, kind)), extends=False)

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -40,9 +40,14 @@ class Result(NamedTuple):
 
 
 class Process:
-    """A running command."""
+    """A running command, perhaps in a `standing` child that is `given_back` at its end."""
 
-    def __init__(self, report: int, stdout: IO[bytes], stderr: IO[bytes]) -> None:
+    def __init__(
+        self, report: int, stdout: IO[bytes], stderr: IO[bytes], standing: socket.socket | None = None,
+        given_back: Callable[[socket.socket], None] = socket.socket.close,
+    ) -> None:  # fmt: skip
+        self._standing = standing
+        self._given_back = given_back
         self._report = os.fdopen(report, "r")
         self._stdout = stdout
         self._stderr = stderr
@@ -68,6 +73,12 @@ class Process:
             raise AssertionError(f"the command did not end within {LIMIT} s; stderr: {self._read(self._stderr)}")
         ended = self._report.read()  # to the end: a standing child that ends with its command closes last
         self._report.close()
+        if self._standing is not None:
+            if ended:
+                self._given_back(self._standing)
+            else:  # the child was killed: the fork server says by what
+                with self._standing:
+                    ended = self._standing.recv(64).decode()
         assert ended, f"the process of the command went without a word; stderr: {self._read(self._stderr)}"
         status = int(ended)
         result = Result(status, self._read(self._stdout), self._read(self._stderr))
@@ -136,26 +147,32 @@ class ForkServer:
         socket.send_fds(standing or self._socket, [json.dumps(request).encode()], [*passed, report_end])
         os.close(report_end)
         files[0].close()
-        return Process(report, files[1], files[2])
+        return Process(report, files[1], files[2], standing, self._take_back)
+
+    def start_plain(
+        self, arguments: Sequence[str], environment: Mapping[str, str], folder: Path, usual: Mapping[str, str],
+        **options: Any,
+    ) -> Process:  # fmt: skip
+        """Start a command that nobody stops: in a standing child, where one can run it. Options as in `start`."""
+        if not is_plain(arguments, environment, usual):
+            return self.start(arguments, environment, folder, **options)
+        standing = self._idle.pop() if self._idle else self._stand()
+        return self.start(arguments, environment, folder, standing=standing, **options)
 
     def run(
         self, arguments: Sequence[str], environment: Mapping[str, str], folder: Path, usual: Mapping[str, str],
         **options: Any,
     ) -> Result:  # fmt: skip
-        """Run a command to its end: a plain one in a standing child. Options as in `start`."""
-        is_usual = not options.keys() - {"stdin"} and isinstance(options.get("stdin", b""), bytes)
-        if not (is_usual and is_plain(arguments, environment, usual)):
+        """Run a command to its end. Options as in `start`."""
+        if options.keys() - {"stdin"} or not isinstance(options.get("stdin", b""), bytes):
             return self.start(arguments, environment, folder, **options).wait()
-        try:
-            standing = self._idle.pop()
-        except IndexError:
-            standing = self._stand()
-        result = self.start(arguments, environment, folder, standing=standing, **options).wait()
+        return self.start_plain(arguments, environment, folder, usual, **options).wait()
+
+    def _take_back(self, standing: socket.socket) -> None:
         if select.select([standing], [], [], 0)[0]:  # the child ended with the command
             standing.close()
         else:
             self._idle.append(standing)
-        return result
 
     def _stand(self) -> socket.socket:
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -187,6 +204,10 @@ class Keyctl:
     def start(self, *arguments: str, environment: Mapping[str, str] | None = None, **options: Any) -> Process:
         """Start a command and do not wait for it. Options as in `ForkServer.start`."""
         return self._fork_server.start(arguments, self.environment | dict(environment or {}), self.home, **options)
+
+    def start_plain(self, *arguments: str, **options: Any) -> Process:
+        """Start a command that nobody stops. Options as in `ForkServer.start`."""
+        return self._fork_server.start_plain(arguments, self.environment, self.home, self.environment, **options)
 
     def __call__(self, *arguments: str, **options: Any) -> Result:
         """Run a command to its end. Options as in `ForkServer.start`."""

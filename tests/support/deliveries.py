@@ -3,8 +3,8 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,11 +19,13 @@ UNFINISHED = ("pending", "delivering")
 
 
 class Command(NamedTuple):
-    """A command to be run: `before` as in `tests.support.commands`; after `kill_after` seconds it gets SIGKILL."""
+    """A command to be run: `before` as in `tests.support.commands`; after `kill_after` seconds it gets SIGKILL. One
+    that is `struck` may leave processes behind."""
 
     arguments: Sequence[str]
     before: Before = ()
     kill_after: float | None = None
+    struck: bool = False
 
 
 class Ended(NamedTuple):
@@ -41,9 +43,12 @@ def run_together(keyctl: Keyctl, *commands: Command) -> list[Ended]:
         reader, writer = os.pipe()
         error_reader, error_writer = os.pipe()
         begun = time.monotonic()
-        process = keyctl.start(
-            *command.arguments, before=command.before, stdout=writer, stderr=error_writer, to_the_last=True
-        )
+        if command.before or command.struck or command.kill_after is not None:
+            process = keyctl.start(
+                *command.arguments, before=command.before, stdout=writer, stderr=error_writer, to_the_last=True
+            )
+        else:
+            process = keyctl.start_plain(*command.arguments, stdout=writer, stderr=error_writer)
         os.close(writer)
         os.close(error_writer)
         if command.kill_after is not None:
@@ -82,9 +87,27 @@ class Found(NamedTuple):
 class DeliveryJudge(Judge):
     """Judges a name, its destinations and the command that was to deliver a key to them (promises 1, 2, 3, 6, 7)."""
 
+    _together = False
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Judge commands that ended before the first of them is judged: the database is checked as a whole once, at
+        the end."""
+        self._together = True
+        try:
+            yield
+        finally:
+            self._together = False
+        self.assert_sound()
+
+    def assert_sound(self) -> None:
+        if not self._together:
+            super().assert_sound()
+
     def look(self, name: str, destinations: Sequence[Destination]) -> Found:
-        key = self._active(name)
-        unfinished = frozenset(key.id for key in self.every_key(name) if key.status in UNFINISHED)
+        found = self.every_key(name)
+        key = _active(found)
+        unfinished = frozenset(key.id for key in found if key.status in UNFINISHED)
         held = [one.held() for one in destinations]
         opens = self._which_open({raw for raw in held if raw})
         working = [bool(raw) and opens[str(raw)] for raw in held]
@@ -118,7 +141,7 @@ class DeliveryJudge(Judge):
             assert all(key_id in result.stderr for key_id in unfinished), context
             assert not asides(destinations) - before.aside, context
         # 0 if and only if all was done.
-        current = self._active(name)
+        current = _active(found)
         done = current is not None and current.id != before.current
         everywhere = current is not None and all(raw is not None and key_id(raw) == current.id for raw in after)
         assert not done or everywhere, context
@@ -134,7 +157,7 @@ class DeliveryJudge(Judge):
         context = (name, result)
         assert result.status == 0, context
         found = self.every_key(name)
-        current = self._active(name)
+        current = _active(found)
         assert current is not None, context
         held = [destination.held() for destination in destinations]
         assert [key_id(raw) if raw else None for raw in held] == [current.id] * len(destinations), context
@@ -144,9 +167,6 @@ class DeliveryJudge(Judge):
         assert not asides(destinations), context
         self._assert_secret(result, printed=printed, current=current, context=context)
         self.assert_sound()
-
-    def _active(self, name: str) -> Key | None:
-        return next((key for key in self.every_key(name) if key.status == "active"), None)
 
     def _which_open(self, raws: set[str]) -> dict[str, bool]:
         """Whether each opens, as a service sees it that has not seen it before."""
@@ -164,3 +184,7 @@ class DeliveryJudge(Judge):
         if result.status == 0 and shown:
             assert current is not None, context
             assert key_id(shown[0]) == current.id, context
+
+
+def _active(keys: Sequence[Key]) -> Key | None:
+    return next((key for key in keys if key.status == "active"), None)

@@ -18,14 +18,14 @@ from typing import Any, NoReturn
 
 # Garbage stays until a process ends, as in a process of the program: see `cli.entry.main`.
 MOST = 100
-# What starts processes, or becomes one that is stopped.
-_STARTING = ("--pipe-to", "--check", "--sign", "--keyring", "serve", "doctor")
+# What becomes a process that is stopped, or looks at the process that it is.
+_LASTING = ("serve", "doctor")
 
 
 def is_plain(arguments: Sequence[str], environment: Mapping[str, str], usual: Mapping[str, str]) -> bool:
-    """Whether a standing child can run the command: it starts nothing, and the interpreter is told nothing else than
-    in the `usual` environment."""
-    if any(argument.startswith(_STARTING) for argument in arguments):
+    """Whether a standing child can run the command: the interpreter is told nothing else than in the `usual`
+    environment, and the command ends by itself."""
+    if any(argument.startswith(_LASTING) for argument in arguments):
         return False
     names = {name for name in environment.keys() | usual.keys() if name.startswith(("PYTHON", "TZ", "LC_", "LANG"))}
     return all(environment.get(name) == usual.get(name) for name in names)
@@ -38,6 +38,7 @@ def stand(
 
     `end` does what an interpreter does at its end, and returns the exit status.
     """
+    path = list(sys.path)
     for left in reversed(range(MOST)):
         message, descriptors, _, _ = socket.recv_fds(channel, 1 << 20, 4)
         if not message:
@@ -49,6 +50,8 @@ def stand(
             os.close(stream)
         os.environ.clear()
         os.environ.update(request["environment"])
+        sys.path[:] = path
+        find_packages()
         os.chdir(request["folder"])
         open_streams()
         sys.argv = ["alphalens-keyctl", *request["arguments"]]
@@ -57,7 +60,7 @@ def stand(
         status = command()
         is_clean = _flushed() and _state() == before and _leaves_nothing_open({channel.fileno(), report})
         if not is_clean or left == 0:
-            channel.close()  # first, so that who reads the status asks another child
+            channel.shutdown(socket.SHUT_RDWR)  # first, so that who reads the status asks another child
             os.write(report, f"{end(status)}\n".encode())
             os._exit(0)  # which closes `report`: the command is over only now
         nowhere = os.open(os.devnull, os.O_RDWR)
@@ -67,6 +70,11 @@ def stand(
         os.write(report, f"{status}\n".encode())
         os.close(report)
     os._exit(0)  # nobody asks any more
+
+
+def find_packages() -> None:
+    """Look where `PYTHONPATH` says, as an interpreter that starts."""
+    sys.path[1:1] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
 
 
 def _state() -> tuple[object, ...]:

@@ -313,8 +313,10 @@ def _strike_group(
 ) -> Iterator[tuple[Row, Case, str]]:
     outcomes = strike_and_judge(keyctl, judge, group)
     again = run_together(keyctl, *(Command(row.arguments(row.command, printed=case.printed)) for row, case in group))
-    for (row, case), ended, outcome in zip(group, again, outcomes, strict=True):
-        judge.assert_finished(row.name, row.destinations, ended.result, printed=case.printed)
+    with judge.together():
+        for (row, case), ended in zip(group, again, strict=True):
+            judge.assert_finished(row.name, row.destinations, ended.result, printed=case.printed)
+    for (row, case), outcome in zip(group, outcomes, strict=True):
         if row.command == "create":
             row.move_on()
         yield row, case, outcome
@@ -325,10 +327,11 @@ def strike_and_judge(keyctl: Keyctl, judge: DeliveryJudge, group: Sequence[tuple
     before = [judge.look(row.name, row.destinations) for row, _ in group]
     struck = run_together(keyctl, *(_prepared(row, case) for row, case in group))
     judge.wait_until_alone()
-    outcomes = [
-        _judge(judge, row, case, found, ended.result)
-        for (row, case), found, ended in zip(group, before, struck, strict=True)
-    ]
+    with judge.together():
+        outcomes = [
+            _judge(judge, row, case, found, ended.result)
+            for (row, case), found, ended in zip(group, before, struck, strict=True)
+        ]
     for row, _ in group:
         row.repair()
     return outcomes
@@ -344,9 +347,9 @@ def _prepared(row: Row, case: Case) -> Command:
     assert isinstance(destination, Stored)
     (destination.folder / "fault").write_text(f"{fault.told}\n" if destination.kind == "pipe-to" else fault.told)
     if fault.what != "no answer":
-        return Command(arguments)
+        return Command(arguments, struck=True)
     if destination.kind == "pipe-to":
-        return Command([*arguments, "--pipe-timeout", "1"])
+        return Command([*arguments, "--pipe-timeout", "1"], struck=True)
     return Command(arguments, [(MODULE, "be_impatient", [])])
 
 
@@ -439,7 +442,7 @@ def main() -> int:
                     came += found
                 except AssertionError as error:  # the rest of these rows is left out
                     violations += 1
-                    print("violation:", error, *error.__notes__, file=sys.stderr, flush=True)
+                    print("violation:", error, *getattr(error, "__notes__", ()), file=sys.stderr, flush=True)
         judge.close()
     print(table(came))
     print(f"{came.total()} combinations, violations: {violations}")

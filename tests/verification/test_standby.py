@@ -227,6 +227,38 @@ def test_a_change_finds_the_server_that_takes_it_or_says_that_this_one_is_a_stan
     both.ok("revoke", "ci", "--yes")
 
 
+def test_a_standby_that_is_ahead_of_the_server_that_took_over_is_not_believed(
+    own_keyctl: Keyctl, own_url: str, own_server: Server, read_url: str, standby: Standby
+) -> None:
+    """Promise 5: the standby follows the old primary, whose log has gone further than that of the new one; its position
+    says nothing of what the new one has written."""
+    raw, _ = own_keyctl.create("ci")
+    promoted = Standby(own_server)
+    try:
+        promoted.catch_up()
+        promoted.promote()
+        asked(own_url, "SELECT length(pg_logical_emit_message(false, 'further', repeat('-', 1000000))::text)")
+        standby.catch_up()
+        new_url = hosts(own_url, promoted.port)
+        with KeyVerifier(read_url, usage_database_url=new_url, max_staleness=BOUND, timeout=BOUND) as verifier:
+            verifier.verify(raw)
+            wait_for(lambda: listeners(new_url), "nobody listens to the new primary")
+            revoke_by_hand(new_url, raw)
+            until(verifier, raw, Reason.UNAVAILABLE, within=BEHIND + SLACK)
+            assert verifier.trouble is not None
+            assert "follows another" in verifier.trouble.message
+            # It is not believed either while the new one has gone just as far.
+            gap = asked(read_url, "SELECT CAST(pg_last_wal_replay_lsn() - '0/0' AS bigint)")
+            gap -= asked(new_url, "SELECT CAST(pg_current_wal_lsn() - '0/0' AS bigint)")
+            asked(new_url, f"SELECT length(pg_logical_emit_message(false, 'as far', repeat('-', {gap}))::text)")
+            deadline = time.monotonic() + 2 * BOUND
+            while time.monotonic() < deadline:
+                assert not verifier.verify(raw)
+                time.sleep(0.02)
+    finally:
+        promoted.close()
+
+
 # The last test: the standby is none afterwards.
 def test_after_a_failover_only_the_server_that_announces_changes_is_believed(
     own_keyctl: Keyctl, own_url: str, own_server: Server, standby: Standby

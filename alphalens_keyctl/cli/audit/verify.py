@@ -1,5 +1,7 @@
 """`audit verify`: prove that the audit log is whole."""
 
+from typing import Annotated
+
 import typer
 
 from alphalens_keyctl.cli import run as runs
@@ -13,9 +15,12 @@ def verify(
     head: HeadOption = None,
     signers: SignersOption = None,
     signer: SignerOption = None,
+    log_only: Annotated[
+        bool, typer.Option("--log-only", help="Do not compare the keys themselves with what the log says of them.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Check the whole audit log: exit 0 when it is sound, else 5 with the first break and its kind.
+    """Check the whole audit log, and that the keys are what it says: exit 0, or 5 with the first break and its kind.
 
     Examples:
       alphalens-keyctl audit verify
@@ -28,4 +33,4 @@ def verify(
         raise KeyctlError(Code.USAGE, "--signers needs --head", "Name the head that has to be signed.")
     from alphalens_keyctl.cli.audit import verify_log
 
-    verify_log.verify_log(run, head=head, signers=signers, signer=signer, json=json)
+    verify_log.verify_log(run, head=head, signers=signers, signer=signer, log_only=log_only, json=json)

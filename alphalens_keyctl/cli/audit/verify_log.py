@@ -7,16 +7,18 @@ from alphalens_keyctl.errors import ExitStatus
 from alphalens_keyctl.output import documents, sentences
 
 
-def verify_log(run: Run, *, head: str | None, signers: str | None, signer: str | None, json: bool) -> None:
-    """Say whether the audit log is sound, and whether it extends the head saved in the file `head` (`-`: stdin), which
-    has to be signed as `heads.signer_of` asks.
+def verify_log(
+    run: Run, *, head: str | None, signers: str | None, signer: str | None, log_only: bool, json: bool
+) -> None:
+    """Say whether the audit log is sound, whether the keys are what it says, unless `log_only`, and whether it extends
+    the head saved in the file `head` (`-`: stdin), which has to be signed as `heads.signer_of` asks.
 
     Exits 0 or 5. Raises `KeyctlError`; invalid_input for a file that holds no head.
     """
     saved = None if head is None else heads.read_head(head)
     signed_by = heads.signer_of(saved, signers, signer)
     with run.manager() as manager:
-        verdict = manager.verify_log(None if saved is None else saved.head)
+        verdict = manager.verify_log(None if saved is None else saved.head, log_only=log_only)
     if json:
         said = documents.json_document(documents.verdict_object(verdict) | {"signed_by": signed_by})
     else:
