@@ -17,6 +17,7 @@ class Origin(NamedTuple):
     """Where a change came from. None means: not known.
 
     `claims` are what the environment says of who is behind the user of the operating system: anybody can say so.
+    `address` and `request_id` are those of a request over HTTP.
     """
 
     host: str | None
@@ -24,6 +25,8 @@ class Origin(NamedTuple):
     ci: str | None
     ci_run_url: str | None
     claims: Mapping[str, str] | None = None
+    address: str | None = None
+    request_id: str | None = None
 
 
 class Act(NamedTuple):

@@ -54,6 +54,7 @@ class Reason(StrEnum):
     UNAVAILABLE = "unavailable"
     SCOPE = "scope"
     ADDRESS = "address"
+    FORBIDDEN = "forbidden"
 
 
 # The statuses under which a key opens.

@@ -19,8 +19,9 @@ ELSEWHERE: Final = {
     "install", "main job", "tests", "roles", "backup sqlite", "restore sqlite", "replace sqlite",
     "backup postgresql", "restore postgresql", "github-actions", "gitlab-ci", "crontab", "systemd", "verifier",
     "manager", "standby", "asgi", "wsgi", "chain", "serve", "nginx", "caddy", "traefik", "traefik service", "envoy",
-    "haproxy", "haproxy lua", "finding of a check", "finding", "profiles", "scopes", "serve metrics", "prometheus",
-    "prometheus rules", "signed head", "witness git", "witness bucket", "witness reader", "witness ssh", "proof",
+    "haproxy", "serve-api", "api", "haproxy lua", "finding of a check", "finding", "profiles", "scopes",
+    "serve metrics", "prometheus", "prometheus rules",
+    "signed head", "witness git", "witness bucket", "witness reader", "witness ssh", "proof",
     "feed file", "feed splunk", "vector", "fluent bit",
 }  # fmt: skip
 # Stand-ins for what a document's commands call.
@@ -69,9 +70,10 @@ def test_the_sessions_in_the_readme_answer_what_stands_there(fresh_keyctl: Keyct
         assert console.same(answer, exchange.answer), f"$ {exchange.command}\n{answer}\ninstead of\n{exchange.answer}"
 
 
-def test_the_examples_of_serve_are_parsed(fresh_keyctl: Keyctl) -> None:
-    lines = [*lines_of(block("serve", "sh")), *lines_of(block("serve metrics", "sh"))]
-    assert len(lines) == 5
+@pytest.mark.parametrize(("names", "number"), [(("serve", "serve metrics"), 5), (("serve-api",), 2)], ids=str)
+def test_the_examples_of_serve_are_parsed(fresh_keyctl: Keyctl, names: tuple[str, ...], number: int) -> None:
+    lines = [line for name in names for line in lines_of(block(name, "sh"))]
+    assert len(lines) == number
     for line in lines:
         assert "Usage: " in fresh_keyctl.ok(*shlex.split(line)[1:], "--help").stdout
 

@@ -32,6 +32,7 @@ class Program(LateGroup):
         "rotate": Place(f"{_CLI}.rotate:rotate", "Replace a key by a successor."),
         "verify": Place(f"{_CLI}.verify:verify", "Say whether a raw key opens, and why not."),
         "serve": Place(f"{_CLI}.serve:serve", "Tell a proxy whether a request carries a good key."),
+        "serve-api": Place(f"{_CLI}.serve_api:serve_api", "Administer keys over HTTP."),
         "config": Place(f"{_CLI}.config:config", "Show every setting and where it comes from."),
         "doctor": Place(f"{_CLI}.doctor:doctor", "Look for what is wrong, and say what to do."),
         "help": Place(f"{_CLI}.help:help_", "Explain a command or a topic."),

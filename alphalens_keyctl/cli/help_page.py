@@ -14,7 +14,7 @@ from alphalens_keyctl.settings import PROGRAM
 COMMAND_PANELS: Final[Mapping[str, Sequence[str]]] = {
     "Keys": ("create", "list", "show", "update", "revoke", "suspend", "resume", "rotate"),
     "Record and rules": ("audit", "policy"),
-    "Services": ("verify", "serve"),
+    "Services": ("verify", "serve", "serve-api"),
     "Set-up and help": ("db", "config", "doctor", "completion", "help", "version"),
 }
 _ARGUMENTS: Final = "Arguments"

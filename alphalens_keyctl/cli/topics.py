@@ -16,4 +16,5 @@ TOPICS: Final[Mapping[str, str]] = {
     "python": "KeyVerifier and middleware, for services in Python.",
     "proxies": "serve, behind nginx, Caddy, Traefik, Envoy or HAProxy.",
     "metrics": "serve, watched by Prometheus: what it counts, and alerts.",
+    "api": "serve-api: keys over HTTP, each caller within its rights.",
 }

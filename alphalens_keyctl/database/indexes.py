@@ -26,6 +26,7 @@ _BOTH: Final = {
     "api_key_name": "INDEX ON api_key (name_folded)",
     "api_key_owner": "INDEX ON api_key (owner)",
     "api_key_status": "INDEX ON api_key (status)",
+    "api_reply_at": "INDEX ON api_reply (at)",
     "audit_event_action": "INDEX ON audit_event (action, seq)",
     "audit_event_actor": "INDEX ON audit_event (actor, seq)",
     "audit_event_at": "INDEX ON audit_event (at)",
@@ -66,6 +67,7 @@ EXPECTED: Final = {
         "api_key_pkey": "UNIQUE INDEX ON api_key (id)",
         "api_key_scopes": "INDEX ON api_key USING gin (scopes) WHERE (scopes IS NOT NULL)",
         "api_key_suspended": "INDEX ON api_key (suspended_at) WHERE (suspended_at IS NOT NULL)",
+        "api_reply_pkey": "UNIQUE INDEX ON api_reply (caller, idempotency_key)",
         "audit_event_one_follower": "UNIQUE INDEX ON audit_event (previous_hash)",
         "audit_event_pkey": "UNIQUE INDEX ON audit_event (seq)",
         "usage_event_pkey": "UNIQUE INDEX ON usage_event (id, at)",
@@ -75,7 +77,7 @@ EXPECTED: Final = {
         ),
     },
 }
-_TABLES: Final = ("api_key", "audit_event", "usage_event", "alphalens_keyctl_version")
+_TABLES: Final = ("api_key", "audit_event", "usage_event", "api_reply", "alphalens_keyctl_version")
 _ON_SQLITE: Final = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
 _OURS: Final = f"""pg_index JOIN pg_class AS index ON index.oid = indexrelid
     LEFT JOIN pg_inherits ON inhrelid = indrelid

@@ -18,7 +18,8 @@ class Part(StrEnum):
 
 
 _EVERYTHING: Final = (
-    "ALL ON api_key, key_policy, audit_event, usage_event, alphalens_keyctl_version, alphalens_keyctl_writer",
+    "ALL ON api_key, key_policy, api_reply, audit_event, usage_event",
+    "ALL ON alphalens_keyctl_version, alphalens_keyctl_writer",
     "ALL ON SEQUENCE usage_event_id_seq",
     "ALL ON FUNCTION alphalens_keyctl_record_uses(jsonb, jsonb), alphalens_keyctl_make_partitions()",
     "ALL ON FUNCTION alphalens_keyctl_row_digests()",

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Select, and_, case, select, text
 
@@ -19,8 +19,19 @@ from alphalens_keyctl.text import fold, plainly
 SHORTEST_ID_START: Final = 6  # characters; a part of the command line's contract
 
 
+class DigestedKey(NamedTuple):
+    """A raw key of which only the digest is known here: whoever holds the raw key asks from elsewhere, and keeps it."""
+
+    id: str
+    sha256: bytes
+
+    def digest(self) -> bytes:
+        """SHA-256 of the whole raw key, as `RawKey.digest`."""
+        return self.sha256
+
+
 # KEY, as whoever asks gives it.
-Reference = str | RawKey
+Reference = str | RawKey | DigestedKey
 
 
 def meant_by(
@@ -32,7 +43,7 @@ def meant_by(
     Raises `KeyctlError` as `find` does.
     """
     key = find(connection, reference, now=now, within=within)
-    if isinstance(reference, RawKey) or fold(reference) != fold(key.name):
+    if not isinstance(reference, str) or fold(reference) != fold(key.name):
         return (key.id,)
     query = _narrowed(select(key_table.c.id).where(key_table.c.name_folded == fold(reference)), within)
     return tuple(connection.scalars(query))
@@ -48,7 +59,7 @@ def all_meant_by(
     Raises `KeyctlError` as `find` does.
     """
     key = find(connection, reference, now=now, within=within)
-    if isinstance(reference, RawKey) or fold(reference) != fold(key.name):
+    if not isinstance(reference, str) or fold(reference) != fold(key.name):
         return [key]
     # A leaked key is revoked by its name: its predecessor would go on opening for its grace (promise 5).
     return [key, *namesakes(connection, key, now=now)]
@@ -132,7 +143,7 @@ def find(connection: Connection, reference: Reference, *, now: datetime, within:
     `within`, only the keys within are looked among. Raises `KeyctlError`: key_not_found, ambiguous_key; forbidden for
     a KEY that only fits keys that are not within.
     """
-    if isinstance(reference, RawKey):
+    if not isinstance(reference, str):
         return _find_raw(connection, reference, now, within)
     found = _fitting(connection, reference, now, within)
     if not found:
@@ -177,7 +188,7 @@ def _fitting(connection: Connection, reference: str, now: datetime, within: With
     return {row.id: key_of(row) for query in queries for row in connection.execute(_narrowed(query, within))}
 
 
-def _find_raw(connection: Connection, raw: RawKey, now: datetime, within: Within | None) -> Key:
+def _find_raw(connection: Connection, raw: RawKey | DigestedKey, now: datetime, within: Within | None) -> Key:
     digest = connection.scalar(select(key_table.c.digest).where(key_table.c.id == raw.id))
     key = get(connection, raw.id, now=now)
     # A made-up secret behind a real id must not be enough to mean the key.

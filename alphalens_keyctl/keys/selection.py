@@ -1,7 +1,7 @@
 """Which keys: the filters that the commands share → one WHERE, and the keys that it selects."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import chain
 from typing import Any, Final, NamedTuple
@@ -37,6 +37,10 @@ class Sort(StrEnum):
     LAST_USED = "last-used"
     EXPIRES = "expires"
     USES = "uses"
+
+
+# The orders in which the most or the latest comes first.
+_FALLING: Final = frozenset({Sort.CREATED, Sort.LAST_USED, Sort.USES})
 
 
 class Selection(NamedTuple):
@@ -97,6 +101,54 @@ def documents(
     query = _query(columns, wanted, sort, limit, now)
     # Making a KeyDocument of each row, a tuple in the order of the fields already, would cost as much as reading it.
     return chain.from_iterable(pages(connection, query))
+
+
+def page(
+    connection: Connection, wanted: Selection, *, sort: Sort, after: "Place | None", limit: int, now: datetime
+) -> list[KeyDocument]:
+    """The first `limit` documents behind the place `after`, or from the start where that is None."""
+    columns = [_document_column(name, now) for name in Key._fields]
+    query = _query(columns, wanted, sort, limit, now)
+    if after is not None:
+        query = query.where(_behind(after, sort))
+    return [KeyDocument._make(row) for row in connection.execute(query)]
+
+
+class Place(NamedTuple):
+    """The place of a key in a list: its value in the column that orders the list, and its id."""
+
+    value: str | int | datetime | None
+    key_id: str
+
+
+def place(document: KeyDocument, sort: Sort) -> Place:
+    """The place of a document in a list of this order."""
+    if sort is Sort.NAME:
+        return Place(fold(str(document.name)), document.id)
+    if sort is Sort.OWNER:
+        return Place(document.owner, document.id)
+    if sort is Sort.USES:
+        return Place(document.use_count, document.id)
+    moment = {
+        Sort.CREATED: document.created_at, Sort.LAST_USED: document.last_used_at, Sort.EXPIRES: document.expires_at
+    }[sort]  # fmt: skip
+    try:
+        found = None if moment is None else datetime.fromisoformat(moment)
+    except (TypeError, ValueError):
+        return Place(None, document.id)  # a damaged row: what follows it stands where keys without a value do
+    return Place(found if found is None or found.tzinfo else found.replace(tzinfo=UTC), document.id)
+
+
+def _behind(after: Place, sort: Sort) -> ColumnElement[bool]:
+    """The condition for a key that comes after a place, in the order of `_query`."""
+    by = _sorted_by(sort)
+    falling = sort in _FALLING
+    next_id = key_table.c.id < after.key_id if sort is Sort.CREATED else key_table.c.id > after.key_id
+    if after.value is None:
+        return and_(by.is_(None), next_id)
+    beyond = by < after.value if falling else by > after.value
+    behind = or_(beyond, and_(by == after.value, next_id))
+    return or_(behind, by.is_(None)) if by.nullable else behind
 
 
 def count(connection: Connection, wanted: Selection, *, now: datetime) -> int:
@@ -221,8 +273,19 @@ def _document_column(name: str, now: datetime) -> ColumnElement[Any]:
 def _query(
     columns: Sequence[ColumnElement[Any]], wanted: Selection, sort: Sort, limit: int | None, now: datetime
 ) -> Select[Any]:
+    by = _sorted_by(sort)
+    order = _in_order(by, wanted)
+    if sort in _FALLING:
+        order = order.desc()
+    if by.nullable:
+        order = order.nulls_last()
+    tie = key_table.c.id.desc() if sort is Sort.CREATED else key_table.c.id
+    return select(*columns).where(_where(wanted, now)).order_by(order, tie).limit(limit)
+
+
+def _sorted_by(sort: Sort) -> Any:
     c = key_table.c
-    by = {
+    return {
         Sort.CREATED: c.created_at,
         Sort.NAME: c.name_folded,
         Sort.OWNER: c.owner,
@@ -230,13 +293,6 @@ def _query(
         Sort.EXPIRES: c.expires_at,
         Sort.USES: c.use_count,
     }[sort]
-    order = _in_order(by, wanted)
-    if sort in (Sort.CREATED, Sort.LAST_USED, Sort.USES):
-        order = order.desc()
-    if by.nullable:
-        order = order.nulls_last()
-    tie = c.id.desc() if sort is Sort.CREATED else c.id
-    return select(*columns).where(_where(wanted, now)).order_by(order, tie).limit(limit)
 
 
 def _in_order(column: ColumnElement[Any], wanted: Selection) -> ColumnElement[Any]:

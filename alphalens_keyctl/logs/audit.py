@@ -93,8 +93,8 @@ class Verdict(NamedTuple):
 
 class LogFilter(NamedTuple):
     """Which events to read. None means: any. `since` is included, `until` is not; both are aware. `among` is a query
-    for the ids of the keys whose events may be read; events about no key are then left out. `after` is the number of an
-    event, behind which reading goes on."""
+    for the ids of the keys whose events may be read; events about no key are then left out. Every event is before
+    `before_seq`, and behind `after_seq`, from where reading goes on."""
 
     key_ids: tuple[str, ...] | None = None
     actor: str | None = None
@@ -102,7 +102,8 @@ class LogFilter(NamedTuple):
     since: datetime | None = None
     until: datetime | None = None
     among: Select[tuple[str]] | None = None
-    after: int | None = None
+    before_seq: int | None = None
+    after_seq: int | None = None
 
 
 # Stands for the digest of a row until it is known; nobody else can write it.
@@ -231,7 +232,7 @@ def read(connection: Connection, wanted: LogFilter, *, limit: int | None = None)
     an event, the next so many."""
     columns = [event_table.c[name] for name in Event._fields]
     query = select(*columns).where(_where(wanted))
-    if limit is not None and wanted.after is None:
+    if limit is not None and wanted.after_seq is None:
         newest = query.order_by(event_table.c.seq.desc()).limit(limit).subquery()
         query = select(*(newest.c[name] for name in Event._fields)).order_by(newest.c.seq)
     else:
@@ -335,7 +336,8 @@ def _where(wanted: LogFilter) -> ColumnElement[bool]:
         column.action == wanted.action.value if wanted.action is not None else None,
         column.at >= wanted.since if wanted.since is not None else None,
         column.at < wanted.until if wanted.until is not None else None,
-        column.seq > wanted.after if wanted.after is not None else None,
+        column.seq < wanted.before_seq if wanted.before_seq is not None else None,
+        column.seq > wanted.after_seq if wanted.after_seq is not None else None,
     ]
     return and_(True, *(condition for condition in conditions if condition is not None))
 

@@ -63,6 +63,13 @@ class Access:
             yield Reading(connection, rights.of(connection, self._caller, now=act.at), act)
 
     @contextmanager
+    def reporting(self) -> Iterator[tuple[Connection, Act]]:
+        """A transaction in which to tell the caller what a change did that was within the caller's rights. They are not
+        asked again: the change may have ended the caller's own key."""
+        with self.database.reading() as connection:
+            yield connection, self._act.now()
+
+    @contextmanager
     def writing(self) -> Iterator[Changing]:
         """The one transaction that writes, which commits at the end of the block. Raises as `reading` does."""
         with self.database.writing() as tx:

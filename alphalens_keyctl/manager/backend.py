@@ -15,7 +15,7 @@ from alphalens_keyctl.keys.changes import Change, Targets
 from alphalens_keyctl.keys.issuance import Created, RotationPlan, Steps
 from alphalens_keyctl.keys.lookup import Reference
 from alphalens_keyctl.keys.rotation import Aborted
-from alphalens_keyctl.keys.selection import KeyDocument, Selection, Sort
+from alphalens_keyctl.keys.selection import KeyDocument, Place, Selection, Sort
 from alphalens_keyctl.keys.stored_policy import StoredPolicy
 from alphalens_keyctl.logs.audit import Head, LogFilter, Verdict
 from alphalens_keyctl.logs.old_key_use import OldKeyUse
@@ -124,6 +124,9 @@ class Backend(Protocol):
         self, wanted: Selection, *, sort: Sort, limit: int | None
     ) -> AbstractContextManager[Iterator[KeyDocument]]:
         """The same for a machine format."""
+
+    def page(self, wanted: Selection, *, sort: Sort, after: Place | None, limit: int) -> list[KeyDocument]:
+        """The first `limit` keys behind a place in the list, for a machine format."""
 
     def documents_of(self, keys: Sequence[Key]) -> Iterator[KeyDocument]:
         """These keys, which the way has given, for a machine format."""

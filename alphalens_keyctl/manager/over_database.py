@@ -9,13 +9,13 @@ from sqlalchemy import Connection
 
 from alphalens_keyctl.database import Database
 from alphalens_keyctl.errors import KeyctlError
-from alphalens_keyctl.keys import changes, issuance, lookup, rotation, selection, stored_policy
+from alphalens_keyctl.keys import changes, issuance, lifecycle, lookup, rotation, selection, stored_policy
 from alphalens_keyctl.keys import update as updates
 from alphalens_keyctl.keys.changes import Change, Chosen, Targets, UpdateChange
 from alphalens_keyctl.keys.issuance import Created, RotationPlan
 from alphalens_keyctl.keys.lookup import Reference
 from alphalens_keyctl.keys.rotation import Aborted
-from alphalens_keyctl.keys.selection import KeyDocument, Selection, Sort
+from alphalens_keyctl.keys.selection import KeyDocument, Place, Selection, Sort
 from alphalens_keyctl.keys.stored_policy import StoredPolicy
 from alphalens_keyctl.logs import audit, old_key_use, usage, usage_retention
 from alphalens_keyctl.logs.audit import Head, LogFilter, Verdict
@@ -59,6 +59,11 @@ class OverDatabase:
     def find(self, reference: Reference) -> Key:
         with self._access.reading() as (connection, rights, act):
             return lookup.find(connection, reference, now=act.at, within=rights.sight)
+
+    def left(self, key_id: str) -> Key:
+        """The key as a step left it that this caller was allowed: its own key may have ended by that step."""
+        with self._access.reporting() as (connection, act):
+            return lifecycle.require(connection, key_id, act.at)
 
     def details(self, reference: Reference) -> Details:
         with self._access.reading() as reading:
@@ -104,6 +109,11 @@ class OverDatabase:
         with self._access.reading() as (connection, rights, act):
             yield selection.documents(connection, _narrowed(wanted, rights), sort=sort, limit=limit, now=act.at)
 
+    def page(self, wanted: Selection, *, sort: Sort, after: Place | None, limit: int) -> list[KeyDocument]:
+        with self._access.reading() as (connection, rights, act):
+            narrowed = _narrowed(wanted, rights)
+            return selection.page(connection, narrowed, sort=sort, after=after, limit=limit, now=act.at)
+
     def documents_of(self, keys: Sequence[Key]) -> Iterator[KeyDocument]:
         with self._access.reading() as (connection, rights, act):
             rights.require_ids(connection, Deed.SEE, [key.id for key in keys], act.at)
@@ -139,7 +149,7 @@ class OverDatabase:
             narrowed: Mapping[str, int] = {}
             if isinstance(change, UpdateChange):
                 narrowed = updates.restricted_first(connection, chosen.changing, change.new)
-        return ChangeOutcome(self._access, change, targets, chosen, narrowed)
+        return ChangeOutcome(self._access, rights, change, targets, chosen, narrowed)
 
     def change(
         self, change: Change, targets: Targets, *, only: frozenset[str] | None = None, progress: Progress = untold
@@ -152,7 +162,7 @@ class OverDatabase:
             name = change.new.name if isinstance(change, UpdateChange) else None
             with names_hidden(rights, tx, name or "", act.at), progress(len(chosen.changing)) as tell:
                 done = changes.carry_out(tx, self._access.attempts, change, chosen, act, tell)
-        return ChangeOutcome(self._access, change, targets, Chosen(done.changed, done.unchanged))
+        return ChangeOutcome(self._access, rights, change, targets, Chosen(done.changed, done.unchanged))
 
     def used_since(self, key_ids: Sequence[str], since: datetime) -> Mapping[str, tuple[int, int]]:
         with self._access.reading() as (connection, rights, act):
@@ -269,30 +279,39 @@ class ChangeOutcome:
     """`Outcome` over the database."""
 
     def __init__(
-        self, access: Access, change: Change, targets: Targets, chosen: Chosen, narrowed: Mapping[str, int] = _NOTHING
+        self,
+        access: Access,
+        rights: Rights,
+        change: Change,
+        targets: Targets,
+        chosen: Chosen,
+        narrowed: Mapping[str, int] = _NOTHING,
     ) -> None:
+        """`rights` are those that the change was within: a caller may have ended its own key by it, and hears what it
+        did all the same."""
         self.changed: Sequence[str] = chosen.changing
         self.unchanged: Sequence[str] = chosen.rest
         self.stopped_by = chosen.stopped_by
         self.narrowed = narrowed
         self._access = access
+        self._rights = rights
         self._change = change
         self._named = bool(targets.references)
 
     def keys(self, key_ids: Sequence[str]) -> list[Key]:
-        with self._access.reading() as (connection, _rights, act):
+        with self._access.reporting() as (connection, act):
             return selection.some(connection, key_ids, now=act.at)
 
     def documents(self, key_ids: Sequence[str]) -> Iterator[KeyDocument]:
-        with self._access.reading() as (connection, _rights, act):
+        with self._access.reporting() as (connection, act):
             yield from selection.documents_of(connection, key_ids, now=act.at)
 
     def still_open(self) -> Iterator[Key] | None:
         # Filters select each night what the night before has ended: cron would send mail about it each time.
         about = [*self.changed, *self.unchanged] if self._named else self.changed
-        with self._access.reading() as (connection, rights, act):
+        with self._access.reporting() as (connection, act):
             found = self._change.still_open(connection, about, act.at)
-            return None if found is None else iter([key for key in found if rights.may(Deed.SEE, key)])
+            return None if found is None else iter([key for key in found if self._rights.may(Deed.SEE, key)])
 
 
 def _lineage(reading: Reading, reference: Reference) -> tuple[Key, list[Key]]:

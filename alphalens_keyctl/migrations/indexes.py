@@ -15,6 +15,7 @@ from alphalens_keyctl.models import (
     REFUSED_SQL,
     event_table,
     key_table,
+    reply_table,
     usage_table,
 )
 
@@ -65,6 +66,7 @@ INDEXES: Final = (
     Index("audit_event_actor", _event.actor, _event.seq),
     Index("audit_event_action", _event.action, _event.seq),
     Index("audit_event_at", _event.at),
+    Index("api_reply_at", reply_table.c.at),
     Index("usage_event_at", _usage.at),
     Index("usage_event_key", _usage.key_id, _usage.at),
     _unique_where(

@@ -170,6 +170,22 @@ class KeyVerifier:
             answer = for_scope(answer, scope)
         return self._recorded(answer, None, client_ip or address, method, path, user_agent)
 
+    def count_refusal(
+        self,
+        key_id: str | None,
+        reason: Reason,
+        *,
+        client_ip: str | None = None,
+        method: str | None = None,
+        path: str | None = None,
+        user_agent: str | None = None,
+    ) -> None:
+        """Record that what a key which opened was used for was refused, with its reason. The other arguments are as in
+        `verify`."""
+        if self._recorder is not None:
+            request = _shortened(client_ip, method, path, user_agent)
+            self._recorder.refuse((time.time(), reason, key_id, *request))
+
     def refresh(self) -> bool:
         """Learn, without waiting, of every change up to now. Returns False where the database must be waited for."""
         return self._source.refresh()

@@ -47,6 +47,8 @@ class UnreadableError(Exception):
 class Connection(HttpToolsProtocol):
     """uvicorn's connection over httptools, within bounds. Answers one question at a time."""
 
+    refusal = _REFUSAL
+    """What is answered to a request that cannot be read."""
     _unfinished = 0  # bytes that came since the last whole head
     _closing = False
     _asked = False
@@ -108,7 +110,7 @@ class Connection(HttpToolsProtocol):
             return
         if UNREAD in self.app_state:
             self.app_state[UNREAD]()
-        self.transport.write(_REFUSAL)
+        self.transport.write(self.refusal)
         self.transport.close()
 
     def pause_writing(self) -> None:

@@ -82,9 +82,9 @@ def serve(service: Service, ask: Asking) -> None:
     Metrics, where they are asked for, have the numbers of keys by `ask`. Raises `KeyctlError` when the server cannot
     start, or when uses cannot be written at the end.
     """
-    _require("serve", "uvicorn", "httptools", extra="server")
+    require("serve", "uvicorn", "httptools", extra="server")
     if service.metrics is not None:
-        _require("--metrics", "prometheus_client", extra="metrics")
+        require("--metrics", "prometheus_client", extra="metrics")
     # A wrong option is an error before anything listens, and one error for all workers.
     TrustedProxies(service.trusted_proxies)
     _verifier(service).close()
@@ -92,6 +92,11 @@ def serve(service: Service, ask: Asking) -> None:
     with _listening(service) as listener, _metrics(service, ask) as desks:
         _log.info("listening", extra={"address": listening.address_of(listener), "workers": service.workers})
         outcomes = _serve_on(listener, service, desks)
+    report(outcomes)
+
+
+def report(outcomes: Container[int | None]) -> None:
+    """Say how a server ended. Raises `KeyctlError` where it did not start, or lost uses."""
     if Outcome.NOT_STARTED in outcomes:
         raise KeyctlError(Code.CONFIGURATION, "the server did not start", "The log above says why.")
     if Outcome.USES_LOST in outcomes:
@@ -129,7 +134,7 @@ def _serve_here(listener: socket.socket, service: Service, desk: "Desk | None" =
         metrics=None if desk is None else _counting(desk),
     )
     server = uvicorn.Server(_uvicorn_config(partial(_loaded, app)))
-    with _stopping_on_signals(server):
+    with stopping_on_signals(server):
         try:
             server.run(sockets=[listener])
         except SystemExit:  # uvicorn's way to say that it did not start
@@ -213,7 +218,7 @@ def _listening(service: Service) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _stopping_on_signals(server: Any) -> Iterator[None]:
+def stopping_on_signals(server: Any) -> Iterator[None]:
     """Handle SIGTERM and SIGINT while the block lasts.
 
     When uvicorn has stopped, it raises the signal again for the handlers that stood before; the default handlers
@@ -232,7 +237,8 @@ def _stopping_on_signals(server: Any) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _require(what: str, *modules: str, extra: str) -> None:
+def require(what: str, *modules: str, extra: str) -> None:
+    """Raise `KeyctlError` (configuration) where `what` needs a module that is not installed; `extra` brings it."""
     try:
         for module in modules:
             import_module(module)

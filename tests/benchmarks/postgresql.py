@@ -24,7 +24,7 @@ def rows(scale: Scale, folder: Path) -> list[table.Row]:
 
 
 def _measured(scale: Scale, url: str, env: dict[str, str]) -> list[table.Row]:
-    list_, verify = listing.command(url, "list --all --jsonl"), auditing.command(url)
+    list_, verify = listing.command(url, "list --all --jsonl"), auditing.command(url, "--log-only")
     measures: dict[str, Callable[[int], Cost]] = {
         "list": lambda _round: processes.run(list_, env),
         "verify": lambda _round: processes.run(verify, env),

@@ -18,7 +18,11 @@ from typing import Any
 
 import psycopg
 
+from alphalens_keyctl.database import Database, Limits, parse_address
 from alphalens_keyctl.keyformat import ALPHABET, DIGEST_SCHEME, ID_LENGTH, generate
+from alphalens_keyctl.logs import audit
+from alphalens_keyctl.models import Action
+from alphalens_keyctl.provenance import Act, Origin
 from tests.benchmarks import processes
 
 Value = str | int | bytes | None
@@ -38,6 +42,7 @@ _LINK = (
     " WHERE successor.replaces = api_key.id AND successor.revoked_at IS NULL"
 )
 _YEARS = timedelta(days=3 * 365)
+_BOUND_AT_ONCE = 5000
 # Of twenty keys in a row: two that were rotated, each followed by its successor, and one each of these.
 _ROTATED, _RETIRING, _REVOKED, _EXPIRED, _SUSPENDED = 0, 2, 4, 5, 6
 
@@ -52,6 +57,23 @@ def postgresql(url: str, folder: Path, *, keys: int, events: int) -> None:
     """The same in an empty PostgreSQL database."""
     _made_by_the_program(url, folder)
     _elsewhere(_fill_postgresql, url, keys, events)
+
+
+def bind(path: Path) -> None:
+    """Add the event to each key of a SQLite file that binds its row, as `db upgrade` does."""
+    _elsewhere(_bind, str(path))
+
+
+def _bind(path: str) -> None:
+    database = Database.open(parse_address(f"sqlite:///{path}"), Limits())
+    act = Act(datetime.now(UTC), "benchmark", Origin("host", "user", None, None))
+    with database.writing() as tx:
+        keys: list[tuple[str, str, dict[str, object]]] = [
+            (key_id, name, {}) for key_id, name in tx.exec_driver_sql("SELECT id, name FROM api_key").all()
+        ]
+        for start in range(0, len(keys), _BOUND_AT_ONCE):
+            audit.append_each(tx, act, Action.BIND, keys[start : start + _BOUND_AT_ONCE])
+    database.close()
 
 
 def known(count: int, *databases: str, owner: str = "team-1@example.com", labels: str = '{"env": "prod"}') -> list[str]:
@@ -86,7 +108,7 @@ def _made_by_the_program(database: str, folder: Path) -> None:
     subprocess.run(command, env=processes.environment(folder), stdout=subprocess.DEVNULL, check=True)
 
 
-def _elsewhere(fill: Callable[[str, int, int], None], *arguments: object) -> None:
+def _elsewhere(fill: Callable[..., None], *arguments: object) -> None:
     process = multiprocessing.get_context("spawn").Process(target=fill, args=arguments)
     process.start()
     process.join()

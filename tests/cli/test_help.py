@@ -21,7 +21,7 @@ from tests.support.terminal import CTRL_D, Session, on_terminal
 
 DOCS: Final = ROOT / "alphalens_keyctl" / "docs"
 # Commands that alone would not end, or need a server: their words are parsed by `--help` behind them.
-PARSED_ONLY: Final = {("serve",), ("db", "grant")}
+PARSED_ONLY: Final = {("serve",), ("serve-api",), ("db", "grant")}
 
 
 @pytest.mark.one_database

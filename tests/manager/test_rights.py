@@ -285,12 +285,16 @@ def test_a_member_takes_in_no_name_of_which_a_dead_delivery_left_another_owners_
     assert house.now(begun.key.id).status == "delivering"
 
 
-def test_a_member_whose_key_is_revoked_while_commands_run_activates_nothing(house: House) -> None:
+@pytest.mark.parametrize("how", ["revoked", "narrowed"])
+def test_a_member_who_loses_the_right_while_commands_run_activates_nothing(house: House, how: str) -> None:
     member = house.caller("team")
     way = house.as_caller(member.id)
 
     def command(_key: Key, _raw: RawKey) -> None:
-        revoke(house.root, member.id)
+        if how == "revoked":
+            revoke(house.root, member.id)
+        else:
+            update(house.root, member.id, Update(removed={"scopes": ("keyctl:team",)}))
 
     names = [fresh(), fresh()]
     lines = [Line(number, Draft(name)) for number, name in enumerate(names, 1)]

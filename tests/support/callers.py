@@ -75,14 +75,18 @@ class House:
         if role not in DEAD:
             return self.key(ROLES[role].owner, ROLES[role].scopes)
         key = self.key(TEAM, ("keyctl:admin", "keyctl:team"))
-        if role == "retired":
-            self.rotate(self.root, key.id, timedelta(0))
-        elif role == "expired":
-            change(self.database, key.id, expires_at=utc_now() - DAY)
-        else:
-            revocation = Revocation.REVOKE if role == "revoked" else Revocation.SUSPEND
-            self.root.change(RevocationChange(revocation), Targets([key.id]))
+        self.end(key.id, role)
         return key
+
+    def end(self, key_id: str, role: str) -> None:
+        """Let a key open nothing any more, in the way that `DEAD` names; any other role keeps its key."""
+        if role == "retired":
+            self.rotate(self.root, key_id, timedelta(0))
+        elif role == "expired":
+            change(self.database, key_id, expires_at=utc_now() - DAY)
+        elif role in DEAD:
+            revocation = Revocation.REVOKE if role == "revoked" else Revocation.SUSPEND
+            self.root.change(RevocationChange(revocation), Targets([key_id]))
 
     def events(self) -> int:
         with self.database.reading() as connection:

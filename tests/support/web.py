@@ -156,12 +156,14 @@ class Served:
 
 
 @contextmanager
-def serving(keyctl: Keyctl, *options: str, before: Sequence[str] = (), **more: Any) -> Iterator[Served]:
-    """`serve` on a free port, unless the options say otherwise; stopped at the end."""
+def serving(
+    keyctl: Keyctl, *options: str, before: Sequence[str] = (), command: str = "serve", **more: Any
+) -> Iterator[Served]:
+    """`serve` on a free port, unless the options say otherwise; stopped at the end. `command` may be `serve-api`."""
     place = () if any(option.startswith(("--unix-socket", "--port")) for option in options) else ("--port", "0")
     log = keyctl.home / f"serve-{time.monotonic_ns()}.log"
     with log.open("wb") as stderr:
-        process = keyctl.start(*before, "serve", *place, *options, stderr=stderr.fileno(), **more)
+        process = keyctl.start(*before, command, *place, *options, stderr=stderr.fileno(), **more)
     try:
         served = Served(process, log)
         yield served

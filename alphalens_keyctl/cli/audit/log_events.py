@@ -36,7 +36,7 @@ def show_log(
         action=None if action is None else one_of(Action, action, "action"),
         since=since,
         until=until,
-        after=after,
+        after_seq=after,
     )
     with run.manager() as manager:
         if reference is not None:

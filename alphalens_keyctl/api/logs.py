@@ -1,0 +1,184 @@
+"""The audit log, the usage log, the check of the policy, and the stored policy."""
+
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Query, Response
+
+from alphalens_keyctl import text
+from alphalens_keyctl.api import call, pages, streams
+from alphalens_keyctl.api.bodies import (
+    DEFAULT_PAGE,
+    LARGEST_PAGE,
+    CheckQuery,
+    EventsQuery,
+    LogQuery,
+    PolicyBody,
+    SummaryQuery,
+    UsageQuery,
+)
+from alphalens_keyctl.api.call import Caller
+from alphalens_keyctl.api.issuing import parsed_reason
+from alphalens_keyctl.api.replays import Answer
+from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.keys import policy
+from alphalens_keyctl.keys.stored_policy import REQUIRABLE
+from alphalens_keyctl.logs import usage
+from alphalens_keyctl.logs.audit import LogFilter
+from alphalens_keyctl.logs.usage import Summary, UsageFilter
+from alphalens_keyctl.manager import values
+from alphalens_keyctl.manager.over_database import OverDatabase
+from alphalens_keyctl.models import Action, Reason
+from alphalens_keyctl.moments import parse_span, rfc3339_exact, utc_now
+from alphalens_keyctl.output import documents
+
+router = APIRouter(prefix="/v1", tags=["logs"])
+_PLAIN = [Depends(call.no_query)]
+# Days that a summary goes back, and keys in it, where the query does not say.
+_DAYS: Final = 7
+_KEYS_SHOWN: Final = 20
+_MOST_SUMMED: Final = 1000
+
+
+@router.get("/events")
+def list_events(caller: Caller, query: Annotated[EventsQuery, Query()]) -> Response:
+    """The events that fit, oldest first: the latest page, or all as JSON Lines. `Link` names the page before."""
+    manager = caller.manager()
+    wanted = _log_filter(manager, query)
+    if caller.wants_lines():
+        return streams.lines(manager.events(wanted, limit=query.limit), documents.event_texts)
+    limit = _page_size(query.limit)
+    asked = query.model_dump_json(exclude={"page", "limit"})
+    if query.page is not None:
+        seq = pages.place("events" + asked, query.page)[0]
+        wanted = wanted._replace(before_seq=seq if isinstance(seq, int) else 0)
+    with manager.events(wanted, limit=limit + 1) as events:
+        found = list(events)
+    headers = {}
+    if len(found) > limit:
+        found = found[1:]
+        token = pages.token("events" + asked, (found[0].seq, None))
+        headers = pages.link(caller.same_place(page=token))
+    return call.response(Answer("".join(documents.json_array(documents.event_texts(found)))), headers)
+
+
+@router.get("/events:count")
+def count_events(caller: Caller, query: Annotated[LogQuery, Query()]) -> Response:
+    """How many events fit."""
+    manager = caller.manager()
+    return call.response(call.document({"count": manager.count_events(_log_filter(manager, query))}))
+
+
+@router.get("/events/head", dependencies=_PLAIN)
+def head_of_log(caller: Caller) -> Response:
+    """The head of the audit log, to be kept elsewhere."""
+    return call.response(call.document(documents.head_object(caller.manager().head())))
+
+
+@router.get("/usage")
+def list_uses(caller: Caller, query: Annotated[UsageQuery, Query()]) -> Response:
+    """The rows of the usage log that fit, oldest first: the latest `limit`, or all as JSON Lines."""
+    manager = caller.manager()
+    wanted = _usage_filter(manager, query)
+    if caller.wants_lines():
+        return streams.lines(manager.uses(wanted, limit=query.limit), documents.use_texts)
+    with manager.uses(wanted, limit=_page_size(query.limit)) as uses:
+        return call.response(Answer("".join(documents.json_array(documents.use_texts(uses)))))
+
+
+@router.get("/usage/summary")
+def sum_up_uses(caller: Caller, query: Annotated[SummaryQuery, Query()]) -> Response:
+    """The usage log over a span, summed up."""
+    manager = caller.manager()
+    wanted = _usage_filter(manager, query)
+    end = wanted.until or utc_now()
+    buckets = usage.divide(wanted.since or end - timedelta(days=_DAYS), end)
+    most = min(query.limit or _KEYS_SHOWN, _MOST_SUMMED)
+    return call.response(call.document(_summary(manager.usage_summary(wanted, buckets, most_keys=most))))
+
+
+@router.get("/check")
+def check_policy(caller: Caller, query: Annotated[CheckQuery, Query()]) -> Response:
+    """The keys that break the rules, of all or of those that each KEY means, by the thresholds of the server's
+    settings."""
+    from alphalens_keyctl.output import findings
+
+    limits = caller.settings.check
+    rules = policy.chosen(query.rule, ignored=limits.ignore)
+    references = [call.reference(key) for key in query.key]
+    with caller.manager().findings(rules, limits, references) as broken:
+        return call.response(Answer("".join(findings.as_json(broken, limits))))
+
+
+@router.get("/policy", dependencies=_PLAIN)
+def show_policy(caller: Caller) -> Response:
+    """The stored policy."""
+    return call.response(call.document(documents.policy_object(caller.manager().policy())))
+
+
+@router.put("/policy", dependencies=_PLAIN)
+def set_policy(caller: Caller, body: PolicyBody) -> Response:
+    """Set fields of the stored policy."""
+    stated = body.model_fields_set - {"reason"}
+    if not stated:
+        raise KeyctlError(Code.USAGE, "the policy needs to know what to set", "For example max_lifetime.")
+    changes: dict[str, Any] = {}
+    if "max_lifetime" in stated:
+        given = body.max_lifetime
+        changes["max_lifetime"] = None if given is None else parse_span(given, what="max lifetime")
+    if "name_pattern" in stated:
+        pattern = body.name_pattern
+        changes["name_pattern"] = (
+            None if pattern is None else text.parse_line(pattern, what="name pattern", longest=text.LONGEST_NAME)
+        )
+    if "require" in stated:
+        words = body.require or []
+        for word in words:
+            if word not in REQUIRABLE:
+                raise KeyctlError(
+                    Code.USAGE, f"there is no {text.quoted(word)} to require", f"There are: {', '.join(REQUIRABLE)}."
+                )
+        changes["require"] = tuple(word for word in REQUIRABLE if word in words)
+    stored = caller.manager().set_policy(changes, reason=parsed_reason(body.reason))
+    return call.response(call.document(documents.policy_object(stored)))
+
+
+def _log_filter(manager: OverDatabase, query: LogQuery) -> LogFilter:
+    now = utc_now()
+    return LogFilter(
+        key_ids=None if query.key is None else manager.key_ids(call.reference(query.key)),
+        actor=None if query.actor is None else text.parse_line(query.actor, what="actor", longest=text.LONGEST_ACTOR),
+        action=None if query.action is None else text.one_of(Action, query.action, "action"),
+        since=values.since(query.since, "since", now=now),
+        until=values.since(query.until, "until", now=now),
+    )
+
+
+def _usage_filter(manager: OverDatabase, query: UsageQuery) -> UsageFilter:
+    now = utc_now()
+    return UsageFilter(
+        key_ids=None if query.key is None else manager.key_ids(call.reference(query.key)),
+        outcome=None if query.outcome is None else text.one_of(Reason, query.outcome, "outcome"),
+        since=values.since(query.since, "since", now=now),
+        until=values.since(query.until, "until", now=now),
+    )
+
+
+def _page_size(limit: int | None) -> int:
+    if limit is not None and limit > LARGEST_PAGE:
+        raise KeyctlError(Code.USAGE, f"an answer has {LARGEST_PAGE:,} rows at most", "Ask for JSON Lines.")
+    return limit or DEFAULT_PAGE
+
+
+def _summary(found: Summary) -> dict[str, Any]:
+    def plain(value: Any) -> Any:
+        if isinstance(value, datetime):
+            return rfc3339_exact(value)
+        if isinstance(value, timedelta):
+            return round(value.total_seconds())
+        if hasattr(value, "_asdict"):
+            return {name: plain(each) for name, each in value._asdict().items()}
+        return [plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+    document: dict[str, Any] = plain(found)
+    return document
