@@ -184,11 +184,10 @@ def _refuse_taken(
                 left = rotation.left_behind(tx, database.attempts, holder, act)
                 if not left:
                     raise lifecycle.name_taken(holder)
-                permit.require_replacing(left)
             except KeyctlError as error:
                 raise _in_line(numbers[folded_name], permit.told(error, holder.name)) from None
             replaced[folded_name] = left[-1].id
-    # The new keys let these retire as well.
+    # The new keys let these retire, those that they replace among them.
     permit.require_replacing(rotation.strays(tx, folded, (), act.at))
     for line in lines:
         try:
