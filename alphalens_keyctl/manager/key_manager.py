@@ -245,8 +245,8 @@ class KeyManager:
     def head(self, *, rooted: bool = False) -> Head:
         """The last event of the audit log. Kept elsewhere, it shows a log that was cut off or rewritten.
 
-        With `rooted` it has the root of the tree over all events, for which their hashes are read, a million in a
-        second or two; proofs are checked against the root.
+        With `rooted` it has the root of the tree over all events, for which their hashes are read, a million in some
+        seconds; proofs are checked against the root.
         """
         return self._backend.rooted_head() if rooted else self._backend.head()
 
