@@ -117,6 +117,41 @@ def database_url(value: object, where: str) -> str:
     return value
 
 
+def server(value: object, where: str) -> str:
+    """Return the URL of a server. Raises `KeyctlError` (configuration_invalid)."""
+    if not isinstance(value, str):
+        raise invalid(f"{where} must be a text")
+    if not value:
+        raise invalid(f"{where} is set but empty", "Give it a value, or unset it to use a database.")
+    from alphalens_keyctl.server_address import parse_server  # where there is a server, as tomllib
+
+    try:
+        # Whether http is allowed is another setting's affair.
+        parse_server(value, plaintext=True)
+    except KeyctlError as error:
+        raise invalid(f"{where}: {error.message}", error.hint) from None
+    return value
+
+
+def _file(value: object, where: str) -> Path:
+    if not isinstance(value, str) or not value or "\0" in value or keyformat.resembles_raw_key(value):
+        raise invalid(f"{where} must be a path")
+    path = Path(value)
+    if path.parts[0] != "~" and not path.is_absolute():
+        # From whatever folder a command is run, the file is the same.
+        raise invalid(f"{where} must be a path from the root, or from ~")
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise invalid(f"{where} begins with ~, and there is no home") from None
+
+
+def _yes(value: object, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise invalid(f"{where} must be true or false")
+    return value
+
+
 def _actor(value: object, where: str) -> str:
     if not isinstance(value, str):
         raise invalid(f"{where} must be a text")
@@ -195,6 +230,9 @@ CHECK_NAMES: Final = tuple(_CHECK_PARSERS)
 _PARSERS: Final[Mapping[str, Callable[[object, str], object]]] = {
     "database_url": database_url,
     "usage_database_url": database_url,
+    "server": server,
+    "api_key_file": _file,
+    "insecure_plaintext": _yes,
     "actor": _actor,
     "key_prefix": _key_prefix,
     "connect_timeout": _seconds,

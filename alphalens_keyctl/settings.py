@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from alphalens_keyctl import config_file, keyformat, text
 from alphalens_keyctl.config_file import CHECK_NAMES, CONFIG_FILE, ConfigFile
+from alphalens_keyctl.errors import Code, KeyctlError
 
 PROGRAM: Final = "alphalens-keyctl"
 DATABASE_FILE: Final = "keys.db"
@@ -21,6 +22,9 @@ DATABASE_VARIABLE: Final = "ALPHALENS_KEYCTL_DATABASE_URL"
 USAGE_DATABASE_VARIABLE: Final = "ALPHALENS_KEYCTL_USAGE_DATABASE_URL"
 ACTOR_VARIABLE: Final = "ALPHALENS_KEYCTL_ACTOR"
 PROFILE_VARIABLE: Final = "ALPHALENS_KEYCTL_PROFILE"
+SERVER_VARIABLE: Final = "ALPHALENS_KEYCTL_SERVER"
+# Holds a raw key, and is read where the key is used alone.
+API_KEY_VARIABLE: Final = "ALPHALENS_KEYCTL_API_KEY"
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class Settings:
     """Everything that can be set. Times are in seconds. Where `actor` is None, the caller finds out who acts.
     `is_default_database` says that nobody named a database. `usage_database_url` is where services write uses, None
     where they write them to the database that they read. A key that expires within `warn_within` is said to.
+    `server` is the URL of the HTTP API through which keys are administered, None where it is the database itself;
+    `api_key_file` holds the key for it, where a file does. `insecure_plaintext` allows http to another machine.
 
     `profile` is the profile in force and `color` the colour of its name in a question, None where there is none.
     `config_file` is the file that was read, None where there is none. `sources` says where each value comes from, by
@@ -78,6 +84,9 @@ class Settings:
     warn_within: timedelta = timedelta(days=14)
     color: str | None = None
     profile: str | None = None
+    server: str | None = None
+    api_key_file: Path | None = None
+    insecure_plaintext: bool = False
     config_file: Path | None = field(default=None, compare=False)
     sources: Mapping[str, Source] = field(default_factory=dict, compare=False, repr=False)
 
@@ -95,6 +104,9 @@ class Given:
     config_file: Path | None = None
     usage_database_url: str | None = None
     profile: str | None = None
+    server: str | None = None
+    api_key_file: Path | None = None
+    insecure_plaintext: bool | None = None
 
 
 class _Layer(NamedTuple):
@@ -111,9 +123,11 @@ def load(
     The configuration file is `given.config_file`, which must then exist, or `config.toml` in `config_folder`, which
     need not exist. A folder is None where there is no home that it could be in. Raises `KeyctlError`:
     configuration_invalid, naming the file and the setting, or the profiles that there are; invalid_input for a given
-    actor.
+    actor; usage where options name a server and a database.
     """
     environment = environment or Given()
+    if given.server is not None and given.database_url is not None:
+        raise KeyctlError(Code.USAGE, "--server and --database exclude each other", "Leave one of them out.")
     file = _file_of(given, config_folder)
     looked_at = file.path or given.config_file or (config_folder and config_folder / CONFIG_FILE)
     profile = _profile(file, given, environment, looked_at)
@@ -146,6 +160,7 @@ def of_this_process(given: Given) -> Settings:
         actor=os.environ.get(ACTOR_VARIABLE),
         usage_database_url=os.environ.get(USAGE_DATABASE_VARIABLE),
         profile=os.environ.get(PROFILE_VARIABLE),
+        server=os.environ.get(SERVER_VARIABLE),
     )
     return load(given, environment, config_folder=config_folder(), data_folder=data_folder())
 
@@ -169,7 +184,16 @@ def _settled(layers: list[_Layer]) -> tuple[dict[str, Any], dict[str, Source]]:
     values: dict[str, Any] = {}
     sources: dict[str, Source] = {}
     for layer in layers:
+        if "server" in layer.values and "database_url" in layer.values:
+            raise config_file.invalid(
+                f"{_layer_name(layer)} names both a server and a database", "Keys are administered through one of them."
+            )
+        if "server" in layer.values:
+            values.pop("database_url", None)
+            sources.pop("database_url", None)
         if "database_url" in layer.values:
+            values.pop("server", None)
+            sources.pop("server", None)
             # Where the uses of one database go says nothing of another one: its uses would get lost there.
             values.pop("usage_database_url", None)
             sources.pop("usage_database_url", None)
@@ -180,8 +204,18 @@ def _settled(layers: list[_Layer]) -> tuple[dict[str, Any], dict[str, Source]]:
     return values, sources
 
 
+def _layer_name(layer: _Layer) -> str:
+    return layer.names if isinstance(layer.names, str) else f"the {layer.origin}"
+
+
 def _stated(given: Given) -> dict[str, Any]:
     values: dict[str, Any] = {}
+    if given.server is not None:
+        values["server"] = config_file.server(given.server, "the server")
+    if given.api_key_file is not None:
+        values["api_key_file"] = given.api_key_file
+    if given.insecure_plaintext:
+        values["insecure_plaintext"] = True
     if given.database_url is not None:
         values["database_url"] = config_file.database_url(given.database_url, "the database URL")
     if given.usage_database_url is not None:
@@ -236,5 +270,12 @@ _VARIABLES: Final = {
     "database_url": DATABASE_VARIABLE,
     "usage_database_url": USAGE_DATABASE_VARIABLE,
     "actor": ACTOR_VARIABLE,
+    "server": SERVER_VARIABLE,
 }
-_OPTIONS: Final = {"database_url": "--database", "actor": "--actor"}
+_OPTIONS: Final = {
+    "database_url": "--database",
+    "actor": "--actor",
+    "server": "--server",
+    "api_key_file": "--api-key-file",
+    "insecure_plaintext": "--insecure-plaintext",
+}

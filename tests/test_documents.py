@@ -20,7 +20,8 @@ ELSEWHERE: Final = {
     "backup postgresql", "restore postgresql", "github-actions", "gitlab-ci", "crontab", "systemd", "verifier",
     "manager", "standby", "asgi", "wsgi", "chain", "serve", "nginx", "caddy", "traefik", "traefik service", "envoy",
     "haproxy", "serve-api", "api", "haproxy lua", "finding of a check", "finding", "profiles", "scopes",
-    "serve metrics", "prometheus", "prometheus rules",
+    "serve metrics", "prometheus", "prometheus rules", "self github", "self gitlab", "self crontab", "self systemd",
+    "self kubernetes",
     "signed head", "witness git", "witness bucket", "witness reader", "witness ssh", "proof",
     "feed file", "feed splunk", "vector", "fluent bit",
 }  # fmt: skip

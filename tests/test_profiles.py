@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -182,3 +183,55 @@ def test_the_readmes_profiles_are_read(tmp_path: Path) -> None:
     found = settled(tmp_path, block("profiles", "toml"), Given(profile="prod"))
     assert (found.database_url, found.color, found.lock_timeout) == ("postgresql://ops@db.example/keys", "red", 10.0)
     assert settled(tmp_path, block("profiles", "toml")).profile == "staging"
+
+
+SERVER: Final = """
+database_url = "top.db"
+[profile.far]
+server = "https://keys.example"
+api_key_file = "~/far.key"
+[profile.near]
+database_url = "near.db"
+"""
+
+
+def test_a_server_and_a_database_take_each_others_place(tmp_path: Path) -> None:
+    """Whatever says more nearly where the keys are, counts alone."""
+    far, near = Given(profile="far"), Given(profile="near")
+    by_server = Given(server="https://other.example")
+    for given, environment, server, database in (
+        (far, None, "https://keys.example", None), (near, None, None, "near.db"), (Given(), None, None, "top.db"),
+        (by_server, near, "https://other.example", None), (Given(), by_server, "https://other.example", None),
+        (Given(database_url="x.db", profile="far"), None, None, "x.db"),
+        (far, Given(database_url="x.db"), "https://keys.example", None),
+        (Given(), Given(database_url="x.db", profile="far"), None, "x.db"),
+    ):  # fmt: skip
+        found = settled(tmp_path, SERVER, given, environment)
+        assert found.server == server, (given, environment)
+        assert (found.is_default_database, found.database_url.endswith(database or "keys.db")) == (
+            database is None,
+            True,
+        )
+    assert settled(tmp_path, SERVER, far).source("server") == Source(Origin.PROFILE, "[profile.far]")
+    assert settled(tmp_path, SERVER, far).api_key_file == Path("~/far.key").expanduser()
+
+
+def test_one_place_names_no_server_beside_a_database(tmp_path: Path) -> None:
+    both = Given(server="https://keys.example", database_url="x.db")
+    assert "both a server and a database" in refusal(tmp_path, "", None, both).message
+    assert (
+        "[profile.a]"
+        in refusal(tmp_path, '[profile.a]\nserver = "https://x"\ndatabase_url = "x"', Given(profile="a")).message
+    )
+    with pytest.raises(KeyctlError) as caught:
+        settled(tmp_path, "", both)
+    assert caught.value.code is Code.USAGE
+    for line in (
+        'server = "keys.example"',
+        "server = 7",
+        'server = ""',
+        'api_key_file = "far.key"',
+        "api_key_file = 7",
+    ):
+        refusal(tmp_path, line)
+    refusal(tmp_path, 'insecure_plaintext = "yes"')

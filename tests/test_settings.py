@@ -134,8 +134,8 @@ def test_an_unknown_setting_is_named_with_its_file_and_the_settings_there_are(tm
     key = line.partition("\n")[0].partition(" = ")[0].strip("[]'")
     assert error.message == f"{tmp_path / 'config.toml'}: '{key}' is not a setting"
     assert error.hint == (
-        "There are: database_url, usage_database_url, actor, key_prefix, connect_timeout, lock_timeout, query_timeout,"
-        " warn_within, color, check, default_profile, profile."
+        "There are: database_url, usage_database_url, server, api_key_file, insecure_plaintext, actor, key_prefix,"
+        " connect_timeout, lock_timeout, query_timeout, warn_within, color, check, default_profile, profile."
     )
 
 

@@ -1,5 +1,7 @@
 """The audit log, the usage log, the check of the policy, and the stored policy."""
 
+import json
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 
@@ -22,6 +24,7 @@ from alphalens_keyctl.api.issuing import parsed_reason
 from alphalens_keyctl.api.replays import Answer
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keys import policy
+from alphalens_keyctl.keys.policy import Finding
 from alphalens_keyctl.keys.stored_policy import REQUIRABLE
 from alphalens_keyctl.logs import usage
 from alphalens_keyctl.logs.audit import LogFilter
@@ -100,12 +103,14 @@ def sum_up_uses(caller: Caller, query: Annotated[SummaryQuery, Query()]) -> Resp
 @router.get("/check")
 def check_policy(caller: Caller, query: Annotated[CheckQuery, Query()]) -> Response:
     """The keys that break the rules, of all or of those that each KEY means, by the thresholds of the server's
-    settings."""
+    settings. As JSON Lines, a finding in numbers: instants, and seconds."""
     from alphalens_keyctl.output import findings
 
     limits = caller.settings.check
     rules = policy.chosen(query.rule, ignored=limits.ignore)
     references = [call.reference(key) for key in query.key]
+    if caller.wants_lines():
+        return streams.lines(caller.manager().findings(rules, limits, references), _finding_texts)
     with caller.manager().findings(rules, limits, references) as broken:
         return call.response(Answer("".join(findings.as_json(broken, limits))))
 
@@ -114,6 +119,12 @@ def check_policy(caller: Caller, query: Annotated[CheckQuery, Query()]) -> Respo
 def show_policy(caller: Caller) -> Response:
     """The stored policy."""
     return call.response(call.document(documents.policy_object(caller.manager().policy())))
+
+
+@router.get("/policy/outside", dependencies=_PLAIN)
+def count_outside_policy(caller: Caller) -> Response:
+    """How many keys stand outside the stored policy."""
+    return call.response(call.document({"count": caller.manager().outside_policy()}))
 
 
 @router.put("/policy", dependencies=_PLAIN)
@@ -170,15 +181,27 @@ def _page_size(limit: int | None) -> int:
     return limit or DEFAULT_PAGE
 
 
-def _summary(found: Summary) -> dict[str, Any]:
-    def plain(value: Any) -> Any:
-        if isinstance(value, datetime):
-            return rfc3339_exact(value)
-        if isinstance(value, timedelta):
-            return round(value.total_seconds())
-        if hasattr(value, "_asdict"):
-            return {name: plain(each) for name, each in value._asdict().items()}
-        return [plain(each) for each in value] if isinstance(value, list | tuple) else value
+def _finding_texts(found: Iterable[Finding]) -> Iterator[str]:
+    for each in found:
+        document = _plain(each) | {"rule": each.rule.id}
+        spans = {name: None if value is None else value.total_seconds() for name, value in _spans(each).items()}
+        yield json.dumps(document | spans)
 
-    document: dict[str, Any] = plain(found)
+
+def _spans(found: Finding) -> dict[str, timedelta | None]:
+    return {"value": found.value, "limit": found.limit, "lifetime": found.lifetime}
+
+
+def _summary(found: Summary) -> dict[str, Any]:
+    document: dict[str, Any] = _plain(found)
     return document
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return rfc3339_exact(value)
+    if isinstance(value, timedelta):
+        return round(value.total_seconds())
+    if hasattr(value, "_asdict"):
+        return {name: _plain(each) for name, each in value._asdict().items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value

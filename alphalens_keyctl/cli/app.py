@@ -33,6 +33,8 @@ class Program(LateGroup):
         "verify": Place(f"{_CLI}.verify:verify", "Say whether a raw key opens, and why not."),
         "serve": Place(f"{_CLI}.serve:serve", "Tell a proxy whether a request carries a good key."),
         "serve-api": Place(f"{_CLI}.serve_api:serve_api", "Administer keys over HTTP."),
+        "login": Place(f"{_CLI}.login:login", "Keep your key for a server in the keyring."),
+        "logout": Place(f"{_CLI}.login:logout", "Remove your key for a server from the keyring."),
         "config": Place(f"{_CLI}.config:config", "Show every setting and where it comes from."),
         "doctor": Place(f"{_CLI}.doctor:doctor", "Look for what is wrong, and say what to do."),
         "help": Place(f"{_CLI}.help:help_", "Explain a command or a topic."),

@@ -20,7 +20,7 @@ from typing import Final
 from alphalens_keyctl import __version__, migrations
 from alphalens_keyctl import settings as setting
 from alphalens_keyctl.address import PostgreSQLAddress
-from alphalens_keyctl.cli import completion_script
+from alphalens_keyctl.cli import completion_script, server
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.completion import Shell
 from alphalens_keyctl.cli.run import Start
@@ -29,6 +29,7 @@ from alphalens_keyctl.database import Database, Limits, health, parse_address
 from alphalens_keyctl.database.schema import SchemaState, require
 from alphalens_keyctl.delivery import keyring
 from alphalens_keyctl.errors import Code, ExitStatus, KeyctlError
+from alphalens_keyctl.moments import rfc3339
 from alphalens_keyctl.output import diagnoses, documents
 from alphalens_keyctl.output.diagnoses import Diagnosis, State
 from alphalens_keyctl.output.screen import Screen
@@ -68,6 +69,8 @@ def _looks(start: Start) -> Iterator[Diagnosis]:
     if settings is None:
         because = "not looked at: the configuration does not say where it is"
         yield from (Diagnosis(check, State.SKIPPED, because) for check in ("database", *_ON_DATABASE))
+    elif settings.server is not None:
+        yield _alone("server", partial(_server, settings))
     else:
         yield from _database(settings)
     yield _alone("keyring", _keyring)
@@ -129,6 +132,13 @@ def _holds_password(path: Path) -> bool:
             if isinstance(address, PostgreSQLAddress) and address.holds_password:
                 return True
     return False
+
+
+def _server(settings: Settings) -> Diagnosis:
+    with server.manager(settings) as manager:
+        key = manager.caller()
+    said = f"{settings.server} lets in key '{key.name}' ({key.id})"
+    return Diagnosis("server", State.OK, said if key.ends_at is None else f"{said} until {rfc3339(key.ends_at)}")
 
 
 def _database(settings: Settings) -> Iterator[Diagnosis]:

@@ -11,6 +11,7 @@ from alphalens_keyctl.output.inert import for_terminal
 def grant(run: Run, *, verifier: str | None, auditor: str | None, revoke: bool, json: bool) -> None:
     """Set the rights of one role, in one transaction. Raises `KeyctlError`."""
     part, role = _one(verifier, auditor)
+    run.require_database("db grant")
     with run.database() as database:
         if database.one_writer:
             raise KeyctlError(

@@ -10,6 +10,7 @@ from alphalens_keyctl.output import channel, documents
 
 def upgrade(run: Run, *, json: bool) -> None:
     """Bring the database to this version's schema, and say which schema it had and has. Raises `KeyctlError`."""
+    run.require_database("db upgrade")
     database = Database.connect(parse_address(run.settings.database_url), run.limits)
     before = database.schema().revision
     database.upgrade()
@@ -28,6 +29,7 @@ def status(run: Run, *, json: bool) -> None:
 
     Raises `KeyctlError`, but not for a database that does not exist.
     """
+    run.require_database("db status")
     address = parse_address(run.settings.database_url)
     try:
         database = Database.connect(address, run.limits, create=False)

@@ -1,7 +1,6 @@
 """How `create` and `rotate` deliver a new raw key: to the destinations that the options name, and to stdout."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from alphalens_keyctl.cli.options.destinations import Destinations
@@ -15,6 +14,7 @@ from alphalens_keyctl.output import documents
 
 if TYPE_CHECKING:
     from alphalens_keyctl.delivery.command import CommandLine
+    from alphalens_keyctl.delivery.files import KeyFile
 
 
 def handover(run: Run, given: Destinations) -> Handover:
@@ -23,7 +23,7 @@ def handover(run: Run, given: Destinations) -> Handover:
     destinations: list[Destination] = [
         *_commands(run, given),
         *_keyring(given.keyring),
-        *_files(given.key_file or (), given.env_file or (), given.env_var),
+        *files(given),
     ]
     if given.no_print and not destinations:
         raise KeyctlError(
@@ -81,13 +81,15 @@ def _keyring(wanted: bool) -> "Iterator[Destination]":
         yield Keyring()
 
 
-def _files(key_files: Sequence[Path], env_files: Sequence[Path], variable: str) -> "Iterator[Destination]":
+def files(given: Destinations) -> "Iterator[KeyFile]":
+    """Yield the files that the options name. Raises `KeyctlError` (usage)."""
+    key_files, env_files, variable = given.key_file or (), given.env_file or (), given.env_var
     if not (key_files or env_files):
         return
     from alphalens_keyctl.delivery.files import Alone, KeyFile, Variable
 
-    files = [KeyFile(path, Alone(), option="key-file") for path in key_files]
-    files += [KeyFile(path, Variable(variable), option="env-file") for path in env_files]
-    if len({file.path.resolve() for file in files}) < len(files):
+    found = [KeyFile(path, Alone(), option="key-file") for path in key_files]
+    found += [KeyFile(path, Variable(variable), option="env-file") for path in env_files]
+    if len({file.path.resolve() for file in found}) < len(found):
         raise KeyctlError(Code.USAGE, "two destinations are the same file", "Name each file once.")
-    yield from files
+    yield from found

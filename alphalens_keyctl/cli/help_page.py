@@ -15,7 +15,7 @@ COMMAND_PANELS: Final[Mapping[str, Sequence[str]]] = {
     "Keys": ("create", "list", "show", "update", "revoke", "suspend", "resume", "rotate"),
     "Record and rules": ("audit", "policy"),
     "Services": ("verify", "serve", "serve-api"),
-    "Set-up and help": ("db", "config", "doctor", "completion", "help", "version"),
+    "Set-up and help": ("login", "logout", "db", "config", "doctor", "completion", "help", "version"),
 }
 _ARGUMENTS: Final = "Arguments"
 _COMMANDS: Final = "Commands"

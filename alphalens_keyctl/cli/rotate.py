@@ -22,20 +22,21 @@ from alphalens_keyctl.keyformat import RawKey
 from alphalens_keyctl.moments import parse_expiry, parse_span
 
 DEADLINE = "30d"
+GRACE = timedelta(hours=24)
 
 
 class Asked(NamedTuple):
     """What the options of `rotate` ask for.
 
-    `deadline` is None without `--until-used`. `expires_at` is the new key's expiry (UTC; None: never); with
-    `same_lifetime` it is ignored, and the new key gets the lifetime that the old key was given. A key is rotated when
-    it fits `if_older_than` or `if_expiring_within`, or when both are None.
+    `grace` is None where no option says it, `deadline` without `--until-used`. `expires_at` is the new key's expiry
+    (UTC; None: never); with `same_lifetime` it is ignored, and the new key gets the lifetime that the old key was
+    given. A key is rotated when it fits `if_older_than` or `if_expiring_within`, or when both are None.
     """
 
     references: Sequence[str | RawKey]
     filters: Filters
     destinations: Destinations
-    grace: timedelta
+    grace: timedelta | None
     deadline: timedelta | None
     expires_at: datetime | None
     same_lifetime: bool
@@ -60,8 +61,21 @@ def rotate(
         ),
     ] = None,
     grace: Annotated[
-        str, typer.Option("--grace", metavar="DUR", help="How long the old key keeps working; 0 ends it at once.")
-    ] = "24h",
+        str | None,
+        typer.Option(
+            "--grace",
+            metavar="DUR",
+            show_default=False,
+            help="How long the old key keeps working; 0 ends it at once. Default: 24h, and 0 with --self.",
+        ),
+    ] = None,
+    self_: Annotated[
+        bool,
+        typer.Option(
+            "--self",
+            help="With --server: rotate the key that the file or keyring holds, by itself; --until-used is understood.",
+        ),
+    ] = False,
     until_used: Annotated[
         bool, typer.Option("--until-used", help="Start the grace when the new key is first used.")
     ] = False,
@@ -131,7 +145,8 @@ def rotate(
     """Replace a key by a successor of the same name, owner, purpose and labels.
 
     The old key keeps working until its grace is over. Of several rotations of one key at once, one wins and the
-    others exit 6. Several keys, or filters, need --pipe-to or --jsonl.
+    others exit 6. Several keys, or filters, need --pipe-to or --jsonl. With --self a job rotates its own key over a
+    server: the topic rotation has a line for each CI.
 
     Examples:
       # The old key works for 7 days more:
@@ -142,13 +157,16 @@ def rotate(
     run = runs.of(ctx)
     runs.one_format(json=json, jsonl=jsonl)
     references = [parse_key(key) for key in keys or ()]
-    from alphalens_keyctl.cli import rotate_keys
+    from alphalens_keyctl.cli import rotate_keys, rotate_self
 
     if dry_run and (abort or jsonl):
         raise KeyctlError(Code.USAGE, "--dry-run goes with neither --abort nor --jsonl", "It has --json.")
+    if abort and self_:
+        raise KeyctlError(Code.USAGE, "--abort does not go with --self", "Name the KEY to take back.")
     if abort:
         rotate_keys.abort(run, references, json=json)
         return
+    until_used = until_used or self_
     if deadline is not None and not until_used:
         raise KeyctlError(
             Code.USAGE, "--deadline is for --until-used", "Without it --grace says when the old key ends."
@@ -157,7 +175,7 @@ def rotate(
         references,
         filters,
         destinations,
-        grace=parse_span(grace, what="grace", zero=True),
+        grace=None if grace is None else parse_span(grace, what="grace", zero=True),
         deadline=parse_span(deadline or DEADLINE, what="deadline") if until_used else None,
         expires_at=None if expires is None else parse_expiry(expires, now=run.act.at),
         same_lifetime=expires is None,
@@ -171,4 +189,7 @@ def rotate(
         json=json,
         jsonl=jsonl,
     )
-    rotate_keys.rotate(run, asked)
+    if self_:
+        rotate_self.rotate_self(run, asked)
+    else:
+        rotate_keys.rotate(run, asked)

@@ -7,7 +7,7 @@ from alphalens_keyctl.cli import deliver_key, select_keys
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.options.destinations import Destinations
 from alphalens_keyctl.cli.options.filters import Filters
-from alphalens_keyctl.cli.rotate import Asked
+from alphalens_keyctl.cli.rotate import GRACE, Asked
 from alphalens_keyctl.cli.run import Run
 from alphalens_keyctl.delivery import stdout
 from alphalens_keyctl.delivery.destination import about
@@ -120,7 +120,7 @@ def _which_keys() -> KeyctlError:
 def _plan(run: Run, asked: Asked) -> RotationPlan:
     return RotationPlan(
         asked_at=run.asked_at,
-        retirement=Retirement(asked.grace, asked.deadline),
+        retirement=Retirement(GRACE if asked.grace is None else asked.grace, asked.deadline),
         expires_at=asked.expires_at,
         same_lifetime=asked.same_lifetime,
         due=Due(asked.if_older_than, asked.if_expiring_within),

@@ -70,8 +70,15 @@ class Run:
         """Open the way to the keys, and close it after the block. What killed processes left is discarded first.
 
         A SQLite file that does not exist is made with `create`. Where `create` is None, and nobody named the file
-        either, the block gets an empty database that is gone behind it. Raises `KeyctlError`.
+        either, the block gets an empty database that is gone behind it. With a server, the way leads through it. Raises
+        `KeyctlError`.
         """
+        if self.settings.server is not None:
+            from alphalens_keyctl.cli import server
+
+            with server.manager(self.settings) as way:
+                yield way
+            return
         from alphalens_keyctl.manager import opening
 
         def over_database(address: "Address", make: bool) -> "Backend":
@@ -83,7 +90,7 @@ class Run:
     @contextmanager
     def database(self, *, create: bool | None = None) -> Iterator["Database"]:
         """Open the database itself, for a command that administers the database and no keys, and close it after the
-        block. `create` is as with `manager`. Raises `KeyctlError`."""
+        block. `create` is as with `manager`; `require_database` is asked before. Raises `KeyctlError`."""
         from alphalens_keyctl.database import Database
 
         with self._opened(lambda address, make: Database.open(address, self.limits, create=make), create) as database:
@@ -112,8 +119,25 @@ class Run:
             behind.callback(opened.close)
             yield opened
 
+    def require_database(self, what: str) -> None:
+        """Raise `KeyctlError` (usage) where keys are administered through a server: `what` takes the database."""
+        if self.settings.server is not None:
+            raise KeyctlError(
+                Code.USAGE,
+                f"{what} works on the database itself, not over a server",
+                f"Run it where the database is, with --database URL; {self.settings.source('server').name} names"
+                " the server.",
+            )
+
+    def require_server(self, what: str) -> None:
+        """Raise `KeyctlError` (usage) where keys are administered in the database: `what` takes a server."""
+        if self.settings.server is None:
+            raise KeyctlError(Code.USAGE, f"{what} works over a server", "Add --server URL, or set it in a profile.")
+
     def has_database(self) -> bool:
-        """Return whether there is a database to open. Raises `KeyctlError` as `database.exists` does."""
+        """Return whether there is a database to open, or a server. Raises `KeyctlError` as `database.exists` does."""
+        if self.settings.server is not None:
+            return True
         from alphalens_keyctl.database import exists, parse_address
 
         return exists(parse_address(self.settings.database_url))
@@ -187,7 +211,15 @@ class Start:
     def given(self) -> Given:
         """What the options say of the settings."""
         given = self.options
-        return Given(given.database, given.actor, given.config, profile=given.profile)
+        return Given(
+            given.database,
+            given.actor,
+            given.config,
+            profile=given.profile,
+            server=given.server,
+            api_key_file=given.api_key_file,
+            insecure_plaintext=given.insecure_plaintext,
+        )
 
     @property
     def color(self) -> bool:

@@ -24,6 +24,7 @@ def serve_http_api(
 
     Raises `KeyctlError` when the database cannot be opened, when the server cannot start, or when uses are lost.
     """
+    run.require_database("serve-api")
     # Opened here first, so that what is wrong with the database is an error of this command and not a line in a log.
     with run.database(create=False):
         pass

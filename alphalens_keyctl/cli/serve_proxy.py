@@ -44,6 +44,7 @@ def serve_proxy(
     """
     place = None if metrics is None else listening.parse_place(metrics, what="--metrics")
     # Opened here first, so that what is wrong with the database is an error of this command and not a line in a log.
+    run.require_database("serve")
     with run.database(create=False):
         pass
     gc.enable()  # which the entry disabled, for commands that end soon

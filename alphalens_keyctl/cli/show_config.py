@@ -24,6 +24,7 @@ def _settings(run: Run) -> list[Setting]:
     values |= {name: getattr(chosen, name) for name in NAMES if name != "check"}
     values |= {f"check.{name}": getattr(chosen.check, name) for name in CHECK_NAMES}
     values["actor"] = run.act.actor
+    values["api_key_file"] = None if chosen.api_key_file is None else str(chosen.api_key_file)
     for name in ("database_url", "usage_database_url"):
         values[name] = _without_password(getattr(chosen, name))
     return [Setting(name, value, chosen.source(name)) for name, value in values.items()]

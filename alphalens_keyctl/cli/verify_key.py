@@ -18,6 +18,7 @@ def verify_key(
 ) -> None:
     """Say whether the raw key `presented` opens, for `scope` and from `address`; with `record`, count the verification
     as a use. Exits 0 or 4."""
+    run.require_database("verify")
     # A verifier logs what went wrong. This command says it itself: stderr holds one document at most (promise 10).
     logging.getLogger("alphalens_keyctl").addHandler(logging.NullHandler())
     settings = run.settings

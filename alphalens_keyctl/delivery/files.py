@@ -117,6 +117,11 @@ class KeyFile:
         self._content = b""
         self._staged = self._moved_in = False
 
+    def current(self) -> RawKey | None:
+        """Return the raw key that the file holds, or None. Raises `KeyctlError` (delivery_failed)."""
+        found = self._spot.read()
+        return None if found is None else self._layout.read(found.content)
+
     def stage(self, parcel: Parcel) -> None:
         """Write the new content to a temporary file beside the file, and sync it."""
         self._before = self._spot.read()

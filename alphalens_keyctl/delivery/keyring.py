@@ -13,6 +13,9 @@ from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.keyformat import RawKey, redact, same_digest
 
 SERVICE: Final = "alphalens-keyctl"
+# The keys that this program itself goes to servers with, by their URLs. Of a service of their own: a key may have any
+# name.
+_OWN: Final = "alphalens-keyctl-login"
 NAME: Final = "keyring"
 LIMIT: Final = 5.0  # seconds for one request: a keyring answers at once, or is locked and never does (promise 11)
 _PROCESS: Final = "alphalens_keyctl.delivery.keyring_process"
@@ -47,6 +50,31 @@ def remove(user: str) -> None:
     """Remove the entry under the name `user`, if there is one. Raises `KeyctlError` (delivery_failed)."""
     if _ask("remove", user) is not None:
         raise failed(NAME, "the entry is still there after it was removed")
+
+
+def held(user: str) -> RawKey | None:
+    """Return the raw key under the name `user`, or None. Raises `KeyctlError` (delivery_failed)."""
+    return raw_key_in(_ask("read", user))
+
+
+def own_key(url: str) -> RawKey | None:
+    """Return the key that the keyring has for a server, or None. Raises `KeyctlError` (delivery_failed)."""
+    return raw_key_in(_ask("read", url, service=_OWN))
+
+
+def keep_own_key(url: str, raw: RawKey) -> None:
+    """Store the key for a server, read it back and compare. Raises `KeyctlError` (delivery_failed)."""
+    if _ask("store", url, raw.reveal(), service=_OWN) != raw.reveal():
+        raise failed(NAME, "what was stored is not what it holds now", _HINT)
+
+
+def forget_own_key(url: str) -> bool:
+    """Remove the key for a server. Returns whether there was one. Raises `KeyctlError` (delivery_failed)."""
+    if _ask("read", url, service=_OWN) is None:
+        return False
+    if _ask("remove", url, service=_OWN) is not None:
+        raise failed(NAME, "the entry is still there after it was removed")
+    return True
 
 
 class Keyring:
@@ -93,9 +121,11 @@ class Keyring:
             return False
 
 
-def _ask(do: str, user: str, secret: str | None = None, inherited: Sequence[int] = ()) -> str | None:
+def _ask(
+    do: str, user: str, secret: str | None = None, inherited: Sequence[int] = (), *, service: str = SERVICE
+) -> str | None:
     """Send the keyring one request; return what it holds then."""
-    request = {"do": do, "service": SERVICE, "user": user} | ({} if secret is None else {"secret": secret})
+    request = {"do": do, "service": service, "user": user} | ({} if secret is None else {"secret": secret})
     held: str | None = _exchange(request, inherited)["secret"]
     return held
 

@@ -22,9 +22,12 @@ from alphalens_keyctl.logs.usage import UsageFilter
 from alphalens_keyctl.manager import opening, values
 from alphalens_keyctl.manager.backend import Backend, Details
 from alphalens_keyctl.manager.block import Block
+from alphalens_keyctl.manager.http_exchange import Server, Waits
+from alphalens_keyctl.manager.over_http import OverHttp
 from alphalens_keyctl.manager.values import Filters, Guards, NewValues, Rotation, Store, Updated, When
 from alphalens_keyctl.models import Action, Event, Key, Reason, Use
 from alphalens_keyctl.moments import utc_now
+from alphalens_keyctl.server_address import is_server_url, parse_server
 from alphalens_keyctl.settings import Given, Settings, of_this_process
 from alphalens_keyctl.text import one_of
 
@@ -66,7 +69,8 @@ class Changes(NamedTuple):
 class KeyManager:
     """The keys of a database, for whoever may administer them.
 
-    `KeyManager("postgresql://…")`, `KeyManager("sqlite:///…")`, or without a URL the database that the commands use.
+    `KeyManager("postgresql://…")`, `KeyManager("sqlite:///…")`, or without a URL the database that the commands use;
+    `KeyManager("https://…", api_key=…)` goes through `serve-api`, within the rights of that key.
     Any thread may call it. Close it, or use it in a `with` block. Every method raises `KeyctlError`, whose `code` a
     program can compare; none prints or asks. A KEY is a name, an id, the start of an id, or a raw key. Instants are
     aware datetimes, or the texts and lengths of time that the commands take: `90d`, `2027-01-31`, timedelta(days=90).
@@ -79,14 +83,23 @@ class KeyManager:
         actor: str | None = None,
         create: bool | None = None,
         settings: Settings | None = None,
+        api_key: str | RawKey | None = None,
     ) -> None:
-        """`actor` says in the audit log who acts; without it, it is found out as for the commands. A SQLite file that
+        """`api_key` is the raw key for a server; a server's audit log names that key as the actor. In that of a
+        database `actor` says who acts; without it, it is found out as for the commands. A SQLite file that
         does not exist is made with `create`; where `create` is None, if nobody named the file. `settings` replace what
         environment and config.toml say. Raises `KeyctlError`."""
-        chosen = settings or of_this_process(Given(database_url=url, actor=actor))
+        given = Given(server=url) if url and is_server_url(url) else Given(database_url=url, actor=actor)
+        self._settings = chosen = settings or of_this_process(given)
+        if (server := given.server or chosen.server) is not None:
+            if actor is not None:
+                raise KeyctlError(Code.USAGE, "an actor is for a database", "A server's log names the key of api_key.")
+            self._backend: Backend = _over_http(server, api_key, chosen)
+            return
+        if api_key is not None:
+            raise KeyctlError(Code.USAGE, "api_key is for a server", "Name it: KeyManager('https://…', api_key=…).")
         act = provenance.act_of_this_process(actor or chosen.actor, utc_now())
-        self._settings = chosen
-        self._backend: Backend = opening.over_database(
+        self._backend = opening.over_database(
             parse_address(chosen.database_url),
             Limits(chosen.connect_timeout, chosen.lock_timeout, chosen.query_timeout),
             act,
@@ -306,6 +319,16 @@ class KeyManager:
         if "name_pattern" in changes:
             changes["name_pattern"] = values.line(changes["name_pattern"], "name pattern", text.LONGEST_NAME)
         return self._backend.set_policy(changes, reason=values.line(reason, "reason", text.LONGEST_REASON))
+
+
+def _over_http(url: str, api_key: str | RawKey | None, settings: Settings) -> OverHttp:
+    address = parse_server(url, plaintext=settings.insecure_plaintext)
+    if api_key is None:
+        raise KeyctlError(Code.USAGE, "a server needs an api_key", "Give the raw key that it lets you in by.")
+    key = values.reference(api_key)
+    if not isinstance(key, RawKey):
+        raise KeyctlError(Code.INVALID_INPUT, "the api_key is no raw key", "Give it whole and alone.")
+    return OverHttp(Server(address, key, Waits(settings.connect_timeout, settings.query_timeout)))
 
 
 def _show_nobody(_new: Created | Rotated, _raw: RawKey) -> Sequence[str]:

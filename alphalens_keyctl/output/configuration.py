@@ -80,6 +80,8 @@ def _from(source: Source) -> str:
 def _written(value: Value) -> str:
     if value is None or value == ():
         return "-"
+    if isinstance(value, bool):
+        return "true" if value else "false"  # as config.toml writes it
     return ", ".join(value) if isinstance(value, tuple) else str(_plain(value))
 
 

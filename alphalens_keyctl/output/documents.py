@@ -143,6 +143,7 @@ def rotation_object(old_use: OldKeyUse | None) -> dict[str, Any] | None:
                 "id": old.key.id,
                 "retires_at": _plain(old.key.retires_at),
                 "awaits_first_use": old.awaits is not None,
+                "grace_after_use": None if old.awaits is None else round(old.awaits.total_seconds()),
                 "last_used_at": _plain(old.key.last_used_at),
                 "uses_since": old.uses,
                 "addresses": _addresses(old.addresses),

@@ -123,7 +123,8 @@ def _still_used(old: OldKey, now: datetime) -> str:
     """Say when an old key ends, and who still uses it."""
     end = f"retires {ago(old.key.retires_at, now)}"
     if old.awaits is not None:
-        end = f"retires {span(old.awaits)} after the new key's first use, {ago(old.key.retires_at, now)} at the latest"
+        when = f"{span(old.awaits)} after" if old.awaits else "at"
+        end = f"retires {when} the new key's first use, {ago(old.key.retires_at, now)} at the latest"
     if not old.uses:
         return f"{old.key.id} {end}; not used since the rotation"
     named = ", ".join(f"{address.client_ip} ({address.uses:,})" for address in old.addresses)

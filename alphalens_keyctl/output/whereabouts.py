@@ -9,12 +9,13 @@ from alphalens_keyctl.settings import Origin, Settings
 def whereabouts(settings: Settings, *, color: bool) -> str:
     """Return the line, without its newline and without any password, for the screen behind stderr.
 
-    The line has the colour of the profile. Where the database is not the one that the profile holds, the line says who
-    names it.
+    The line has the colour of the profile. Where the database, or the server, is not the one that the profile holds,
+    the line says who names it.
     """
-    source = settings.source("database_url")
+    source = settings.source("database_url" if settings.server is None else "server")
     parts = [f"Profile {settings.profile}"] if settings.profile is not None else []
-    parts.append(f"{'database' if parts else 'Database'} {_shown(settings.database_url)}")
+    where = f"database {_shown(settings.database_url)}" if settings.server is None else f"server {settings.server}"
+    parts.append(where if parts else where[0].upper() + where[1:])
     line = ", ".join(parts)
     if settings.profile is not None and source.origin is not Origin.PROFILE:
         line += f" (from {source.name or 'the default'})"

@@ -106,7 +106,8 @@ def test_each_command_does_its_job_in_a_file_beside_its_options() -> None:
             assert late_imports(files[name], known=files.keys()), f"{name} calls no job file"
 
 
-# Every command but the servers, in an order in which each one succeeds, with options that load something more.
+# Every command but the servers and those that need one, in an order in which each one succeeds, with options that load
+# something more.
 RUNS: Final = (
     ("create", "ci", "--json"),
     ("create", "billing", "--key-file", "key", "--env-file", ".env", "--pipe-to", "cat", "--no-print"),
@@ -135,7 +136,7 @@ def test_every_command_finds_what_it_loads_in_an_interpreter_of_its_own(fresh_ke
         assert done.status == {"audit check": 5, "db grant": 2}.get(" ".join(arguments[:2]), 0), (arguments, done)
         raw = raw or done.json["raw_key"]
     called = {path for path in COMMANDS for arguments in RUNS if path and arguments[: len(path)] == path}
-    assert called | {("serve",), ("serve-api",)} == {path for path in COMMANDS if path}
+    assert called | {("serve",), ("serve-api",), ("login",), ("logout",)} == {path for path in COMMANDS if path}
 
 
 def command_files() -> dict[str, Path]:

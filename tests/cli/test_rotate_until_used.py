@@ -213,6 +213,7 @@ def test_show_says_who_still_uses_the_old_key(keyctl: Keyctl) -> None:
                 "id": old_id,
                 "retires_at": done["previous"]["retires_at"],
                 "awaits_first_use": True,
+                "grace_after_use": 3600,
                 "last_used_at": shown(keyctl, old_id)["last_used_at"],
                 "uses_since": 0,
                 "addresses": [],

@@ -14,7 +14,7 @@ from alphalens_keyctl.address import parse_address
 from alphalens_keyctl.cli.complete.cursor import Cursor
 from alphalens_keyctl.cli.complete.values import Value
 from alphalens_keyctl.cli.options.new_values import LABEL, SCOPE, UNSET
-from alphalens_keyctl.errors import KeyctlError
+from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.glance import Glance
 from alphalens_keyctl.glance import at as look
 from alphalens_keyctl.keyformat import is_id
@@ -105,7 +105,11 @@ def unset(cursor: Cursor) -> Iterator[Value]:
 @contextmanager
 def _glance(cursor: Cursor) -> Iterator[Glance]:
     """A glance at the database that the options before the command, the environment or the configuration name."""
-    with look(parse_address(settings.of_this_process(_given(cursor)).database_url)) as glance:
+    chosen = settings.of_this_process(_given(cursor))
+    if chosen.server is not None:
+        # A server would be asked over the network at each TAB.
+        raise KeyctlError(Code.SERVER_UNREACHABLE, "a server is not asked for what TAB offers")
+    with look(parse_address(chosen.database_url)) as glance:
         yield glance
 
 
@@ -113,7 +117,10 @@ def _given(cursor: Cursor) -> settings.Given:
     last = {name: values[-1] for name, values in cursor.given.items()}
     config = last.get("config")
     return settings.Given(
-        database_url=last.get("database"), config_file=Path(config) if config else None, profile=last.get("profile")
+        database_url=last.get("database"),
+        config_file=Path(config) if config else None,
+        profile=last.get("profile"),
+        server=last.get("server"),
     )
 
 

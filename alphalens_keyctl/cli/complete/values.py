@@ -81,7 +81,7 @@ def _profiles(cursor: Cursor) -> Iterator[Value]:
     for name, table in config_file.read_file(path, required=False).profiles.items():
         if name.startswith(cursor.start):
             url = table.get("database_url")
-            yield Value(name, parse_address(url).display if url is not None else "")
+            yield Value(name, parse_address(url).display if url is not None else table.get("server", ""))
 
 
 def _columns(cursor: Cursor) -> Iterator[Value]:

@@ -24,6 +24,30 @@ class ProgramOptions(OptionGroup):
             f"Environment: {settings.DATABASE_VARIABLE}.",
         ),
     ] = None
+    server: Annotated[
+        str | None,
+        typer.Option(
+            "--server",
+            metavar="URL",
+            show_default=False,
+            help="Administer keys through 'serve-api' at https://HOST, with the key of 'login'. "
+            f"Environment: {settings.SERVER_VARIABLE}.",
+        ),
+    ] = None
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--api-key-file",
+            metavar="FILE",
+            show_default=False,
+            help="With --server: the file that holds your key. "
+            f"Default: what {settings.API_KEY_VARIABLE} holds, else the key of 'login'.",
+        ),
+    ] = None
+    insecure_plaintext: Annotated[
+        bool,
+        typer.Option("--insecure-plaintext", help="With --server: allow http:// to another machine, in clear."),
+    ] = False
     config: Annotated[
         Path | None,
         typer.Option("--config", metavar="FILE", show_default=False, help="Read this file instead of config.toml."),
