@@ -173,7 +173,7 @@ class Backend(Protocol):
 
     def rooted_head(self, head: Head | None = None) -> Head:
         """The head, by default the last event of the log, with the tree over the events up to it, as `proof.rooted`
-        says."""
+        says; without it where the way tells none."""
 
     def prove(self, seq: int, size: int | None) -> "tuple[Proof, bytes]":
         """The proof that an event is among the first `size`, by default among all, and the root over them, as
