@@ -22,6 +22,8 @@ ELSEWHERE: Final = {
     "haproxy", "serve-api", "api", "haproxy lua", "finding of a check", "finding", "profiles", "scopes",
     "serve metrics", "prometheus", "prometheus rules", "self github", "self gitlab", "self crontab", "self systemd",
     "self kubernetes",
+    "signed head", "witness git", "witness bucket", "witness reader", "witness ssh", "proof",
+    "feed file", "feed splunk", "vector", "fluent bit",
 }  # fmt: skip
 # Stand-ins for what a document's commands call.
 _TAKES: Final = "#!/bin/sh\ncat > /dev/null\n"

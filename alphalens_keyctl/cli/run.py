@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from alphalens_keyctl.database import Address, Database, Limits
     from alphalens_keyctl.manager.backend import Backend
     from alphalens_keyctl.output.documents import Format
+    from alphalens_keyctl.output.feeds import Feed
     from alphalens_keyctl.output.screen import Screen
 
 
@@ -312,3 +313,16 @@ def one_format(**formats: bool) -> "Format | None":
     if len(asked) > 1:
         raise KeyctlError(Code.USAGE, f"--{asked[0]} and --{asked[1]} exclude each other", "Choose one output format.")
     return asked[0] if asked else None
+
+
+def feed(word: str | None, taken: bool) -> "Feed | None":
+    """Return the format of `--format`, or None. Raises `KeyctlError` (usage) for another word, and where an option of
+    another machine format was given (`taken`)."""
+    if word is None:
+        return None
+    from alphalens_keyctl.output.feeds import Feed
+    from alphalens_keyctl.text import one_of
+
+    if taken:
+        raise KeyctlError(Code.USAGE, "--format excludes --json, --jsonl and --csv", "Choose one output format.")
+    return one_of(Feed, word, "format")

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from subprocess import STDOUT
 from typing import IO, Final
 
@@ -17,7 +18,7 @@ from alphalens_keyctl.database.attempt import Attempt
 from alphalens_keyctl.delivery import child, redaction
 from alphalens_keyctl.delivery.destination import Parcel, about, failed, spelled
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.keyformat import LONGEST, RawKey
+from alphalens_keyctl.keyformat import LONGEST, RawKey, redact
 
 # Bytes of a command's output that are passed on: the last ones.
 _MOST_SAID: Final = 1 << 16
@@ -67,8 +68,19 @@ class CommandLine:
         """
         # As bytes: a key's name that this locale cannot encode is no reason to fail.
         environment = {**os.environb, **{name.encode(): value.encode() for name, value in told.items()}}
+        content = raw.reveal().encode("ascii") + self._end
+        self._require_done(content, partial(redaction.without, raw=raw), environment, attempt)
+
+    def feed(self, content: bytes) -> None:
+        """Run the command with `content`, which is no secret and fits into a pipe's buffer, on its standard input.
+        Raises as `run` does."""
+        self._require_done(content, redact, dict(os.environb), _NO_ATTEMPT)
+
+    def _require_done(
+        self, content: bytes, redacted: Callable[[str], str], environment: Mapping[bytes, bytes], attempt: Attempt
+    ) -> None:
         try:
-            reported, said = self._run(raw, environment, attempt)
+            reported, said = self._run(content, redacted, environment, attempt)
         except OSError as error:
             raise CommandFailedError(self.name, f"cannot be started: {error.strerror}") from error
         if not reported:
@@ -81,14 +93,15 @@ class CommandLine:
             last_words = said.splitlines()[-1][:_LONGEST_REASON] if said else ""
             raise CommandFailedError(self.name, f"{ended}: {last_words}" if last_words else ended)
 
-    def _run(self, raw: RawKey, environment: Mapping[bytes, bytes], attempt: Attempt) -> tuple[bytes, str]:
+    def _run(
+        self, content: bytes, redacted: Callable[[str], str], environment: Mapping[bytes, bytes], attempt: Attempt
+    ) -> tuple[bytes, str]:
         """Run the command; return what the warden reported of its end, and the command's output."""
         said, output = "", None
         reader, writer = os.pipe()
         with open(reader, "rb") as report, open(writer, "wb") as end:
             inherited = (end.fileno(), *attempt.descriptors)
             words = (",".join(map(str, inherited)), _DEFAULT_SIGNALS, *self._words)
-            content = raw.reveal().encode("ascii") + self._end
             try:
                 with (
                     _holding(content) as stdin,
@@ -108,7 +121,7 @@ class CommandLine:
                     # Else what the command left running, as an agent does, would be killed with the warden.
                     warden.wait()
             finally:
-                if output is not None and (said := output.without(raw)):
+                if output is not None and (said := output.read(redacted)):
                     self._tell(said)
         return reported, said
 
@@ -215,10 +228,10 @@ class _Said:
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
-    def without(self, raw: RawKey) -> str:
-        """Return the output so far, with `raw` and all other raw keys redacted."""
+    def read(self, redacted: Callable[[str], str]) -> str:
+        """Return the output so far, without the raw keys that `redacted` takes out."""
         self._thread.join(_LAST_WORDS)
-        text = redaction.without(bytes(self._kept).decode("utf-8", "replace"), raw)
+        text = redacted(bytes(self._kept).decode("utf-8", "replace"))
         # The cut may have left the end of a raw key, which `redact` does not recognise.
         return (text[LONGEST:] if self._cut else text).strip()
 

@@ -110,7 +110,7 @@ class Spot:
         if not stat.S_ISREG(file.st_mode):
             raise failed(self._name, "it is not a regular file")
         if file.st_nlink > 1:
-            raise failed(self._name, "it has a second name (a hard link), which would keep the old key")
+            raise failed(self._name, "it has a second name (a hard link), which would keep what it held")
         # In a folder that is not shared only root and this user put files, or gave them to somebody.
         if file.st_uid != os.geteuid() and (shared or os.geteuid() != 0):
             raise failed(self._name, "it belongs to another user", "Remove it, or choose a folder of your own.")

@@ -33,11 +33,17 @@ _EVENTS_AT_ONCE: Final = 5000
 
 
 class Head(NamedTuple):
-    """The place, hash and instant of the last event. The head of an empty log is 0, 32 zero bytes, None."""
+    """The place, hash and instant of the last event. The head of an empty log is 0, 32 zero bytes, None.
+
+    Where somebody asked for them (`proof.rooted`), `root` is the root of the tree over all events up to that one, and
+    `first` the hash of the first event, by which the log is known.
+    """
 
     seq: int
     hash: bytes
     at: datetime | None
+    root: bytes | None = None
+    first: bytes | None = None
 
 
 class BreakKind(StrEnum):
@@ -87,7 +93,7 @@ class Verdict(NamedTuple):
 class LogFilter(NamedTuple):
     """Which events to read. None means: any. `since` is included, `until` is not; both are aware. `among` is a query
     for the ids of the keys whose events may be read; events about no key are then left out. Every event is before
-    `before_seq`."""
+    `before_seq`, and behind `after_seq`, from where reading goes on."""
 
     key_ids: tuple[str, ...] | None = None
     actor: str | None = None
@@ -96,6 +102,7 @@ class LogFilter(NamedTuple):
     until: datetime | None = None
     among: Select[tuple[str]] | None = None
     before_seq: int | None = None
+    after_seq: int | None = None
 
 
 # Stands for the digest of a row until it is known; nobody else can write it.
@@ -220,14 +227,15 @@ def head(connection: Connection) -> Head:
 
 
 def read(connection: Connection, wanted: LogFilter, *, limit: int | None = None) -> Iterator[Event]:
-    """The events that match, oldest first, streamed; with `limit`, the latest so many."""
+    """The events that match, oldest first, streamed; with `limit`, the latest so many, or where reading goes on behind
+    an event, the next so many."""
     columns = [event_table.c[name] for name in Event._fields]
     query = select(*columns).where(_where(wanted))
-    if limit is not None:
+    if limit is not None and wanted.after_seq is None:
         newest = query.order_by(event_table.c.seq.desc()).limit(limit).subquery()
         query = select(*(newest.c[name] for name in Event._fields)).order_by(newest.c.seq)
     else:
-        query = query.order_by(event_table.c.seq)
+        query = query.order_by(event_table.c.seq).limit(limit)
     for row in connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query):
         seq, at, *texts, detail, stored = row
         yield Event._make((seq, at, *map(_text, texts), _parsed(_text(detail)), _bytes(stored)))
@@ -332,6 +340,7 @@ def _where(wanted: LogFilter) -> ColumnElement[bool]:
         column.at >= wanted.since if wanted.since is not None else None,
         column.at < wanted.until if wanted.until is not None else None,
         column.seq < wanted.before_seq if wanted.before_seq is not None else None,
+        column.seq > wanted.after_seq if wanted.after_seq is not None else None,
     ]
     return and_(True, *(condition for condition in conditions if condition is not None))
 

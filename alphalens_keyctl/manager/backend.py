@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from alphalens_keyctl.keys.stored_policy import StoredPolicy
     from alphalens_keyctl.logs.audit import Head, LogFilter, Verdict
     from alphalens_keyctl.logs.old_key_use import OldKeyUse
+    from alphalens_keyctl.logs.proof import Proof
     from alphalens_keyctl.logs.usage import Buckets, Profile, Seen, Summary, UsageFilter
     from alphalens_keyctl.models import Event, Key, Use
     from alphalens_keyctl.settings import Thresholds
@@ -171,6 +172,14 @@ class Backend(Protocol):
 
     def head(self) -> Head:
         """The last event of the log."""
+
+    def rooted_head(self, head: Head | None = None) -> Head:
+        """The head, by default the last event of the log, with the tree over the events up to it, as `proof.rooted`
+        says; without it where the way tells none."""
+
+    def prove(self, seq: int, size: int | None) -> tuple[Proof, bytes]:
+        """The proof that an event is among the first `size`, by default among all, and the root over them, as
+        `proof.prove` says."""
 
     def verify_log(self, saved: Head | None, *, log_only: bool = False) -> Verdict:
         """Whether the log is sound and the keys are what it says, as `audit.verify` finds out."""

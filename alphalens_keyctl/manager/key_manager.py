@@ -17,6 +17,7 @@ from alphalens_keyctl.keys.revocation import Revocation
 from alphalens_keyctl.keys.selection import Sort
 from alphalens_keyctl.keys.stored_policy import StoredPolicy
 from alphalens_keyctl.logs.audit import Head, LogFilter, Verdict
+from alphalens_keyctl.logs.proof import Proof
 from alphalens_keyctl.logs.usage import UsageFilter
 from alphalens_keyctl.manager import opening, values
 from alphalens_keyctl.manager.backend import Backend, Details
@@ -254,9 +255,17 @@ class KeyManager:
         with self._backend.events(wanted, limit=limit) as found:
             yield from found
 
-    def head(self) -> Head:
-        """The last event of the audit log. Kept elsewhere, it shows a log that was cut off or rewritten."""
-        return self._backend.head()
+    def head(self, *, rooted: bool = False) -> Head:
+        """The last event of the audit log. Kept elsewhere, it shows a log that was cut off or rewritten.
+
+        With `rooted` it has the root of the tree over all events, for which their hashes are read, a million in some
+        seconds; proofs are checked against the root.
+        """
+        return self._backend.rooted_head() if rooted else self._backend.head()
+
+    def prove(self, seq: int, *, size: int | None = None) -> Proof:
+        """The proof that event `seq` is in the log of a head at event `size`, by default of today's head."""
+        return self._backend.prove(seq, size)[0]
 
     def verify_log(self, saved: Head | None = None, *, log_only: bool = False) -> Verdict:
         """Whether the audit log is sound; whether it extends a head that was saved; and, unless `log_only`, whether

@@ -5,7 +5,7 @@ from __future__ import annotations  # for speed, as below
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.keys import lifecycle, lookup, selection, stored_policy
@@ -14,6 +14,7 @@ from alphalens_keyctl.keys.stored_policy import StoredPolicy
 from alphalens_keyctl.logs import audit
 from alphalens_keyctl.manager.access import Access, Reading
 from alphalens_keyctl.manager.backend import Details, Progress, Rotatable, untold
+from alphalens_keyctl.manager.outcome import ChangeOutcome
 from alphalens_keyctl.manager.rights import Deed, Rights, names_hidden
 from alphalens_keyctl.models import Action, Status
 
@@ -33,13 +34,12 @@ if TYPE_CHECKING:
     from alphalens_keyctl.keys.rotation import Aborted
     from alphalens_keyctl.keys.selection import KeyDocument, Place, Selection
     from alphalens_keyctl.logs.audit import Head, LogFilter, Verdict
+    from alphalens_keyctl.logs.proof import Proof
     from alphalens_keyctl.logs.usage import Buckets, Seen, Summary, UsageFilter
     from alphalens_keyctl.manager.issuing import DatabaseSteps
     from alphalens_keyctl.models import Event, Key, Use
     from alphalens_keyctl.provenance import Act
     from alphalens_keyctl.settings import Thresholds
-
-_NOTHING: Final[Mapping[str, int]] = {}
 
 
 class OverDatabase:
@@ -213,9 +213,31 @@ class OverDatabase:
             rights.require_all("see the head of the log", to_see=True)
             return audit.head(connection)
 
+    def rooted_head(self, head: Head | None = None) -> Head:
+        from alphalens_keyctl.logs import proof
+
+        with self._access.reading() as (connection, rights, _act):
+            rights.require_all("see the head of the log", to_see=True)
+            return proof.rooted(connection, head or audit.head(connection))
+
+    def prove(self, seq: int, size: int | None) -> tuple[Proof, bytes]:
+        from alphalens_keyctl.logs import proof
+
+        with self._access.reading() as (connection, rights, _act):
+            rights.require_all("prove an event of the log", to_see=True)
+            return proof.prove(connection, seq, size)
+
     def verify_log(self, saved: Head | None, *, log_only: bool = False) -> Verdict:
         self.rights().require_all("verify the log", to_see=True)
-        return audit.verify(self._access.database, saved, log_only=log_only)
+        # A checkpoint has the tree alone, and no hash of its last event.
+        known = saved if saved is not None and saved.hash else None
+        verdict = audit.verify(self._access.database, known, log_only=log_only)
+        if saved is None:
+            return verdict
+        from alphalens_keyctl.logs import proof
+
+        with self._access.reading() as (connection, _rights, _act):
+            return proof.compared(connection, verdict, saved)
 
     @contextmanager
     def uses(self, wanted: UsageFilter, *, limit: int | None) -> Iterator[Iterator[Use]]:
@@ -282,45 +304,6 @@ class OverDatabase:
 
     def close(self) -> None:
         self._access.database.close()
-
-
-class ChangeOutcome:
-    """`Outcome` over the database."""
-
-    def __init__(
-        self,
-        access: Access,
-        rights: Rights,
-        change: Change,
-        targets: Targets,
-        chosen: Chosen,
-        narrowed: Mapping[str, int] = _NOTHING,
-    ) -> None:
-        """`rights` are those that the change was within: a caller may have ended its own key by it, and hears what it
-        did all the same."""
-        self.changed: Sequence[str] = chosen.changing
-        self.unchanged: Sequence[str] = chosen.rest
-        self.stopped_by = chosen.stopped_by
-        self.narrowed = narrowed
-        self._access = access
-        self._rights = rights
-        self._change = change
-        self._named = bool(targets.references)
-
-    def keys(self, key_ids: Sequence[str]) -> list[Key]:
-        with self._access.reporting() as (connection, act):
-            return selection.some(connection, key_ids, now=act.at)
-
-    def documents(self, key_ids: Sequence[str]) -> Iterator[KeyDocument]:
-        with self._access.reporting() as (connection, act):
-            yield from selection.documents_of(connection, key_ids, now=act.at)
-
-    def still_open(self) -> Iterator[Key] | None:
-        # Filters select each night what the night before has ended: cron would send mail about it each time.
-        about = [*self.changed, *self.unchanged] if self._named else self.changed
-        with self._access.reporting() as (connection, act):
-            found = self._change.still_open(connection, about, act.at)
-            return None if found is None else iter([key for key in found if self._rights.may(Deed.SEE, key)])
 
 
 def _lineage(reading: Reading, reference: Reference) -> tuple[Key, list[Key]]:

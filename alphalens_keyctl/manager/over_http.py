@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # for speed: most commands need neither
     from alphalens_keyctl.keys.bulk_file import Line
     from alphalens_keyctl.keys.bulk_issuance import Handout
     from alphalens_keyctl.keys.policy import Finding, Rule
+    from alphalens_keyctl.logs.proof import Proof
 
 # What a KEY may hold that stands in a path as it is, whatever stands in front of the server.
 _PLAIN: Final = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z._ -]*")
@@ -146,6 +147,13 @@ class OverHttp:
     def head(self) -> Head:
         return self._read(documents.head, self._server.get("/v1/events/head"))
 
+    def rooted_head(self, head: Head | None = None) -> Head:
+        # The server tells no root of the tree.
+        return head or self.head()
+
+    def prove(self, seq: int, size: int | None) -> "tuple[Proof, bytes]":
+        raise only_database("audit prove")
+
     def verify_log(self, saved: Head | None, *, log_only: bool = False) -> Verdict:
         raise only_database("audit verify")
 
@@ -207,6 +215,8 @@ class OverHttp:
         return reference if isinstance(reference, str) else self.find(reference).id
 
     def _logged(self, wanted: LogFilter) -> Query:
+        if wanted.after_seq is not None:
+            raise only_database("audit --after")
         said = {
             "key": self._key_of(wanted.key_ids), "actor": wanted.actor,
             "action": None if wanted.action is None else wanted.action.value,

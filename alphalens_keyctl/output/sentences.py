@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from alphalens_keyctl import networks
 from alphalens_keyctl.keys.stored_policy import StoredPolicy
 from alphalens_keyctl.logs.audit import BreakKind, Verdict
-from alphalens_keyctl.models import Key, Reason, Status
+from alphalens_keyctl.models import Event, Key, Reason, Status, Use
 from alphalens_keyctl.moments import rfc3339
 from alphalens_keyctl.output.inert import for_terminal
 from alphalens_keyctl.output.words import ago, counted, exactly, span
@@ -185,8 +185,21 @@ _BREAKS: Final = {
 }
 
 
-def log_verdict(verdict: Verdict, *, extends: bool) -> str:
-    """Say what `audit verify` found. `extends` says that the log was compared with a saved head."""
+def event_said(event: Event) -> str:
+    """Say what an audit event records: what was done to which key, and who did it."""
+    about = "" if event.key_name is None else f" of '{event.key_name}'"
+    return for_terminal(f"{event.action}{about} by {event.actor}")
+
+
+def use_said(use: Use) -> str:
+    """Say what a row of the usage log records: how often which key was used, and how that went."""
+    whose = use.key_name or use.key_id or "an unknown key"
+    return for_terminal(f"{counted(use.count, 'use')} of {whose}: {use.outcome}")
+
+
+def log_verdict(verdict: Verdict, *, extends: bool, signed_by: str | None = None) -> str:
+    """Say what `audit verify` found. `extends` says that the log was compared with a saved head, `signed_by` who signed
+    that."""
     if verdict.broken is not None:
         seq, kind, about = verdict.broken
         said = _BREAKS[kind].format(seq=seq, about=for_terminal(about or ""))
@@ -194,5 +207,6 @@ def log_verdict(verdict: Verdict, *, extends: bool) -> str:
         return f"Broken ({kind}): {said}. {counted(verdict.events, 'event')}{place} hold together."
     if not verdict.events:
         return "Sound: the log is empty."
-    proof = ", and it extends the saved head" if extends else ""
+    signed = "" if signed_by is None else for_terminal(f" that {signed_by} signed")
+    proof = f", and it extends the saved head{signed}" if extends else ""
     return f"Sound: {counted(verdict.events, 'event')}, each following the one before{proof}."

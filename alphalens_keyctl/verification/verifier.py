@@ -23,7 +23,7 @@ from alphalens_keyctl.verification.pulse import Pulse
 from alphalens_keyctl.verification.recorder import Recorder
 from alphalens_keyctl.verification.recording_policy import RecordingPolicy
 from alphalens_keyctl.verification.source import Source
-from alphalens_keyctl.verification.usage_log import LONGEST_AGENT, LONGEST_OTHER, LONGEST_PATH, Accepted, Request
+from alphalens_keyctl.verification.usage_log import Accepted, shortened
 from alphalens_keyctl.vocabulary import Reason, Status
 
 # The `usage` that records nothing: for a look that is not a use.
@@ -183,7 +183,7 @@ class KeyVerifier:
         """Record that what a key which opened was used for was refused, with its reason. The other arguments are as in
         `verify`."""
         if self._recorder is not None:
-            request = _shortened(client_ip, method, path, user_agent)
+            request = shortened(client_ip, method, path, user_agent)
             self._recorder.refuse((time.time(), reason, key_id, *request))
 
     def refresh(self) -> bool:
@@ -353,7 +353,7 @@ class KeyVerifier:
         if recorder is None:
             return answer
         key = answer.key
-        request = _shortened(client_ip, method, path, user_agent)
+        request = shortened(client_ip, method, path, user_agent)
         if answer.allowed and key is not None:
             # The same as `Accepted(...)`, without its Python call on each request.
             if recorder.accept(tuple.__new__(Accepted, (time.time(), key.id, request))):
@@ -397,17 +397,3 @@ def _is_malformed(raw_key: object) -> bool:
     except MalformedKeyError:
         return True
     return False
-
-
-def _shortened(client_ip: str | None, method: str | None, path: str | None, user_agent: str | None) -> Request:
-    """Cut each value to the length that the log keeps: values that wait to be written must not fill the memory."""
-    # Written out: four calls on each request would cost more than the work in them.
-    if client_ip is not None and (type(client_ip) is not str or len(client_ip) > LONGEST_OTHER):
-        client_ip = str(client_ip)[:LONGEST_OTHER]
-    if method is not None and (type(method) is not str or len(method) > LONGEST_OTHER):
-        method = str(method)[:LONGEST_OTHER]
-    if path is not None and (type(path) is not str or len(path) > LONGEST_PATH):
-        path = str(path)[:LONGEST_PATH]
-    if user_agent is not None and (type(user_agent) is not str or len(user_agent) > LONGEST_AGENT):
-        user_agent = str(user_agent)[:LONGEST_AGENT]
-    return client_ip, method, path, user_agent

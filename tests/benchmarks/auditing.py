@@ -1,4 +1,5 @@
-"""`audit verify` of a million events, alone and with a million keys, against a bare loop over the same rows."""
+"""`audit verify` of a million events, alone and with a million keys, and `audit prove`, against a bare loop over the
+same rows."""
 
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from tests.benchmarks.scale import Scale
 
 _AT_LEAST = 0.4
 _AT_LEAST_WITH_KEYS = 0.3
+_PROOF_AT_LEAST = 0.5
 # Reads what the chain covers and hashes it, row by row. It proves nothing: no form that tells one value from
 # the next, no comparison, no link.
 _BARE = """
@@ -25,6 +27,13 @@ for row in sqlite3.connect(sys.argv[1]).execute("SELECT * FROM api_key"):
     sha256("".join(map(str, row)).encode()).digest()
 """
 )
+# Hashes as often as a tree has nodes, and makes none.
+_BARE_TREE = """
+import sqlite3, sys
+from hashlib import sha256
+for (hash,) in sqlite3.connect(sys.argv[1]).execute("SELECT hash FROM audit_event ORDER BY seq"):
+    sha256(sha256(hash + hash).digest() + hash).digest()
+"""
 
 
 def rows(scale: Scale, folder: Path) -> list[table.Row]:
@@ -34,6 +43,12 @@ def rows(scale: Scale, folder: Path) -> list[table.Row]:
     ours, bare = command(str(path), "--log-only"), processes.python(_BARE, str(path))
     costs = processes.in_turn(
         {"ours": lambda _round: processes.run(ours, env), "bare": lambda _round: processes.run(bare, env)},
+        scale.rounds,
+    )
+    prove = (*processes.PROGRAM, "--database", str(path), "audit", "prove", str(scale.rows // 3))
+    bare_tree = processes.python(_BARE_TREE, str(path))
+    proof = processes.in_turn(
+        {"ours": lambda _round: processes.run(prove, env), "bare": lambda _round: processes.run(bare_tree, env)},
         scale.rounds,
     )
     with_keys = folder / "bound.db"
@@ -58,6 +73,14 @@ def rows(scale: Scale, folder: Path) -> list[table.Row]:
             scale.goal(_AT_LEAST_WITH_KEYS),
         ),
         table.memory("audit verify with keys, peak memory", bound["ours"].peak, None),
+        table.rate(
+            f"audit prove, {scale.rows:,} events",
+            scale.rows / proof["ours"].seconds,
+            scale.rows / proof["bare"].seconds,
+            "sqlite3 and SHA-256 twice, bare",
+            scale.goal(_PROOF_AT_LEAST),
+        ),
+        table.memory("audit prove, peak memory", proof["ours"].peak, None),
     ]
 
 

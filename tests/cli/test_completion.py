@@ -42,6 +42,7 @@ MADE_UP: Final = frozenset(
         "REASON",
         "ROLE",
         "SECONDS",
+        "SEQ",
         "TEXT",
         "WHEN",
     }

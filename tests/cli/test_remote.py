@@ -76,7 +76,7 @@ LOOKS: Final = (
     "show orders --json -q", "audit --key orders", "audit --key orders --json", "audit --key orders --jsonl",
     "audit --key orders --csv", "audit --key nobody", "audit --action key.revoke --json",
     "audit --since 1h --limit 2 --key orders --json", "audit usage --key orders", "audit usage --key orders --json",
-    "audit usage --key orders --csv", "audit usage --key orders --outcome revoked --jsonl", "audit head --json",
+    "audit usage --key orders --csv", "audit usage --key orders --outcome revoked --jsonl",
     "audit check", "audit check --json", "audit check --sarif", "audit check --junit",
     "audit check --rule no-expiry", "audit check --rule wrong", "policy show", "policy show --json",
     "revoke --owner team-a --dry-run", "revoke --owner team-a --dry-run --json", "revoke --owner team-a",
@@ -112,6 +112,9 @@ def test_what_looks_says_the_same_over_a_server_to_the_byte(remote: Remote) -> N
                 for each in (here, there)
             )
         assert there == here, line
+    # The server tells no tree over the log.
+    here, there = remote.here("audit", "head", "--json"), remote.there("audit", "head", "--json")
+    assert there.json == {name: here.json[name] for name in ("seq", "hash", "at")}
 
 
 # What changes keys, with a name of its own on each side.

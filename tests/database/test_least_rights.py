@@ -343,7 +343,8 @@ def test_an_auditor_reads_keys_without_digests_and_both_logs(
     auditor = Keyctl(fork_server, keyctl.home, roles.other)
     for command in (
         ("list", "--all"), ("list", "--json"), ("show", "ci"), ("audit", "--jsonl"), ("audit", "verify"),
-        ("audit", "usage"), ("audit", "usage", "--json"), ("audit", "head", "--json"),
+        ("audit", "usage"), ("audit", "usage", "--json"), ("audit", "head", "--json"), ("audit", "prove", "1"),
+        ("audit", "witness", "--to", "head.json"),
         ("policy", "show"), ("audit", "check", "--rule", "policy-owner"),
     ):  # fmt: skip
         auditor.ok(*command)

@@ -14,6 +14,7 @@ import pytest
 from alphalens_keyctl import KeyManager, KeyVerifier
 from alphalens_keyctl.cli.options.filters import Filters as Options
 from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.logs import proof
 from alphalens_keyctl.manager import values
 from alphalens_keyctl.manager.values import NewValues, When
 from tests.support.readme import block
@@ -195,6 +196,9 @@ def test_everything_a_command_does_can_be_done_on_values(manager: KeyManager) ->
     assert [each.key_name for each in manager.check("policy-purpose")] == ["four"]
     assert list(manager.usage("one")) == []
     assert manager.verify_log(manager.head()).broken is None
+    head = manager.head(rooted=True)
+    assert manager.verify_log(head).broken is None
+    assert proof.flaw(manager.prove(2, size=head.seq), head.seq, head.root or b"") is None
     assert {event.actor for event in manager.events(since="1h", limit=3)} == {"deploy"}
     outcome = manager.revoke(where={"owner": "team-a"}, reason="over")
     assert [key.revoke_reason for key in outcome.changed] == ["over"]

@@ -138,6 +138,8 @@ def test_who_may_do_what_to_whose_key(house: House, role: str) -> None:
 # What concerns no one key.
 GENERAL: Final[dict[str, Callable[[House, OverDatabase], object]]] = {
     "head": lambda _house, way: way.head(),
+    "rooted head": lambda _house, way: way.rooted_head(),
+    "prove": lambda _house, way: way.prove(1, None),
     "verify": lambda _house, way: way.verify_log(None),
     "policy": lambda _house, way: way.policy(),
     "set policy": lambda _house, way: way.set_policy({"name_pattern": "*"}, reason=None),
@@ -164,7 +166,7 @@ GENERALLY: Final = {
     "admin": frozenset(GENERAL),
     "team": OF_EVERYBODY | {"policy", "create own", "create", "take in", "try take in"},
     "team of nobody": OF_EVERYBODY,
-    "audit": OF_EVERYBODY | {"head", "verify", "policy", "outside policy"},
+    "audit": OF_EVERYBODY | {"head", "rooted head", "prove", "verify", "policy", "outside policy"},
     "plain": OF_EVERYBODY,
     "unrestricted": OF_EVERYBODY,
     **dict.fromkeys(DEAD, frozenset[str]()),
@@ -197,6 +199,7 @@ def checked(way: OverDatabase) -> set[str]:
 
 @pytest.mark.parametrize("role", GENERALLY)
 def test_who_may_do_what_that_is_about_no_one_key(house: House, role: str) -> None:
+    house.create(house.root, Draft(fresh(), OTHER))  # an event to be proven
     caller = house.caller(role)
     way = house.as_caller(caller.id)
     for verb, do in GENERAL.items():
@@ -206,7 +209,7 @@ def test_who_may_do_what_that_is_about_no_one_key(house: House, role: str) -> No
         else:
             forbidden(lambda: do(house, way))  # noqa: B023  # called at once
             assert house.events() == events, (role, verb)
-    assert len(GENERAL) == 21
+    assert len(GENERAL) == 23
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -9,6 +9,7 @@ from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.options.arguments import CsvOption, JsonLinesOption, JsonOption, parse_key
 from alphalens_keyctl.cli.options.rows import (
     TERMINAL_LIMIT,
+    FormatOption,
     KeyFilter,
     limit_option,
     parse_period,
@@ -36,22 +37,33 @@ def audit(
         int | None,
         limit_option(f"Show the latest N events. Default: {TERMINAL_LIMIT}; all with --json, --jsonl or --csv."),
     ] = None,
+    after: Annotated[
+        int | None,
+        typer.Option(
+            "--after",
+            metavar="SEQ",
+            min=0,
+            show_default=False,
+            help="Go on behind the event of this number; with --limit N the next N.",
+        ),
+    ] = None,
     json: JsonOption = False,
     jsonl: JsonLinesOption = False,
     csv: CsvOption = False,
+    form: FormatOption = None,
 ) -> None:
     """Show who changed which key when, oldest first.
 
     Examples:
       alphalens-keyctl audit --key billing
       alphalens-keyctl audit --action key.revoke --since 7d
-      alphalens-keyctl audit --jsonl > audit.jsonl
+      alphalens-keyctl audit --format ocsf --after 0 --limit 1000
     """
     if ctx.invoked_subcommand is not None:
         _refuse_options_before(ctx, ctx.invoked_subcommand)
         return
     run = runs.of(ctx)
-    machine = runs.one_format(json=json, jsonl=jsonl, csv=csv)
+    machine, feed = runs.one_format(json=json, jsonl=jsonl, csv=csv), runs.feed(form, json or jsonl or csv)
     start, end = parse_period(since, until, now=run.act.at)
     by = None if actor is None else text.parse_line(actor, what="actor", longest=text.LONGEST_ACTOR)
     from alphalens_keyctl.cli.audit import log_events
@@ -63,8 +75,9 @@ def audit(
         action=action,
         since=start,
         until=end,
+        after=after,
         limit=limit,
-        machine=machine,
+        machine=machine or feed,
     )
 
 

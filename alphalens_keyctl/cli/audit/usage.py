@@ -6,7 +6,14 @@ import typer
 
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.options.arguments import CsvOption, JsonLinesOption, JsonOption, parse_key
-from alphalens_keyctl.cli.options.rows import KeyFilter, limit_option, parse_period, since_option, until_option
+from alphalens_keyctl.cli.options.rows import (
+    FormatOption,
+    KeyFilter,
+    limit_option,
+    parse_period,
+    since_option,
+    until_option,
+)
 
 KEYS_SHOWN = 20
 DEFAULT_DAYS = 7
@@ -41,17 +48,18 @@ def usage(
     json: JsonOption = False,
     jsonl: JsonLinesOption = False,
     csv: CsvOption = False,
+    form: FormatOption = None,
 ) -> None:
     """Show which keys were used, when and from where, and what was refused.
 
-    The table sums the uses up; --json, --jsonl and --csv print every row, oldest first.
+    The table sums the uses up; --json, --jsonl, --csv and --format print every row, oldest first.
 
     Examples:
       alphalens-keyctl audit usage --key billing --since 24h
       alphalens-keyctl audit usage --outcome revoked --jsonl | jq -r .client_ip
     """
     run = runs.of(ctx)
-    machine = runs.one_format(json=json, jsonl=jsonl, csv=csv)
+    machine, feed = runs.one_format(json=json, jsonl=jsonl, csv=csv), runs.feed(form, json or jsonl or csv)
     start, end = parse_period(since, until, now=run.act.at)
     from alphalens_keyctl.cli.audit import usage_of_keys
 
@@ -62,5 +70,5 @@ def usage(
         since=start,
         until=end,
         limit=limit,
-        machine=machine,
+        machine=machine or feed,
     )

@@ -7,8 +7,9 @@ from alphalens_keyctl.cli.run import Run
 from alphalens_keyctl.keyformat import RawKey
 from alphalens_keyctl.logs import usage
 from alphalens_keyctl.models import Reason
-from alphalens_keyctl.output import channel, documents
+from alphalens_keyctl.output import channel, documents, feeds
 from alphalens_keyctl.output.documents import Format
+from alphalens_keyctl.output.feeds import Feed
 from alphalens_keyctl.text import one_of
 
 
@@ -20,7 +21,7 @@ def show_usage(
     since: datetime | None,
     until: datetime | None,
     limit: int | None,
-    machine: Format | None,
+    machine: Format | Feed | None,
 ) -> None:
     """Print the rows that fit every filter that is not None, oldest first, or without `machine` their summary.
 
@@ -37,7 +38,8 @@ def show_usage(
             wanted = wanted._replace(key_ids=manager.key_ids(reference))
         if machine is not None:
             with manager.uses(wanted, limit=limit) as uses:
-                channel.write(documents.uses_as(machine, uses), utf8=True)
+                said = feeds.uses_as(machine, uses) if isinstance(machine, Feed) else documents.uses_as(machine, uses)
+                channel.write(said, utf8=True)
             return
         end = until or now
         buckets = usage.divide(since or end - timedelta(days=DEFAULT_DAYS), end)

@@ -6,19 +6,15 @@ import typer
 
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.options.arguments import JsonOption
+from alphalens_keyctl.cli.options.evidence import HeadOption, SignerOption, SignersOption
+from alphalens_keyctl.errors import Code, KeyctlError
 
 
 def verify(
     ctx: typer.Context,
-    head: Annotated[
-        str | None,
-        typer.Option(
-            "--head",
-            metavar="FILE",
-            show_default=False,
-            help="Also prove that the log extends this head, as 'audit head --json' printed it; - reads stdin.",
-        ),
-    ] = None,
+    head: HeadOption = None,
+    signers: SignersOption = None,
+    signer: SignerOption = None,
     log_only: Annotated[
         bool, typer.Option("--log-only", help="Do not compare the keys themselves with what the log says of them.")
     ] = False,
@@ -33,6 +29,8 @@ def verify(
       alphalens-keyctl audit verify --head head.json
     """
     run = runs.of(ctx)
+    if signers is not None and head is None:
+        raise KeyctlError(Code.USAGE, "--signers needs --head", "Name the head that has to be signed.")
     from alphalens_keyctl.cli.audit import verify_log
 
-    verify_log.verify_log(run, head=head, log_only=log_only, json=json)
+    verify_log.verify_log(run, head=head, signers=signers, signer=signer, log_only=log_only, json=json)

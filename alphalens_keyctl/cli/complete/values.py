@@ -155,6 +155,12 @@ def _unset(cursor: Cursor) -> Iterator[Value]:
     return stored.unset(cursor)
 
 
+def _formats() -> Iterator[Value]:
+    from alphalens_keyctl.output.feeds import Feed
+
+    return map(Value, Feed)
+
+
 def _files(_cursor: Cursor) -> Iterator[Value]:
     return iter((FILES,))
 
@@ -165,6 +171,7 @@ _BY_METAVAR: Final[Mapping[str, Callable[[Cursor], Iterator[Value]]]] = {
     "COMMAND|TOPIC": _among(_explained),
     "DEMAND": _among(_demands),
     "FIELDS": _required,
+    "FORMAT": _among(_formats),
     "FILE": _files,
     "GLOB": _names,
     "ID": _among(_rules),

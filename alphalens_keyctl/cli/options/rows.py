@@ -26,6 +26,18 @@ KeyFilter = Annotated[
 ]
 
 
+FormatOption = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        rich_help_panel=Panel.OUTPUT,
+        show_default=False,
+        help="Print lines for a SIEM: ocsf, cef or syslog.",
+    ),
+]
+
+
 def since_option(help_text: str) -> Any:
     """Return the option `--since WHEN`, which `parse_period` parses."""
     return typer.Option("--since", metavar="WHEN", show_default=False, help=help_text)

@@ -1,0 +1,1 @@
+"""What somebody outside holds of the audit log: heads, proofs, and signatures on heads."""

@@ -1,0 +1,27 @@
+"""People with ssh keys, and files that say whose signature counts."""
+
+import subprocess
+from pathlib import Path
+
+from alphalens_keyctl.evidence import ssh_signature
+
+
+class Signer:
+    """Somebody with an ssh key, and the line for it in a file of allowed signers."""
+
+    def __init__(self, folder: Path, name: str, passphrase: str = "", kind: str = "ed25519") -> None:
+        self.key = folder / name
+        words = ["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", name, "-f", str(self.key)]
+        subprocess.run(words, check=True, stdin=subprocess.DEVNULL)
+        self.public = self.key.with_suffix(".pub")
+        self.line = f"{name}@example.com {' '.join(self.public.read_text().split()[:2])}\n"
+
+    def sign(self, message: str) -> str:
+        return ssh_signature.sign(message, self.key, may_ask=False)
+
+
+def allowed(folder: Path, *lines: str) -> Path:
+    """A file of allowed signers."""
+    path = folder / "allowed_signers"
+    path.write_text("".join(lines))
+    return path
