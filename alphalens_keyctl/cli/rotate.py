@@ -157,7 +157,7 @@ def rotate(
     run = runs.of(ctx)
     runs.one_format(json=json, jsonl=jsonl)
     references = [parse_key(key) for key in keys or ()]
-    from alphalens_keyctl.cli import rotate_keys, rotate_self
+    from alphalens_keyctl.cli import rotate_keys
 
     if dry_run and (abort or jsonl):
         raise KeyctlError(Code.USAGE, "--dry-run goes with neither --abort nor --jsonl", "It has --json.")
@@ -190,6 +190,8 @@ def rotate(
         jsonl=jsonl,
     )
     if self_:
+        from alphalens_keyctl.cli import rotate_self  # for speed: it loads the way over HTTP
+
         rotate_self.rotate_self(run, asked)
     else:
         rotate_keys.rotate(run, asked)

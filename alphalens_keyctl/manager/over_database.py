@@ -335,12 +335,12 @@ def _require_change(rights: Rights, connection: Connection, change: Change, chos
 
 
 def _to_rotate(reading: Reading, references: Sequence[Reference], wanted: Selection | None) -> list[Key]:
+    from alphalens_keyctl.keys import changes
+
     connection, rights, act = reading
     named = [lookup.find(connection, each, now=act.at, within=rights.sight) for each in references]
     if wanted is None:
         if not references:
-            from alphalens_keyctl.keys import changes
-
             raise changes.which_keys("rotate")
         return list({key.id: key for key in named}.values())
     if not (wanted.statuses or wanted.expired):
