@@ -78,11 +78,12 @@ def test_a_command_on_sqlite_loads_neither_alembic_nor_psycopg_nor_rich_once_the
         assert "sqlalchemy.dialects.postgresql" not in told, arguments
 
 
-# What a job file may import inside a function, as only some of its runs need it: drawings, which load Rich, and
-# the destinations of a raw key.
+# What a job file may import inside a function, as only some of its runs need it: drawings, which load Rich, the
+# destinations of a raw key, and the way over HTTP.
 LATE: Final = {
     *(f"alphalens_keyctl.output.{name}" for name in ("key_list", "panels", "tables", "usage")),
     *(f"alphalens_keyctl.delivery.{name}" for name in ("command", "files", "keyring")),
+    "alphalens_keyctl.manager.over_http",
 }
 # They import late for every command at once, and say why.
 ENTRY: Final = {
