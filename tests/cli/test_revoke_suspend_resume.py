@@ -98,7 +98,7 @@ def test_each_key_that_changed_has_an_event_with_the_reason_and_what_it_was(
         assert (event["action"], event["actor"]) == (f"key.{verb}", "cron")
         assert event["detail"]["reason"] == "tidying <b>"
         assert event["detail"]["was"] == ("suspended" if verb == "resume" else "active")
-    assert keyctl("audit", "verify").status == 0
+    assert keyctl("audit", "verify", "--log-only").status == 0
 
 
 @pytest.mark.parametrize("verb", VERBS)
