@@ -65,7 +65,7 @@ def same(text: str, ids: Iterable[str]) -> str:
 
 # What only looks: asked twice of the same keys, to the byte.
 LOOKS: Final = (
-    "list --owner team-b", "list --no-owner --never-expires --json", "list --owner taem-a",
+    "list --owner team-b", "list broken --no-owner --never-expires --json", "list --owner taem-a",
     "audit check orders nobody", "audit check orders --json", "list broken", "list broken --json", "show broken",
     "show broken --json", "list broken --csv", "list orders", "list orders --json", "list orders --jsonl",
     "list orders --csv", "list --owner team-a --json", "list --label team=a --sort name --limit 1 --json",

@@ -2,6 +2,7 @@
 in time. Promises 1, 11 and 12."""
 
 import json
+import re
 import socket
 import subprocess
 import threading
@@ -104,7 +105,9 @@ def test_a_program_gets_the_same_values_and_errors_over_both_ways(
         for way in (here, there):
             with pytest.raises(KeyctlError) as caught:
                 ask(way)
-            told.append((caught.value.code, caught.value.message, caught.value.hint))
+            # An expiry that would pass is counted from the second in which it was asked for.
+            hint = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "AT", caught.value.hint or "")
+            told.append((caught.value.code, caught.value.message, hint))
         assert told[1] == told[0], word
 
 
