@@ -86,7 +86,8 @@ def _detail(event: Event) -> str:
         said = {name: f"{_plain(before.get(name))} -> {_plain(after[name])}" for name in changed} | rest
     from_where = event.detail.get("origin")
     if isinstance(from_where, dict):
-        said["from"] = from_where.get("ci_run_url") or from_where.get("host") or "?"
+        # Over HTTP the address is all that is known.
+        said["from"] = next(filter(None, map(from_where.get, ("ci_run_url", "host", "address"))), "?")
         if isinstance(claims := from_where.get("claims"), dict):
             said["claims"] = claims
     return "  ".join(f"{name} {_plain(value)}" for name, value in said.items())

@@ -17,8 +17,9 @@ from alphalens_keyctl.keys.selection import KeyDocument
 from alphalens_keyctl.logs.audit import GENESIS, Break, BreakKind, Head, Verdict
 from alphalens_keyctl.models import Event, Key, Reason, Status, Use
 from alphalens_keyctl.moments import rfc3339, rfc3339_exact
-from alphalens_keyctl.output import documents, sentences, words
+from alphalens_keyctl.output import documents, sentences, tables, words
 from alphalens_keyctl.output.inert import for_spreadsheet, for_terminal
+from alphalens_keyctl.output.screen import Screen
 from alphalens_keyctl.text import is_inert
 from alphalens_keyctl.verification.judgement import Verification
 
@@ -457,3 +458,17 @@ def test_a_sound_log_is_said_with_what_was_proved() -> None:
     verdict = Verdict(1, Head(1, GENESIS, NOW), None)
     assert sentences.log_verdict(verdict, extends=False) == "Sound: 1 event, each following the one before."
     assert sentences.log_verdict(verdict, extends=True).endswith("and it extends the saved head.")
+
+
+def test_an_event_is_shown_with_the_best_that_is_known_of_where_it_came_from_and_without_the_digest() -> None:
+    screen = Screen(width=200, terminal=False, color=False, unicode=True)
+    for origin, told in (
+        ({"host": "vm", "ci_run_url": "https://ci.example/1"}, "from https://ci.example/1"),
+        ({"host": "vm"}, "from vm"),
+        ({"address": "192.0.2.1", "request_id": "r"}, "from 192.0.2.1"),
+        ({}, "from ?"),
+    ):
+        event = Event(1, NOW, "key:x", "key.create", "x", "ci", {"origin": origin, "row": "ab" * 32}, b"")
+        shown = tables.event_list([event], 1, now=NOW, screen=screen)
+        assert told in shown
+        assert "abab" not in shown
