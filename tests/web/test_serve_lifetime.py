@@ -210,13 +210,15 @@ def test_while_postgresql_is_away_it_is_not_ready_and_refuses_and_it_comes_back_
         own_server.stop()
         wait_for(lambda: served.ask("/readyz").status == 503)
         assert served.ask("/healthz").status == 204
-        wait_for(lambda: served.ask("/", with_key(raw_key)).status == 401)
+        # What was read a moment ago is believed a moment longer; each of these uses counts as well.
+        answers = iter(lambda: served.ask("/", with_key(raw_key)).status, 401)
+        accepted = sum(status == 204 for status in answers)
         own_server.start()
         wait_for(lambda: served.ask("/readyz").status == 204)
         wait_for(lambda: served.ask("/", with_key(raw_key)).status == 204)
         assert served.stop().status == 0
     assert "Traceback" not in served.log_text()
-    assert len(uses(own_keyctl, "ok")) == 2
+    assert len(uses(own_keyctl, "ok")) == 2 + accepted
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
