@@ -282,7 +282,12 @@ def report_all(pieces: Iterable[str]) -> None:
 def report_sentences(sentences: Iterable[str]) -> None:
     """Write a report of sentences, inert (promise 12), as `report` does: a line each, on a terminal broken between
     words."""
-    report("".join(f"{line}\n" for line in _lines(sentences, sys.stdout)))
+    report(told(*sentences))
+
+
+def told(*sentences: str) -> str:
+    """Return sentences for stdout, inert (promise 12): a line each, on a terminal broken between words."""
+    return "".join(f"{line}\n" for line in _lines(sentences, sys.stdout))
 
 
 def _lines(sentences: Iterable[str], stream: TextIO | None) -> Iterator[str]:

@@ -31,7 +31,7 @@ def verify_key(
     if json:
         said = documents.json_document(documents.verification_object(found))
     else:
-        said = sentences.verification(found, utc_now()) + "\n"
+        said = runs.told(sentences.verification(found, utc_now()))
     runs.answer(said, status=ExitStatus.DONE if found.allowed else ExitStatus.REFUSED)
 
 

@@ -71,5 +71,5 @@ def keep_head(
     if json:
         said = documents.json_document(evidence.witnessed_object(verdict, last, signed_by, document, names))
     else:
-        said = "".join(f"{line}\n" for line in evidence.witnessed(verdict, last, signed_by, names))
+        said = runs.told(*evidence.witnessed(verdict, last, signed_by, names))
     runs.answer(said, status=ExitStatus.DONE if verdict.broken is None else ExitStatus.FOUND)

@@ -35,7 +35,7 @@ def check_proof(source: str, head: str, *, signers: str | None, signer: str | No
     if json:
         said = documents.json_document(evidence.judged_object(given, flaw, signed_by))
     else:
-        said = evidence.judged(given, saved.head.seq, flaw, signed_by) + "\n"
+        said = runs.told(evidence.judged(given, saved.head.seq, flaw, signed_by))
     runs.answer(said, status=ExitStatus.DONE if flaw is None else ExitStatus.FOUND)
 
 

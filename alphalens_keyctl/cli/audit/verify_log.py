@@ -22,5 +22,5 @@ def verify_log(
     if json:
         said = documents.json_document(documents.verdict_object(verdict) | {"signed_by": signed_by})
     else:
-        said = sentences.log_verdict(verdict, extends=saved is not None, signed_by=signed_by) + "\n"
+        said = runs.told(sentences.log_verdict(verdict, extends=saved is not None, signed_by=signed_by))
     runs.answer(said, status=ExitStatus.DONE if verdict.broken is None else ExitStatus.FOUND)
