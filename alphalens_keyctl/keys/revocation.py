@@ -8,12 +8,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Select, and_, literal_column, select, text
+from sqlalchemy import ColumnElement, Select, and_, literal_column, select
 
 from alphalens_keyctl.damage import legible
 from alphalens_keyctl.database import Writing
 from alphalens_keyctl.keys import lifecycle
-from alphalens_keyctl.keys.conditions import status_at
+from alphalens_keyctl.keys.conditions import one_of, status_at
 from alphalens_keyctl.keys.lifecycle import Changed
 from alphalens_keyctl.logs import audit, bound_rows
 from alphalens_keyctl.models import Action, Status, key_table
@@ -106,7 +106,7 @@ def apply(
     # A second time, now in the order in which the rows stand in the table: in the order of ids SQLite would read and
     # write every page of a large table again for each few rows.
     for some_rows in _some_at_once(sorted(row_keys)):
-        these = _row_key(tx).in_(_unfolded(tx, some_rows))
+        these = one_of(tx, _row_key(tx), some_rows)
         lifecycle.change_where(tx, these, len(some_rows), **values)
         tell(written := written + len(some_rows) // 2)
     return done
@@ -121,7 +121,7 @@ def _locked(tx: Writing, rule: _Rule, key_ids: Sequence[str], now: datetime) -> 
     other transaction can change these keys from then on until this one ends."""
     return (
         select(key_table.c.id, key_table.c.name, status_at(now).label("status"), _row_key(tx).label("row_key"))
-        .where(key_table.c.id.in_(_unfolded(tx, key_ids)), rule.applies(now))
+        .where(one_of(tx, key_table.c.id, key_ids), rule.applies(now))
         .order_by(key_table.c.id)
         .with_for_update(key_share=True)
     )
@@ -130,12 +130,3 @@ def _locked(tx: Writing, rule: _Rule, key_ids: Sequence[str], now: datetime) -> 
 def _row_key(tx: Writing) -> ColumnElement[Any]:
     """What finds a row soonest while the transaction lasts."""
     return literal_column("api_key.rowid") if tx.dialect.name == "sqlite" else key_table.c.id
-
-
-def _unfolded(tx: Writing, values: Sequence[int | str]) -> Any:
-    """Values as one parameter. A statement with a parameter for each value would have to be built anew each time."""
-    if tx.dialect.name == "postgresql":
-        return text("SELECT unnest(CAST(:values AS text[]))").bindparams(values=list(values))
-    import json
-
-    return text("SELECT value FROM json_each(:values)").bindparams(values=json.dumps(list(values)))

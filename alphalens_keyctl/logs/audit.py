@@ -9,7 +9,7 @@ import hashlib
 import json
 import secrets
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cache
@@ -179,6 +179,7 @@ def append_each(
     origin = {name: value for name, value in where.items() if value is not None}
     at = act.at.astimezone(UTC)
     written = rfc3339_exact(at)
+    actor, doing, sha256 = act.actor, action.value, hashlib.sha256
     links = _Links(seq, [], [], [], [previous])
     texts: dict[int, tuple[str, list[str]]] = {}  # by the identity of a detail, all of which `about` keeps alive
     for key_id, key_name, detail in about:
@@ -187,14 +188,13 @@ def append_each(
         plain, binding = texts[id(detail)]
         seq += 1
         text = plain if key_id is None else bound[key_id].join(binding)
-        form = canonical(seq, written, act.actor, action.value, key_id, key_name, text, previous)
-        previous = hashlib.sha256(form).digest()
+        previous = sha256(canonical(seq, written, actor, doing, key_id, key_name, text, previous)).digest()
         links.key_ids.append(key_id)
         links.key_names.append(key_name)
         links.details.append(text)
         links.hashes.append(previous)
     write = _insert_on_postgresql if tx.dialect.name == "postgresql" else _insert_on_sqlite
-    write(tx, at, act.actor, action, links)
+    write(tx, at, actor, doing, links)
     if head(tx).hash != previous:
         # A trigger or rule that is not ours can swallow an insert without an error.
         raise KeyctlError(
@@ -207,17 +207,15 @@ def append_each(
 def _texts(detail: Mapping[str, object], origin: Mapping[str, object]) -> tuple[str, list[str]]:
     """The JSON of a detail, and its two parts around the digest of a row."""
     said = {name: value for name, value in detail.items() if value is not None} | {"origin": origin}
-    plain, bound = (
-        json.dumps(each, sort_keys=True, separators=(",", ":")) for each in (said, said | {"row": _ROW})
-    )
+    plain, bound = (json.dumps(each, sort_keys=True, separators=(",", ":")) for each in (said, said | {"row": _ROW}))
     return plain, bound.split(_ROW)
 
 
-def _insert_on_sqlite(tx: Writing, at: datetime, actor: str, action: Action, links: _Links) -> None:
+def _insert_on_sqlite(tx: Writing, at: datetime, actor: str, action: str, links: _Links) -> None:
     stored = at.strftime("%Y-%m-%d %H:%M:%S.%f")
     seqs = range(links.last_seq + 1, links.last_seq + len(links.hashes))
     own = zip(seqs, links.key_ids, links.key_names, links.details, links.hashes, links.hashes[1:], strict=False)
-    rows = [(seq, stored, actor, action.value, *rest) for seq, *rest in own]
+    rows = [(seq, stored, actor, action, *rest) for seq, *rest in own]
     for start in range(0, len(rows), _EVENTS_AT_ONCE_ON_SQLITE):
         some = rows[start : start + _EVENTS_AT_ONCE_ON_SQLITE]
         tx.exec_driver_sql(_append_on_sqlite(len(some)), tuple(chain.from_iterable(some)))
@@ -231,11 +229,11 @@ def _append_on_sqlite(number: int) -> str:
     return f"INSERT INTO audit_event ({_COLUMNS}) VALUES {', '.join([row] * number)}"  # noqa: S608  # our own columns
 
 
-def _insert_on_postgresql(tx: Writing, at: datetime, actor: str, action: Action, links: _Links) -> None:
+def _insert_on_postgresql(tx: Writing, at: datetime, actor: str, action: str, links: _Links) -> None:
     for start in range(0, len(links.details), _EVENTS_AT_ONCE):
         end = start + _EVENTS_AT_ONCE
         values = {
-            "last": links.last_seq + start, "at": at, "actor": actor, "action": action.value,
+            "last": links.last_seq + start, "at": at, "actor": actor, "action": action,
             "key_ids": links.key_ids[start:end], "key_names": links.key_names[start:end],
             "details": links.details[start:end], "hashes": b"".join(links.hashes[start : end + 1]),
         }  # fmt: skip
