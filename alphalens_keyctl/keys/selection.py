@@ -109,7 +109,7 @@ def documents(
     columns = [_document_column(name, now) for name in Key._fields]
     query = _query(columns, wanted, sort, limit, now)
     # Making a KeyDocument of each row, a tuple in the order of the fields already, would cost as much as reading it.
-    return chain.from_iterable(pages(connection, query))
+    return chain.from_iterable(pages(connection, query, plain=True))
 
 
 def page(
@@ -230,7 +230,7 @@ def documents_of(connection: Connection, key_ids: Sequence[str], *, now: datetim
     columns = [_document_column(name, now) for name in Key._fields]
     for some_ids in few_at_once(key_ids):
         query = select(*columns).where(one_of(connection, key_table.c.id, some_ids))
-        found = {row.id: row for page in pages(connection, query) for row in page}
+        found = {row[0]: row for page in pages(connection, query, plain=True) for row in page}
         for key_id in some_ids:
             if key_id in found:
                 yield KeyDocument._make(found[key_id])

@@ -327,7 +327,7 @@ def _walked(connection: Connection, saved: Head | None) -> Verdict:
     ).order_by(event_table.c.seq)
     last_seq, last_hash, last_at = 0, GENESIS, None
     sha256 = hashlib.sha256
-    for rows in pages(connection, query):
+    for rows in pages(connection, query, plain=True):
         for row in rows:
             seq, at, actor, action, key_id, key_name, detail, previous_hash, stored = row
             if seq != last_seq + 1:
