@@ -15,8 +15,8 @@ from alphalens_keyctl.api.problems import RefusedError
 from alphalens_keyctl.database import Database
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import resembles_raw_key
-from alphalens_keyctl.models import reply_table
 from alphalens_keyctl.moments import utc_now
+from alphalens_keyctl.replies import reply_table
 
 LONGEST_KEY: Final = 64
 KEPT: Final = timedelta(hours=24)

@@ -10,7 +10,7 @@ from alphalens_keyctl.damage import key_of
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import RawKey, is_id, same_digest
 from alphalens_keyctl.keys import within as sight
-from alphalens_keyctl.keys.conditions import starts_with, status_at
+from alphalens_keyctl.keys.conditions import one_of, starts_with, status_at
 from alphalens_keyctl.keys.selection import few_at_once, get, select_keys
 from alphalens_keyctl.keys.within import Within
 from alphalens_keyctl.models import CURRENT_SQL, FINAL, OPENING, Key, Status, key_table
@@ -83,7 +83,7 @@ def still_opening(connection: Connection, key_ids: Sequence[str], *, now: dateti
     """The other keys that open at `now` and share a name with one of these: a predecessor in its grace, for example."""
     left_out, said = frozenset(key_ids), set[str]()
     for some_ids in few_at_once(key_ids):
-        names = select(key_table.c.name_folded).where(key_table.c.id.in_(some_ids))
+        names = select(key_table.c.name_folded).where(one_of(connection, key_table.c.id, some_ids))
         opens = status_at(now).in_(sorted(OPENING))
         for row in connection.execute(select_keys(now).where(key_table.c.name_folded.in_(names), opens)).all():
             if row.id not in left_out and row.id not in said:

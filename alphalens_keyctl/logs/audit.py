@@ -9,9 +9,11 @@ import hashlib
 import json
 import secrets
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cache
+from itertools import chain
 from json.encoder import encode_basestring_ascii
 from typing import Any, Final, NamedTuple
 
@@ -22,7 +24,7 @@ from alphalens_keyctl.database.instants import microsecond_text
 from alphalens_keyctl.database.streaming import pages
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.logs import bound_rows
-from alphalens_keyctl.logs.bound_rows import After, RowFault
+from alphalens_keyctl.logs.bound_rows import RowFault
 from alphalens_keyctl.models import Action, Event, event_table
 from alphalens_keyctl.moments import rfc3339_exact
 from alphalens_keyctl.provenance import Act
@@ -30,6 +32,8 @@ from alphalens_keyctl.provenance import Act
 GENESIS: Final = bytes(32)
 _ROWS_AT_ONCE: Final = 2000
 _EVENTS_AT_ONCE: Final = 5000
+# Nine parameters for each: every SQLite takes 999 in a statement.
+_EVENTS_AT_ONCE_ON_SQLITE: Final = 100
 
 
 class Head(NamedTuple):
@@ -70,15 +74,15 @@ class Break(NamedTuple):
     about: str | None = None
 
 
-class _Link(NamedTuple):
-    """What an event has for itself among events that are written together."""
+class _Links(NamedTuple):
+    """Events that are written together, each of which follows the one before. `hashes` has the hash of the event before
+    the first of them in front."""
 
-    seq: int
-    key_id: str | None
-    key_name: str | None
-    detail: str
-    previous_hash: bytes
-    hash: bytes
+    last_seq: int
+    key_ids: list[str | None]
+    key_names: list[str | None]
+    details: list[str]
+    hashes: list[bytes]
 
 
 class Verdict(NamedTuple):
@@ -108,11 +112,9 @@ class LogFilter(NamedTuple):
 # Stands for the digest of a row until it is known; nobody else can write it.
 _ROW: Final = secrets.token_hex(32)
 _COLUMNS: Final = ", ".join(event_table.c.keys())
-# Written past SQLAlchemy, which would take as long for each row as the database does.
-_APPEND: Final = f"INSERT INTO audit_event ({_COLUMNS}) VALUES ({', '.join('?' * len(event_table.c))})"  # noqa: S608  # the columns of our own table
 # As one statement, since PostgreSQL looks at the chain once for each. All hashes are one value, 32 bytes each, the
 # one that was last before them in front.
-_APPEND_MANY: Final = f"""INSERT INTO audit_event ({_COLUMNS})
+_APPEND_ON_POSTGRESQL: Final = f"""INSERT INTO audit_event ({_COLUMNS})
     SELECT %(last)s + place, %(at)s, %(actor)s, %(action)s, key_id, key_name, detail,
         substring(CAST(%(hashes)s AS bytea) FROM CAST(place * 32 - 31 AS integer) FOR 32),
         substring(CAST(%(hashes)s AS bytea) FROM CAST(place * 32 + 1 AS integer) FOR 32)
@@ -160,39 +162,39 @@ def append_each(
     action: Action,
     about: Iterable[tuple[str | None, str | None, Mapping[str, object]]],
     *,
-    after: After | None = None,
+    bound: Mapping[str, str] | None = None,
 ) -> None:
-    """Write an event for each key at the end of the chain. `about` has the id, the name and the detail of each.
+    """Write an event for each key at the end of the chain. `about` has the id, the name and the detail of each; events
+    that say the same best share one detail.
 
-    The event binds the row of its key as the row is now; with `after`, as the row is once the caller has written these
-    values in the same transaction. Raises as `append` does.
+    The event binds the row of its key as the row is now; with `bound`, to these digests by id, of rows that the caller
+    is about to write in the same transaction. Raises as `append` does.
     """
     about = list(about)
-    bound = bound_rows.digests(tx, [key_id for key_id, _, _ in about if key_id is not None], after)
+    if bound is None:
+        bound = bound_rows.digests(tx, [key_id for key_id, _, _ in about if key_id is not None])
     last = head(tx)
     seq, previous = last.seq, last.hash
     where = {**act.origin._asdict(), "database_user": tx.info.get("database_user")}
     origin = {name: value for name, value in where.items() if value is not None}
     at = act.at.astimezone(UTC)
     written = rfc3339_exact(at)
-    rows: list[_Link] = []
-    last_detail, plain, binding = None, "", [""]
+    actor, doing, sha256 = act.actor, action.value, hashlib.sha256
+    links = _Links(seq, [], [], [], [previous])
+    texts: dict[int, tuple[str, list[str]]] = {}  # by the identity of a detail, all of which `about` keeps alive
     for key_id, key_name, detail in about:
-        # Most of a million revocations have the same detail.
-        if detail != last_detail:
-            said = {name: value for name, value in detail.items() if value is not None} | {"origin": origin}
-            last_detail = detail
-            plain = json.dumps(said, sort_keys=True, separators=(",", ":"))
-            binding = json.dumps(said | {"row": _ROW}, sort_keys=True, separators=(",", ":")).split(_ROW)
+        if id(detail) not in texts:
+            texts[id(detail)] = _texts(detail, origin)
+        plain, binding = texts[id(detail)]
         seq += 1
         text = plain if key_id is None else bound[key_id].join(binding)
-        form = canonical(seq, written, act.actor, action.value, key_id, key_name, text, previous)
-        digest = hashlib.sha256(form).digest()
-        rows.append(_Link(seq, key_id, key_name, text, previous, digest))
-        previous = digest
-    if rows:
-        write = _insert_at_once if tx.dialect.name == "postgresql" else _insert_each
-        write(tx, at, act.actor, action, rows)
+        previous = sha256(canonical(seq, written, actor, doing, key_id, key_name, text, previous)).digest()
+        links.key_ids.append(key_id)
+        links.key_names.append(key_name)
+        links.details.append(text)
+        links.hashes.append(previous)
+    write = _insert_on_postgresql if tx.dialect.name == "postgresql" else _insert_on_sqlite
+    write(tx, at, actor, doing, links)
     if head(tx).hash != previous:
         # A trigger or rule that is not ours can swallow an insert without an error.
         raise KeyctlError(
@@ -202,21 +204,40 @@ def append_each(
         )
 
 
-def _insert_each(tx: Writing, at: datetime, actor: str, action: Action, rows: Sequence["_Link"]) -> None:
+def _texts(detail: Mapping[str, object], origin: Mapping[str, object]) -> tuple[str, list[str]]:
+    """The JSON of a detail, and its two parts around the digest of a row."""
+    said = {name: value for name, value in detail.items() if value is not None} | {"origin": origin}
+    plain, bound = (json.dumps(each, sort_keys=True, separators=(",", ":")) for each in (said, said | {"row": _ROW}))
+    return plain, bound.split(_ROW)
+
+
+def _insert_on_sqlite(tx: Writing, at: datetime, actor: str, action: str, links: _Links) -> None:
     stored = at.strftime("%Y-%m-%d %H:%M:%S.%f")
-    tx.exec_driver_sql(_APPEND, [(seq, stored, actor, action.value, *rest) for seq, *rest in rows])
+    seqs = range(links.last_seq + 1, links.last_seq + len(links.hashes))
+    own = zip(seqs, links.key_ids, links.key_names, links.details, links.hashes, links.hashes[1:], strict=False)
+    rows = [(seq, stored, actor, action, *rest) for seq, *rest in own]
+    for start in range(0, len(rows), _EVENTS_AT_ONCE_ON_SQLITE):
+        some = rows[start : start + _EVENTS_AT_ONCE_ON_SQLITE]
+        tx.exec_driver_sql(_append_on_sqlite(len(some)), tuple(chain.from_iterable(some)))
 
 
-def _insert_at_once(tx: Writing, at: datetime, actor: str, action: Action, rows: Sequence["_Link"]) -> None:
-    for start in range(0, len(rows), _EVENTS_AT_ONCE):
-        some = rows[start : start + _EVENTS_AT_ONCE]
+@cache
+def _append_on_sqlite(number: int) -> str:
+    """The statement that writes so many events. For each statement, and not for each row, SQLite saves the pages of the
+    table and its indexes that the statement may have to put back, because a trigger may refuse the row."""
+    row = f"({', '.join('?' * len(event_table.c))})"
+    return f"INSERT INTO audit_event ({_COLUMNS}) VALUES {', '.join([row] * number)}"  # noqa: S608  # our own columns
+
+
+def _insert_on_postgresql(tx: Writing, at: datetime, actor: str, action: str, links: _Links) -> None:
+    for start in range(0, len(links.details), _EVENTS_AT_ONCE):
+        end = start + _EVENTS_AT_ONCE
         values = {
-            "last": some[0].seq - 1, "at": at, "actor": actor, "action": action.value,
-            "key_ids": [row.key_id for row in some], "key_names": [row.key_name for row in some],
-            "details": [row.detail for row in some],
-            "hashes": b"".join([some[0].previous_hash, *(row.hash for row in some)]),
+            "last": links.last_seq + start, "at": at, "actor": actor, "action": action,
+            "key_ids": links.key_ids[start:end], "key_names": links.key_names[start:end],
+            "details": links.details[start:end], "hashes": b"".join(links.hashes[start : end + 1]),
         }  # fmt: skip
-        tx.exec_driver_sql(_APPEND_MANY, values)
+        tx.exec_driver_sql(_APPEND_ON_POSTGRESQL, values)
 
 
 def head(connection: Connection) -> Head:
@@ -306,7 +327,7 @@ def _walked(connection: Connection, saved: Head | None) -> Verdict:
     ).order_by(event_table.c.seq)
     last_seq, last_hash, last_at = 0, GENESIS, None
     sha256 = hashlib.sha256
-    for rows in pages(connection, query):
+    for rows in pages(connection, query, plain=True):
         for row in rows:
             seq, at, actor, action, key_id, key_name, detail, previous_hash, stored = row
             if seq != last_seq + 1:
