@@ -286,11 +286,13 @@ def _look_at_sessions(engine: Engine) -> None:
 
 
 def _lives(connection: Any) -> bool:
-    """Whether a session of `dialer` lives. Asked only after a while, or when the server has said something unasked:
-    that the session is over."""
+    """Whether a session of `dialer` lives. The server is asked only of one that was silent for a while, or where it has
+    said something unasked: that the session is over."""
     import psycopg
 
-    if time.monotonic() - (connection.answered_at or -math.inf) < _FRESH:
+    if connection.answered_at is None:  # new: the first statement will tell
+        return True
+    if time.monotonic() - connection.answered_at < _FRESH:
         unasked = select.poll()
         unasked.register(connection.fileno(), select.POLLIN)
         if not unasked.poll(0):

@@ -243,13 +243,14 @@ def documents_of(connection: Connection, key_ids: Sequence[str], *, now: datetim
 
 def get(connection: Connection, key_id: str, *, now: datetime) -> Key | None:
     """The key with exactly this id, or None."""
-    row = connection.execute(_key_of_id(), {"now": now, "key_id": key_id}).first()
+    row = connection.execute(key_of_id(), {"now": now, "key_id": key_id}).first()
     return key_of(row) if row else None
 
 
 @cache
-def _key_of_id() -> Select[Any]:
-    # Made once: SQLAlchemy takes several times as long to make a statement as to execute it.
+def key_of_id() -> Select[Any]:
+    """The statement of `get`, with the parameters `now` and `key_id`. Made once: SQLAlchemy takes several times as long
+    to make a statement as to execute it."""
     return select_keys(NOW).where(key_table.c.id == bindparam("key_id"))
 
 
