@@ -23,7 +23,8 @@ class Look(APIRoute):
         look = self.endpoint
 
         async def answer(request: Request) -> Response:
-            call.no_query(request)
+            if request.scope["query_string"]:
+                call.no_query(request)
             in_path = {name: call.key_in_path(value) for name, value in request.path_params.items()}
             work = partial(look, caller=Call(request), **in_path)
             # A thread each: the doorway lets no more requests in than there are threads.

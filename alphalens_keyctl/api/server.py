@@ -79,11 +79,12 @@ def _serve_here(listener: socket.socket, service: ApiService, desk: "Desk | None
     import uvicorn
 
     from alphalens_keyctl.api.application import application
-    from alphalens_keyctl.api.doorway import Doorway
+    from alphalens_keyctl.api.doorway import MOST_READERS, MOST_WRITERS, Doorway
 
     settings = service.settings
     limits = Limits(settings.connect_timeout, settings.lock_timeout, settings.query_timeout)
-    database = Database.open(parse_address(settings.database_url), limits, create=False)
+    address = parse_address(settings.database_url)
+    database = Database.open(address, limits, create=False, sessions=MOST_READERS + MOST_WRITERS)
     try:
         verifier = _verifier(service, flush_on_sigterm=True)
         app = application(database, verifier, settings)

@@ -184,9 +184,10 @@ def _reading_any_time() -> "AdaptersMap":
 
 
 def make_engine(
-    address: PostgreSQLAddress, *, connect_timeout: float, lock_timeout: float, query_timeout: float
+    address: PostgreSQLAddress, *, connect_timeout: float, lock_timeout: float, query_timeout: float, sessions: int = 1
 ) -> Engine:
-    """An engine on a server, which connects on first use. Times are in seconds. Raises as `dialer` does."""
+    """An engine on a server, which connects on first use, and keeps so many `sessions`. Times are in seconds. Raises as
+    `dialer` does."""
     dial = dialer(address, connect_timeout=connect_timeout, answer_limit=query_timeout + _PATIENCE)
 
     def connect() -> "Driver":
@@ -199,6 +200,7 @@ def make_engine(
         creator=connect,
         hide_parameters=True,
         pool_timeout=connect_timeout,
+        pool_size=sessions,
         use_native_hstore=False,
     )
     _look_at_sessions(engine)

@@ -247,8 +247,8 @@ _OF_ONE_KEY: Final = and_(
 def _by_day() -> Select[Any]:
     since = bindparam("since_second", type_=BigInteger)
     position = ((epoch_second(usage_table.c.at) - since) // int(_DAY.total_seconds())).label("position")
-    query: Select[Any] = select(position, _USES, _REFUSED)
-    return query.where(_OF_ONE_KEY).group_by(position)
+    columns: list[ColumnElement[Any]] = [position, _USES, _REFUSED]
+    return select(*columns).where(_OF_ONE_KEY).group_by(position)
 
 
 @cache
