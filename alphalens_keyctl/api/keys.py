@@ -17,6 +17,7 @@ from alphalens_keyctl.api.bodies import (
 )
 from alphalens_keyctl.api.call import Caller, KeyInPath
 from alphalens_keyctl.api.described import KEY, KEYS, SHOWN
+from alphalens_keyctl.api.look import Look
 from alphalens_keyctl.api.replays import Answer
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keys import selection
@@ -26,6 +27,7 @@ from alphalens_keyctl.manager import values
 from alphalens_keyctl.output import documents
 
 router = APIRouter(prefix="/v1", tags=["keys"])
+looks = APIRouter(prefix="/v1", tags=["keys"], route_class=Look)
 _PLAIN = [Depends(call.no_query)]
 
 
@@ -80,19 +82,19 @@ def find_key(caller: Caller, body: FindBody) -> Response:
     return caller.once(lambda: call.document(documents.key_object(caller.manager().find(wanted))))
 
 
-@router.get("/keys/{key}", responses=SHOWN, dependencies=_PLAIN)
+@looks.get("/keys/{key}", responses=SHOWN)
 def show_key(caller: Caller, key: KeyInPath) -> Response:
     """Everything about one key: its lineage, its use, its rotation."""
     return call.response(shown(caller, key))
 
 
-@router.get("/key-ids/{key}", dependencies=_PLAIN)
+@looks.get("/key-ids/{key}")
 def ids_of_key(caller: Caller, key: KeyInPath) -> Response:
     """The ids that KEY stands for in a log."""
     return call.response(call.document({"ids": list(caller.manager().key_ids(key))}))
 
 
-@router.get("/self", responses=KEY, dependencies=_PLAIN, tags=["self"])
+@looks.get("/self", responses=KEY, tags=["self"])
 def show_self(caller: Caller) -> Response:
     """The caller's own key."""
     return call.response(call.document(documents.key_object(caller.manager().find(caller.key.id))))
@@ -101,10 +103,11 @@ def show_self(caller: Caller) -> Response:
 def shown(caller: call.Call, wanted: Reference) -> Answer:
     """The document of `show --json`."""
     key, lineage, used, old_use = caller.manager().details(wanted)
+    own = documents.key_object(key)
     return call.document(
-        documents.key_object(key)
+        own
         | {
-            "lineage": [documents.key_object(member) for member in lineage],
+            "lineage": [own if member is key else documents.key_object(member) for member in lineage],
             "usage": documents.usage_object(used),
             "rotation": documents.rotation_object(old_use),
         }

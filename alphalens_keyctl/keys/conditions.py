@@ -6,7 +6,19 @@ from datetime import datetime, timedelta
 from string import punctuation
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Boolean, ColumnElement, Connection, Text, and_, bindparam, case, or_, text
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    Boolean,
+    ColumnElement,
+    Connection,
+    Text,
+    and_,
+    bindparam,
+    case,
+    or_,
+    text,
+)
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -43,11 +55,15 @@ def one_of(connection: Connection, column: ColumnElement[Any], values: Iterable[
     return column.in_(each)
 
 
-def status_at(now: datetime) -> ColumnElement[str]:
+# The instant at which a statement that is made once is executed: the parameter "now".
+NOW: Final = bindparam("now", type_=key_table.c.expires_at.type)
+
+
+def status_at(now: datetime | BindParameter[datetime]) -> ColumnElement[str]:
     """The status of a key at an instant: the stored one, and what the clock makes of it, as `Key.status_at` has it."""
     c = key_table.c
     return case(
-        (c.status.in_([Status.PENDING, Status.REVOKED]), c.status),
+        (or_(c.status == Status.PENDING, c.status == Status.REVOKED), c.status),
         # A key rotated out has given its name up: past its end the key is retired, whichever end came first.
         (and_(c.retires_at.is_not(None), or_(now >= RETIRES, c.expires_at <= now)), Status.RETIRED.value),
         (c.expires_at <= now, Status.EXPIRED.value),
@@ -218,7 +234,7 @@ def matches(column: ColumnElement[str], glob: str) -> ColumnElement[bool]:
     return and_(starts_with(column, start), like) if start else like
 
 
-def starts_with(column: ColumnElement[str], start: str) -> ColumnElement[bool]:
+def starts_with(column: ColumnElement[str], start: str | BindParameter[str]) -> ColumnElement[bool]:
     """Whether a column in byte order begins with `start`: a range, which an index serves."""
     # In byte order everything that begins with `start` lies before `start` and the last code point.
     return and_(column >= start, column < start + "\U0010ffff")

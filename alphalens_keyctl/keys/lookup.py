@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Select, and_, case, select, text
+from sqlalchemy import Connection, Select, bindparam, case, select, text, union_all
 
 from alphalens_keyctl.damage import key_of
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.keyformat import RawKey, is_id, same_digest
+from alphalens_keyctl.keyformat import RawKey, same_digest
 from alphalens_keyctl.keys import within as sight
-from alphalens_keyctl.keys.conditions import one_of, starts_with, status_at
+from alphalens_keyctl.keys.conditions import NOW, one_of, starts_with, status_at
 from alphalens_keyctl.keys.selection import few_at_once, get, select_keys
 from alphalens_keyctl.keys.within import Within
 from alphalens_keyctl.models import CURRENT_SQL, FINAL, OPENING, Key, Status, key_table
@@ -131,8 +132,14 @@ def _successor(connection: Connection, key: Key) -> str | None:
     """The id of the successor of a key, also of one that never became current and that destinations may hold."""
     if key.replaced_by is not None:
         return key.replaced_by
-    delivering = and_(key_table.c.delivering_to.is_not(None), key_table.c.revoked_at.is_(None))
-    return connection.scalar(select(key_table.c.id).where(key_table.c.replaces == key.id, delivering))
+    return connection.scalar(_DELIVERING_SUCCESSOR, {"key_id": key.id})
+
+
+_DELIVERING_SUCCESSOR: Final = select(key_table.c.id).where(
+    key_table.c.replaces == bindparam("key_id"),
+    key_table.c.delivering_to.is_not(None),
+    key_table.c.revoked_at.is_(None),
+)
 
 
 def find(connection: Connection, reference: Reference, *, now: datetime, within: Within | None = None) -> Key:
@@ -169,23 +176,38 @@ def find(connection: Connection, reference: Reference, *, now: datetime, within:
 def _fitting(connection: Connection, reference: str, now: datetime, within: Within | None) -> dict[str, Key]:
     """The keys that a text may mean, by id: one by its whole id, one by its name, two at most by the start of its
     id."""
-    queries = []
-    if is_id(reference):
-        queries.append(select_keys(now).where(key_table.c.id == reference))
-    queries.append(
-        select_keys(now)
-        .where(key_table.c.name_folded == fold(reference))
+    query = _query_fitting(
+        id_start=is_id_start(reference), seen=within is not None, team=within is not None and within.owner is not None
+    )
+    values = {"now": now, "folded": fold(reference), "start": reference}
+    if within is not None:
+        values |= within.parameters()
+    return {row.id: key_of(row) for row in connection.execute(query, values)}
+
+
+@cache
+def _query_fitting(*, id_start: bool, seen: bool, team: bool) -> Select[Any]:
+    """The one statement that finds what fits a text, which may be the start of an id. `seen`: only keys that the caller
+    may see, among them with `team` those of an owner.
+
+    Made once: SQLAlchemy takes several times as long to make a statement as to execute it.
+    """
+    c = key_table.c
+    by_name = (
+        select(c.id)
+        .where(c.name_folded == bindparam("folded"))
         # A key that was never delivered comes last: nobody means it by the name.
-        .order_by(
-            case((text(CURRENT_SQL), 0), (key_table.c.activated_at.is_not(None), 1), else_=2),
-            key_table.c.created_at.desc(),
-            key_table.c.id,
-        )
+        .order_by(case((text(CURRENT_SQL), 0), (c.activated_at.is_not(None), 1), else_=2), c.created_at.desc(), c.id)
         .limit(1)
     )
-    if is_id_start(reference):
-        queries.append(select_keys(now).where(starts_with(key_table.c.id, reference)).limit(2))
-    return {row.id: key_of(row) for query in queries for row in connection.execute(_narrowed(query, within))}
+    # A whole id is the start of itself alone.
+    by_id = select(c.id).where(starts_with(c.id, bindparam("start", type_=c.id.type))).limit(2)
+    wanted = [by_name, by_id] if id_start else [by_name]
+    if seen:
+        wanted = [each.where(sight.bound(owner=team)) for each in wanted]
+    # SQLite takes no LIMIT inside a UNION, but inside a table of one.
+    fitting = union_all(*(select(each.subquery().c.id) for each in wanted))
+    return select_keys(NOW).where(c.id.in_(fitting))
 
 
 def _find_raw(connection: Connection, raw: RawKey | DigestedKey, now: datetime, within: Within | None) -> Key:

@@ -3,15 +3,31 @@
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import cache
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, Text, and_, cast, func, or_, select, text, true
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Select,
+    Text,
+    and_,
+    bindparam,
+    cast,
+    func,
+    or_,
+    select,
+    text,
+    true,
+)
 
 from alphalens_keyctl.damage import key_of
 from alphalens_keyctl.database.instants import stored_text
 from alphalens_keyctl.database.streaming import pages
 from alphalens_keyctl.keys.conditions import (
+    NOW,
     RETIRES,
     contains,
     has_label,
@@ -238,8 +254,15 @@ def documents_of(connection: Connection, key_ids: Sequence[str], *, now: datetim
 
 def get(connection: Connection, key_id: str, *, now: datetime) -> Key | None:
     """The key with exactly this id, or None."""
-    row = connection.execute(select_keys(now).where(key_table.c.id == key_id)).first()
+    row = connection.execute(key_of_id(), {"now": now, "key_id": key_id}).first()
     return key_of(row) if row else None
+
+
+@cache
+def key_of_id() -> Select[Any]:
+    """The statement of `get`, with the parameters `now` and `key_id`. Made once: SQLAlchemy takes several times as long
+    to make a statement as to execute it."""
+    return select_keys(NOW).where(key_table.c.id == bindparam("key_id"))
 
 
 def digests(connection: Connection, members: Sequence[Key]) -> dict[str, bytes]:
@@ -262,12 +285,12 @@ def current(connection: Connection, name: str, *, now: datetime) -> Key | None:
     return key_of(row) if row else None
 
 
-def select_keys(now: datetime) -> Select[Any]:
+def select_keys(now: datetime | BindParameter[datetime]) -> Select[Any]:
     """A SELECT of every key, its columns in the order of `Key`, for the caller to narrow down."""
     return select(*(_column(name, now) for name in Key._fields))
 
 
-def _column(name: str, now: datetime) -> ColumnElement[Any]:
+def _column(name: str, now: datetime | BindParameter[datetime]) -> ColumnElement[Any]:
     if name == "status":
         return status_at(now).label("status")
     return RETIRES.label("retires_at") if name == "retires_at" else key_table.c[name]

@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from alphalens_keyctl import scopes
 from alphalens_keyctl.errors import Code, KeyctlError
@@ -249,15 +249,18 @@ def _successors(connection: Connection, caller: str) -> tuple[frozenset[str], fr
     """`own` and `followers` of the rights of a caller."""
     own, followers, latest = {caller}, set[str](), [caller]
     while latest:
-        c = key_table.c
-        query = select(c.id, c.activated_at).where(
-            c.replaces.in_(latest), c.replaces.is_not(None), c.revoked_at.is_(None)
-        )
-        found = [row for row in connection.execute(query) if row.id not in own]
+        found = [row for row in connection.execute(_SUCCEEDING, {"replaced": latest}) if row.id not in own]
         latest = [row.id for row in found if row.activated_at is None]
         own.update(latest)
         followers.update(row.id for row in found if row.activated_at is not None)
     return frozenset(own), frozenset(followers)
+
+
+_SUCCEEDING: Final = select(key_table.c.id, key_table.c.activated_at).where(
+    key_table.c.replaces.in_(bindparam("replaced", expanding=True)),
+    key_table.c.replaces.is_not(None),
+    key_table.c.revoked_at.is_(None),
+)
 
 
 def _reserved(key: Key) -> list[str]:

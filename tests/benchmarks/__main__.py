@@ -15,6 +15,7 @@ from tests.benchmarks import (
     machine,
     postgresql,
     serving,
+    serving_api,
     startup,
     table,
     verifying,
@@ -29,11 +30,13 @@ SUBJECTS = {
     "auditing": auditing.rows,
     "postgresql": postgresql.rows,
     "verifying": verifying.rows,
+    "scopes": verifying.scoped,
     "first-sight": verifying.first_sight,
     "growing": verifying.growing,
     "fleet": fleet.rows,
     "comparison": comparison.rows,
     "serving": serving.rows,
+    "serving-api": serving_api.rows,
 }
 
 
