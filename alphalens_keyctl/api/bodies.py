@@ -16,6 +16,8 @@ _MOST: Final = 1000
 _Text = Annotated[str, Field(max_length=1000)]
 _Texts = Annotated[list[_Text], Field(max_length=_MOST)]
 _Lease = Annotated[float, Field(ge=1, le=LONGEST_LEASE, allow_inf_nan=False)]
+_Seq = Annotated[int, Field(ge=0, le=2**62)]
+_Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 _Count = Annotated[int, Field(ge=1, le=10**9)]
 
 
@@ -144,6 +146,15 @@ class FindBody(Body):
     key: _Text | DigestReference
 
 
+class VerifyBody(Body):
+    """A raw key; what the request would need, and where it would come from; and whether this counts as a use."""
+
+    raw_key: Annotated[str, Field(max_length=200)] = Field(examples=["alk_…"])
+    scope: _Texts = Field(default_factory=list, examples=[["prices:read"]])
+    address: _Text | None = Field(default=None, examples=["10.1.2.3"])
+    record: bool = False
+
+
 class ListChange(Body):
     """Texts to add and to take away."""
 
@@ -221,6 +232,33 @@ class EventsQuery(LogQuery):
     page: Annotated[str, Field(max_length=2000)] | None = None
 
 
+class VerifyLogQuery(BaseModel):
+    """The head that the log has to extend, as it was saved; and whether to leave the keys out."""
+
+    model_config = ConfigDict(extra="forbid", alias_generator=_dashed)
+
+    seq: _Seq | None = None
+    hash: _Hash | None = None
+    root: _Hash | None = None
+    log_only: bool = False
+
+
+class TreeQuery(BaseModel):
+    """Over how many events the tree is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    size: _Seq
+
+
+class ProofQuery(BaseModel):
+    """Over how many events the tree of the proof is; by default over all."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    size: _Seq | None = None
+
+
 class UsageQuery(BaseModel):
     """Which rows of the usage log."""
 
@@ -235,6 +273,13 @@ class UsageQuery(BaseModel):
 
 class SummaryQuery(UsageQuery):
     """Which uses to sum up; `limit` is a number of keys."""
+
+
+class PruneBody(Body):
+    """Before when rows are removed, an instant or a span as `90d`; or whether they are only counted."""
+
+    before: _Text = Field(examples=["90d"])
+    dry_run: bool = False
 
 
 class CheckQuery(BaseModel):

@@ -232,15 +232,6 @@ def get(connection: Connection, key_id: str, *, now: datetime) -> Key | None:
     return key_of(row) if row else None
 
 
-def digests(connection: Connection, members: Sequence[Key]) -> dict[str, bytes]:
-    """The digests of the raw keys, as stored, by the id of the key."""
-    found: dict[str, bytes] = {}
-    for some_ids in few_at_once([key.id for key in members]):
-        query = select(key_table.c.id, key_table.c.digest).where(key_table.c.id.in_(some_ids))
-        found |= {key_id: bytes(digest) for key_id, digest in connection.execute(query)}
-    return found
-
-
 def few_at_once(key_ids: Sequence[str]) -> Iterator[Sequence[str]]:
     """The ids in parts, each small enough for the parameters of one statement."""
     # A statement takes 32,766 parameters on SQLite and 65,535 on PostgreSQL.

@@ -6,6 +6,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.keyformat import MalformedKeyError, parse
 from alphalens_keyctl.keys.changes import Targets
 from alphalens_keyctl.keys.issuance import RotationPlan
 from alphalens_keyctl.keys.lifecycle import Draft
@@ -99,6 +100,15 @@ def successor(plan: RotationPlan, *, lease: float) -> dict[str, Any]:
     """The body that rotates a key."""
     ago = (utc_now() - plan.asked_at).total_seconds()
     return {**rotation(plan), "asked_ago": min(max(ago, 0.0), 86400.0), "lease": lease}
+
+
+def verification(presented: bytes, *, scope: Sequence[str] | None, address: str | None, record: bool) -> dict[str, Any]:
+    """The body that asks whether a raw key opens. What is none does not leave this machine."""
+    try:
+        raw = parse(presented).reveal()
+    except MalformedKeyError:
+        raw = ""
+    return {"raw_key": raw, "scope": list(scope or ()), "address": address, "record": record}
 
 
 def targets(asked: Targets, reason: str | None) -> dict[str, Any]:

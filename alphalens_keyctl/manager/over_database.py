@@ -83,10 +83,13 @@ class OverDatabase:
             used = usage.profile(reading.connection, key.id, now=reading.act.at)
             return Details(key, lineage, used, old_key_use.read(reading.connection, lineage))
 
-    def digests(self, keys: Sequence[Key]) -> Mapping[str, bytes]:
-        with self._access.reading() as (connection, rights, act):
-            rights.require_ids(connection, Deed.SEE, [key.id for key in keys], act.at)
-            return selection.digests(connection, keys)
+    def require_evidence(self, what: str) -> None:
+        """Raise `KeyctlError` (forbidden) unless the caller may see the whole log. `what` follows "you may not"."""
+        self.rights().require_all(what, to_see=True)
+
+    def require_verifying(self, key: Key | None, *, recorded: bool) -> None:
+        """Raise as `Rights.require_verifying` does."""
+        self.rights().require_verifying(key, recorded=recorded)
 
     def abort(self, reference: Reference) -> tuple[Aborted, list[str]]:
         from alphalens_keyctl.keys import rotation
@@ -228,7 +231,7 @@ class OverDatabase:
             return proof.prove(connection, seq, size)
 
     def verify_log(self, saved: Head | None, *, log_only: bool = False) -> Verdict:
-        self.rights().require_all("verify the log", to_see=True)
+        self.require_evidence("verify the log")
         # A checkpoint has the tree alone, and no hash of its last event.
         known = saved if saved is not None and saved.hash else None
         verdict = audit.verify(self._access.database, known, log_only=log_only)

@@ -143,6 +143,13 @@ class KeyVerifier:
             answer = for_scope(answer, scope)
         return self._recorded(answer, key_id, client_ip or address, method, path, user_agent)
 
+    def look(
+        self, raw_key: object, *, scope: str | Iterable[str] | None = None, address: str | None = None
+    ) -> Verification:
+        """As `verify`, of the key as the database has it now; nothing is recorded."""
+        answer, _key_id = self._looked_up(raw_key, address)
+        return answer if scope is None else for_scope(answer, scope)
+
     def verify_cached(
         self,
         raw_key: object,
