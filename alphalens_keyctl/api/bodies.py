@@ -97,10 +97,25 @@ class RotateBody(Body):
     lease: _Lease = DEFAULT_LEASE
 
 
+class DigestReference(Body):
+    """A raw key, of which only the digest is sent."""
+
+    id: Annotated[str, Field(min_length=12, max_length=12)]
+    sha256: Annotated[str, Field(min_length=64, max_length=64)]
+
+
+class HeldBody(DigestReference):
+    """A destination, and the raw key that it holds now."""
+
+    destination: _Text
+
+
 class DeliverBody(Body):
-    """Which destinations are about to hold the key, and how long that takes at most, in seconds."""
+    """Which destinations are about to hold the key, what they hold now, and how long the delivery takes at most, in
+    seconds."""
 
     to: Annotated[list[_Text], Field(min_length=1, max_length=20)]
+    held: Annotated[list[HeldBody], Field(max_length=20)] = Field(default_factory=list)
     limit: Annotated[float, Field(ge=0, le=LONGEST_LEASE, allow_inf_nan=False)] = DEFAULT_LEASE
 
 
@@ -131,13 +146,6 @@ class ReasonBody(Body):
     """Why."""
 
     reason: _Text | None = Field(default=None, examples=["leaked in a build log"])
-
-
-class DigestReference(Body):
-    """A raw key, of which only the digest is sent."""
-
-    id: Annotated[str, Field(min_length=12, max_length=12)]
-    sha256: Annotated[str, Field(min_length=64, max_length=64)]
 
 
 class FindBody(Body):

@@ -95,6 +95,11 @@ def reference(given: str | DigestReference) -> Reference:
     """KEY as it stands in a body. Raises `KeyctlError` (invalid_input, raw_key_in_argument)."""
     if isinstance(given, str):
         return text.parse_line(given, what="KEY", longest=text.LONGEST_NAME)
+    return digested(given)
+
+
+def digested(given: DigestReference) -> DigestedKey:
+    """A raw key by its digest. Raises `KeyctlError` (invalid_input)."""
     try:
         return DigestedKey(given.id, bytes.fromhex(given.sha256))
     except ValueError:

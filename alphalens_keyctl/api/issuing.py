@@ -88,13 +88,15 @@ def rotated(caller: Call, key: str, body: RotateBody) -> Answer:
 
 @router.post("/keys/{key}/deliver", responses=KEY)
 def deliver_key(caller: Caller, key: KeyInPath, body: DeliverBody) -> Response:
-    """Let a pending key open, since destinations are about to hold it; its lease grows by `limit`."""
+    """Let a pending key open, since destinations are about to hold it; its lease grows by `limit`. A conflict where one
+    of them holds another live key (`held`), of which that may be the only copy."""
     destinations = [_destination(each) for each in body.to]
+    held = [(_destination(each.destination), call.digested(each)) for each in body.held]
 
     def work() -> Answer:
         manager = caller.manager(lease=0.0)
         begun = Begun(manager.find(key), None, attempt=Attempt(lease=0.0))
-        manager.steps.begin_delivering(begun, destinations, limit=max(body.limit, 1.0))
+        manager.steps.begin_delivering(begun, destinations, limit=max(body.limit, 1.0), held=held)
         return call.document(documents.key_object(manager.left(begun.key.id)))
 
     return caller.once(work)

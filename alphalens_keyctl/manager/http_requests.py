@@ -9,6 +9,7 @@ from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import MalformedKeyError, parse
 from alphalens_keyctl.keys.changes import Targets
 from alphalens_keyctl.keys.issuance import RotationPlan
+from alphalens_keyctl.keys.last_copy import Held
 from alphalens_keyctl.keys.lifecycle import Draft
 from alphalens_keyctl.keys.lookup import Reference
 from alphalens_keyctl.keys.selection import Selection
@@ -27,6 +28,12 @@ def path(*parts: str) -> str:
 def reference(given: Reference) -> Any:
     """KEY in a body. Of a raw key only the digest is sent (promise 1)."""
     return given if isinstance(given, str) else {"id": given.id, "sha256": given.digest().hex()}
+
+
+def held(given: Held) -> dict[str, str]:
+    """What a destination holds; of the raw key only the digest is sent."""
+    destination, raw = given
+    return {"destination": destination, "id": raw.id, "sha256": raw.digest().hex()}
 
 
 def filters(wanted: Selection) -> dict[str, Any]:

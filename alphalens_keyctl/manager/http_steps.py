@@ -11,6 +11,7 @@ from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import MalformedKeyError
 from alphalens_keyctl.keys import lifecycle
 from alphalens_keyctl.keys.issuance import Begun, RotationPlan, Standing
+from alphalens_keyctl.keys.last_copy import Held
 from alphalens_keyctl.keys.lifecycle import Draft
 from alphalens_keyctl.keys.rotation import Retirement
 from alphalens_keyctl.manager import http_documents as documents
@@ -50,12 +51,14 @@ class HttpSteps:
         """Write a successor that opens nothing yet, for as long as its lease."""
         yield self._begin(requests.path("keys", key_id, "rotate"), lambda: requests.successor(plan, lease=LEASE))
 
-    def begin_delivering(self, begun: Begun, destinations: Sequence[str], *, limit: float) -> None:
+    def begin_delivering(
+        self, begun: Begun, destinations: Sequence[str], *, limit: float, held: Sequence[Held] = ()
+    ) -> None:
         """Let the key open, since `destinations` are about to hold it."""
-        self._server.post(
-            requests.path("keys", begun.key.id, "deliver"),
-            {"to": list(destinations), "limit": min(limit + LEASE, _LONGEST_LEASE)},
-        )
+        body = {"to": list(destinations), "limit": min(limit + LEASE, _LONGEST_LEASE)}
+        if others := [requests.held(each) for each in held if each[1].id not in begun.replaced]:
+            body["held"] = others
+        self._server.post(requests.path("keys", begun.key.id, "deliver"), body)
 
     def hand_over_name(
         self, begun: Begun, *, at: datetime, retirement: Retirement, delivered_to: Sequence[str]

@@ -164,7 +164,8 @@ def test_what_looks_says_the_same_over_a_server_to_the_byte(remote: Remote) -> N
 # What changes keys, with a name of its own on each side.
 CHANGES: Final = (
     "create {}-a --json --owner team-b --label x=y --expires 2031-01-01 --scope prices:read --allow-from 192.0.2.0/24",
-    "create {}-b --key-file {}-b.key", "create {}-b", "create {}-c --no-print --pipe-to cat",
+    "create {}-b --key-file {}-b.key", "create {}-b", "create {}-g --key-file {}-b.key",
+    "create {}-c --no-print --pipe-to cat",
     "create {}-d --no-print",
     "update {}-a --set-owner team-c --set-label z=1 --unset label:x --set-expires never --json",
     "update {}-a --unset scopes --set-allow-from 10.0.0.0/8", "update {}-a --set-name {}-e",
