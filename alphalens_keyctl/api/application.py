@@ -12,7 +12,7 @@ from fastapi.security import APIKeyHeader
 from starlette.exceptions import HTTPException
 
 from alphalens_keyctl import __version__, text
-from alphalens_keyctl.api import changes, evidence, issuing, keys, logs, problems
+from alphalens_keyctl.api import bulk, changes, evidence, issuing, keys, logs, problems
 from alphalens_keyctl.api.described import PROBLEMS
 from alphalens_keyctl.api.doorway import MOST_READERS, MOST_WRITERS
 from alphalens_keyctl.api.problems import RefusedError
@@ -45,7 +45,7 @@ def application(database: Database, verifier: "KeyVerifier", settings: Settings)
     app.state.verifier = verifier
     app.state.settings = settings
     # The routes with a fixed end before those with KEY.
-    for router in (changes.router, issuing.router, evidence.router, logs.router, keys.router):
+    for router in (changes.router, bulk.router, issuing.router, evidence.router, logs.router, keys.router):
         app.include_router(router)
     app.add_api_route("/healthz", _healthy, include_in_schema=False)
     app.add_exception_handler(KeyctlError, _of_domain)

@@ -16,6 +16,7 @@ _MOST: Final = 1000
 _Text = Annotated[str, Field(max_length=1000)]
 _Texts = Annotated[list[_Text], Field(max_length=_MOST)]
 _Lease = Annotated[float, Field(ge=1, le=LONGEST_LEASE, allow_inf_nan=False)]
+_Id = Annotated[str, Field(min_length=12, max_length=12)]
 _Seq = Annotated[int, Field(ge=0, le=2**62)]
 _Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 _Count = Annotated[int, Field(ge=1, le=10**9)]
@@ -65,8 +66,8 @@ class ListQuery(Filters):
     page: Annotated[str, Field(max_length=2000)] | None = Field(default=None, description="From the header Link.")
 
 
-class CreateBody(Body):
-    """A new key."""
+class DraftBody(Body):
+    """What a new key is to be."""
 
     name: _Text = Field(examples=["billing"])
     owner: _Text | None = None
@@ -77,6 +78,11 @@ class CreateBody(Body):
     scopes: _Texts | None = Field(default=None, examples=[["prices:read"]])
     allow_from: _Texts | None = Field(default=None, examples=[["10.0.0.0/8"]])
     override: _Text | None = None
+
+
+class CreateBody(DraftBody):
+    """A new key."""
+
     if_missing: bool = False
     activate: bool = False
     lease: _Lease = DEFAULT_LEASE
@@ -102,6 +108,40 @@ class DigestReference(Body):
 
     id: Annotated[str, Field(min_length=12, max_length=12)]
     sha256: Annotated[str, Field(min_length=64, max_length=64)]
+
+
+class LineBody(DraftBody):
+    """One of many new keys, and the number that errors give it."""
+
+    line: Annotated[int, Field(ge=0, le=10**9)] = 0
+
+
+class CreateManyBody(Body):
+    """New keys; who is about to hold them; or whether they are only tried."""
+
+    keys: Annotated[list[LineBody], Field(min_length=1, max_length=_MOST)]
+    to: Annotated[list[_Text], Field(max_length=20)] = Field(default_factory=list)
+    lease: _Lease = DEFAULT_LEASE
+    dry_run: bool = False
+
+
+class TheseBody(Body):
+    """Keys by their ids, as they were answered."""
+
+    keys: Annotated[list[_Id], Field(min_length=1, max_length=50_000)]
+
+
+class RenewBody(TheseBody):
+    """The same, and how many seconds their lease lasts from now."""
+
+    lease: _Lease = DEFAULT_LEASE
+
+
+class ActivateManyBody(TheseBody):
+    """The same, and where they were delivered to."""
+
+    delivered_to: Annotated[list[_Text], Field(max_length=20)] = Field(default_factory=list)
+    at: _Text | None = Field(default=None, examples=["2026-11-26T09:00:00Z"])
 
 
 class HeldBody(DigestReference):

@@ -73,6 +73,12 @@ ROTATED: Final = answers(
     },
     status=201,
 )  # fmt: skip
+CREATED_MANY: Final = answers(
+    "The new keys: their raw keys, here and never again, open after `activate`.",
+    {"created": [{"key": PENDING_EXAMPLE, "raw_key": _RAW, "delivered_to": []}], "lease": 60},
+    status=201,
+)
+SETTLED: Final = answers("What became of the keys.", {"outcome": "discarded"})
 VERIFIED: Final = answers("Whether the raw key opens.", {"allowed": True, "reason": "ok", "key": K_EXAMPLE})
 _HASH: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 _HEAD: Final = {"seq": 4021, "hash": _HASH, "at": "2026-11-26T09:00:01.250000Z"}

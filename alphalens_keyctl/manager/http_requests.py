@@ -81,12 +81,17 @@ def instant(given: datetime | None) -> str | None:
     return None if given is None else rfc3339_exact(given)
 
 
-def new_key(draft: Draft, *, if_missing: bool, lease: float) -> dict[str, Any]:
+def new_key(draft_: Draft, *, if_missing: bool, lease: float) -> dict[str, Any]:
     """The body that creates a key."""
+    return {**draft(draft_), "if_missing": if_missing, "lease": lease}
+
+
+def draft(given: Draft) -> dict[str, Any]:
+    """What a body says of a new key."""
     return {
-        "name": draft.name, "owner": draft.owner, "purpose": draft.purpose, "labels": dict(draft.labels),
-        "expires_at": instant(draft.expires_at), "override": draft.override, "scopes": _list(draft.scopes),
-        "allow_from": _list(draft.allow_from), "if_missing": if_missing, "lease": lease,
+        "name": given.name, "owner": given.owner, "purpose": given.purpose, "labels": dict(given.labels),
+        "expires_at": instant(given.expires_at), "override": given.override, "scopes": _list(given.scopes),
+        "allow_from": _list(given.allow_from),
     }  # fmt: skip
 
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from alphalens_keyctl.logs.audit import Head, LogFilter, Verdict
     from alphalens_keyctl.logs.proof import Proof
     from alphalens_keyctl.logs.usage import Buckets, Seen, Summary, UsageFilter
+    from alphalens_keyctl.manager.bulk_steps import DatabaseBulkSteps
     from alphalens_keyctl.manager.issuing import DatabaseSteps
     from alphalens_keyctl.models import Event, Key, Use
     from alphalens_keyctl.provenance import Act
@@ -60,6 +61,13 @@ class OverDatabase:
         from alphalens_keyctl.manager.issuing import DatabaseSteps
 
         return DatabaseSteps(self._access, prefix=self._prefix, lease=self._lease)
+
+    @cached_property
+    def bulk_steps(self) -> DatabaseBulkSteps:
+        """The steps of taking a fleet in."""
+        from alphalens_keyctl.manager.bulk_steps import DatabaseBulkSteps
+
+        return DatabaseBulkSteps(self._access, prefix=self._prefix)
 
     def rights(self) -> Rights:
         """What the caller may do now."""
@@ -104,17 +112,11 @@ class OverDatabase:
     def create_each(self, lines: Sequence[Line], handout: Handout, *, progress: Progress = untold) -> list[Created]:
         from alphalens_keyctl.keys import bulk_issuance
 
-        access = self._access
         with progress(len(lines)) as tell:
-            return bulk_issuance.take_in(
-                access.database, lines, access.act, handout, prefix=self._prefix, permits=access.permit, tell=tell
-            )
+            return bulk_issuance.take_in(self.bulk_steps, lines, handout, tell=tell)
 
     def try_create_each(self, lines: Sequence[Line]) -> None:
-        from alphalens_keyctl.keys import bulk_issuance
-
-        access = self._access
-        bulk_issuance.refuse(access.database, lines, access.act.now(), permits=access.permit)
+        self.bulk_steps.try_begin(lines)
 
     @contextmanager
     def keys(self, wanted: Selection, *, sort: Sort, limit: int | None) -> Iterator[Iterator[Key]]:

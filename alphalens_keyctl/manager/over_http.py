@@ -79,10 +79,16 @@ class OverHttp:
     # Many keys.
 
     def create_each(self, lines: "Sequence[Line]", handout: "Handout", *, progress: Progress = untold) -> list[Created]:
-        raise only_database("create --from")
+        from alphalens_keyctl.keys import bulk_issuance
+        from alphalens_keyctl.manager.http_bulk_steps import HttpBulkSteps
+
+        with progress(len(lines)) as tell:
+            return bulk_issuance.take_in(HttpBulkSteps(self._server), lines, handout, tell=tell)
 
     def try_create_each(self, lines: "Sequence[Line]") -> None:
-        raise only_database("create --from")
+        from alphalens_keyctl.manager.http_bulk_steps import HttpBulkSteps
+
+        HttpBulkSteps(self._server).try_begin(lines)
 
     @contextmanager
     def keys(self, wanted: Selection, *, sort: Sort, limit: int | None) -> Iterator[Iterator[Key]]:

@@ -137,9 +137,13 @@ def test_a_request_that_is_sent_again_is_answered_without_the_raw_key(api: Api) 
     assert api.ask(other, "POST", "/v1/keys", asked | {"name": "b2"}, Idempotency_Key="one").status_code == 201
     for bad in ("", "x" * 65, "a b"):
         assert api.ask(admin, "POST", "/v1/keys", asked, Idempotency_Key=bad).json()["code"] == "usage"
+    fleet = {"keys": [{"name": "f1"}, {"name": "f2"}]}
+    one, two = (api.ask(admin, "POST", "/v1/keys:create", fleet, Idempotency_Key="many").json() for _ in range(2))
+    assert two["created"] == [each | {"raw_key": None} for each in one["created"]]
     with api.house.database.reading() as connection:
         stored = str(connection.exec_driver_sql("SELECT * FROM api_reply").all())
-    assert first.json()["raw_key"][17:] not in stored
+    for made in (first.json(), *one["created"]):
+        assert made["raw_key"][17:] not in stored
 
 
 def test_of_two_equal_requests_at_once_one_makes_a_key(api: Api) -> None:
