@@ -14,7 +14,7 @@ from fastapi.security import APIKeyHeader
 from starlette.exceptions import HTTPException
 
 from alphalens_keyctl import __version__, text
-from alphalens_keyctl.api import changes, issuing, keys, logs, problems
+from alphalens_keyctl.api import bulk, changes, evidence, issuing, keys, logs, problems
 from alphalens_keyctl.api.described import PROBLEMS
 from alphalens_keyctl.api.doorway import MOST_READERS, MOST_WRITERS, OPEN
 from alphalens_keyctl.api.problems import RefusedError
@@ -47,7 +47,9 @@ def application(database: Database, verifier: "KeyVerifier", settings: Settings)
     app.state.verifier = verifier
     app.state.settings = settings
     # Those that are asked for most come first. No path fits two of them.
-    for router in (keys.looks, keys.router, changes.router, issuing.router, logs.router):
+    for router in (
+        keys.looks, keys.router, changes.router, bulk.router, issuing.router, evidence.router, logs.router,
+    ):  # fmt: skip
         app.include_router(router)
     app.add_api_route("/healthz", _healthy, include_in_schema=False)
     app.add_exception_handler(KeyctlError, _of_domain)

@@ -4,7 +4,7 @@ from typing import Annotated, cast
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from alphalens_keyctl import text
+from alphalens_keyctl import networks, scopes, text
 from alphalens_keyctl.api import call, pages, streams
 from alphalens_keyctl.api.bodies import (
     DEFAULT_PAGE,
@@ -14,9 +14,10 @@ from alphalens_keyctl.api.bodies import (
     FindBody,
     ListQuery,
     OwnersQuery,
+    VerifyBody,
 )
 from alphalens_keyctl.api.call import Caller, KeyInPath
-from alphalens_keyctl.api.described import KEY, KEYS, SHOWN
+from alphalens_keyctl.api.described import KEY, KEYS, SHOWN, VERIFIED
 from alphalens_keyctl.api.look import Look
 from alphalens_keyctl.api.replays import Answer
 from alphalens_keyctl.errors import Code, KeyctlError
@@ -80,6 +81,25 @@ def find_key(caller: Caller, body: FindBody) -> Response:
     """Find the key that KEY means; a raw key is asked for by its digest."""
     wanted = call.reference(body.key)
     return caller.once(lambda: call.document(documents.key_object(caller.manager().find(wanted))))
+
+
+@router.post("/verify", responses=VERIFIED, dependencies=_PLAIN)
+def verify_raw_key(caller: Caller, body: VerifyBody) -> Response:
+    """Say whether a raw key opens, as a service would hear. It does not count as a use, unless `record` says so.
+
+    Of a key that the caller may not see it is forbidden.
+    """
+    needed = tuple(map(scopes.parse, body.scope)) or None
+    address = None if body.address is None else networks.parse_address(body.address)
+
+    def work() -> Answer:
+        found = caller.verifier.look(body.raw_key, scope=needed, address=address)
+        caller.manager().require_verifying(found.key, recorded=body.record)
+        if body.record:
+            found = caller.verifier.verify(body.raw_key, scope=needed, address=address)
+        return call.document(documents.verification_object(found))
+
+    return caller.once(work)
 
 
 @looks.get("/keys/{key}", responses=SHOWN)

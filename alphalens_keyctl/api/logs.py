@@ -16,10 +16,12 @@ from alphalens_keyctl.api.bodies import (
     EventsQuery,
     LogQuery,
     PolicyBody,
+    PruneBody,
     SummaryQuery,
     UsageQuery,
 )
 from alphalens_keyctl.api.call import Caller
+from alphalens_keyctl.api.described import PRUNED
 from alphalens_keyctl.api.issuing import parsed_reason
 from alphalens_keyctl.api.replays import Answer
 from alphalens_keyctl.errors import Code, KeyctlError
@@ -32,7 +34,7 @@ from alphalens_keyctl.logs.usage import Summary, UsageFilter
 from alphalens_keyctl.manager import values
 from alphalens_keyctl.manager.over_database import OverDatabase
 from alphalens_keyctl.models import Action, Reason
-from alphalens_keyctl.moments import parse_span, rfc3339_exact, utc_now
+from alphalens_keyctl.moments import parse_since, parse_span, rfc3339, rfc3339_exact, utc_now
 from alphalens_keyctl.output import documents
 
 router = APIRouter(prefix="/v1", tags=["logs"])
@@ -98,6 +100,21 @@ def sum_up_uses(caller: Caller, query: Annotated[SummaryQuery, Query()]) -> Resp
     buckets = usage.divide(wanted.since or end - timedelta(days=_DAYS), end)
     most = min(query.limit or _KEYS_SHOWN, _MOST_SUMMED)
     return call.response(call.document(_summary(manager.usage_summary(wanted, buckets, most_keys=most))))
+
+
+@router.post("/usage:prune", responses=PRUNED, dependencies=_PLAIN)
+def prune_usage(caller: Caller, body: PruneBody) -> Response:
+    """Remove the rows of the usage log before an instant for good, or count them."""
+    now = utc_now()
+    before = parse_since(body.before, what="before", now=now)
+    if before > now:
+        raise KeyctlError(Code.INVALID_INPUT, "before lies ahead", "Rows of today are not old.")
+
+    def work() -> Answer:
+        pruned = caller.manager().prune_usage(before, dry_run=body.dry_run)
+        return call.document({"pruned": pruned, "before": rfc3339(before), "dry_run": body.dry_run})
+
+    return caller.once(work)
 
 
 @router.get("/check")

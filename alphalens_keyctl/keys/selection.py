@@ -265,15 +265,6 @@ def key_of_id() -> Select[Any]:
     return select_keys(NOW).where(key_table.c.id == bindparam("key_id"))
 
 
-def digests(connection: Connection, members: Sequence[Key]) -> dict[str, bytes]:
-    """The digests of the raw keys, as stored, by the id of the key."""
-    found: dict[str, bytes] = {}
-    for some_ids in few_at_once([key.id for key in members]):
-        query = select(key_table.c.id, key_table.c.digest).where(one_of(connection, key_table.c.id, some_ids))
-        found |= {key_id: bytes(digest) for key_id, digest in connection.execute(query)}
-    return found
-
-
 def few_at_once(key_ids: Sequence[str]) -> Iterator[Sequence[str]]:
     """The ids in parts, each of which `one_of` takes and whose rows fit into memory."""
     return (key_ids[start : start + _IDS_AT_ONCE] for start in range(0, len(key_ids), _IDS_AT_ONCE))

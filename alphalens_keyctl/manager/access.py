@@ -50,6 +50,10 @@ class Access:
         """What the caller may do in a transaction that somebody else began. Raises as `reading` does."""
         return Permit(rights.of(connection, self._caller, now=now), connection, now)
 
+    def permit_of(self, held: Rights, connection: Connection, now: datetime) -> Permit:
+        """What these rights allow in a transaction."""
+        return Permit(held, connection, now)
+
     @property
     def act(self) -> Act:
         """Who acts."""

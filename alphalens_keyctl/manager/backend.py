@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from alphalens_keyctl.errors import Code, KeyctlError
+
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from alphalens_keyctl.errors import KeyctlError
+    from alphalens_keyctl.keyformat import RawKey
     from alphalens_keyctl.keys.bulk_file import Line
     from alphalens_keyctl.keys.bulk_issuance import Handout
     from alphalens_keyctl.keys.changes import Change, Targets
@@ -104,9 +106,6 @@ class Backend(Protocol):
     def details(self, reference: Reference) -> Details:
         """Everything about the key that KEY means."""
 
-    def digests(self, keys: Sequence[Key]) -> Mapping[str, bytes]:
-        """The digests of the raw keys of these keys, by id; empty where the way tells none."""
-
     def abort(self, reference: Reference) -> tuple[Aborted, list[str]]:
         """Take a rotation back, as `rotation.abort` does. Returns also the destinations that the discarded keys had
         been delivered to."""
@@ -175,7 +174,7 @@ class Backend(Protocol):
 
     def rooted_head(self, head: Head | None = None) -> Head:
         """The head, by default the last event of the log, with the tree over the events up to it, as `proof.rooted`
-        says; without it where the way tells none."""
+        says."""
 
     def prove(self, seq: int, size: int | None) -> tuple[Proof, bytes]:
         """The proof that an event is among the first `size`, by default among all, and the root over them, as
@@ -215,3 +214,14 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Give up what the way holds open."""
+
+
+def issued(way: Backend, raw: RawKey) -> Key | None:
+    """The key that a raw key is; None where none of its kind was issued there, or the caller may not see the key.
+    Raises `KeyctlError`."""
+    try:
+        return way.find(raw)
+    except KeyctlError as error:
+        if error.code in (Code.KEY_NOT_FOUND, Code.FORBIDDEN):
+            return None
+        raise

@@ -13,13 +13,16 @@ from alphalens_keyctl.keyformat import RawKey, parse
 from alphalens_keyctl.keys.rotation import Aborted
 from alphalens_keyctl.keys.selection import TIMES, KeyDocument
 from alphalens_keyctl.keys.stored_policy import StoredPolicy
-from alphalens_keyctl.logs.audit import Head
+from alphalens_keyctl.logs.audit import Break, BreakKind, Head, Verdict
 from alphalens_keyctl.logs.old_key_use import OldKey, OldKeyUse
+from alphalens_keyctl.logs.proof import Proof
 from alphalens_keyctl.logs.usage import AddressUse, Buckets, Day, KeyUse, Profile, Refusal, Summary
 from alphalens_keyctl.manager.backend import Details
 from alphalens_keyctl.manager.http_exchange import error_of
 from alphalens_keyctl.moments import UNREADABLE, parse_span
 from alphalens_keyctl.values import Event, Key, Use
+from alphalens_keyctl.verification.judgement import Verification
+from alphalens_keyctl.vocabulary import Reason
 
 if TYPE_CHECKING:
     from alphalens_keyctl.keys.policy import Finding
@@ -85,6 +88,32 @@ def head(document: Mapping[str, Any]) -> Head:
     """The head of the audit log."""
     at = document["at"]
     return Head(_number(document["seq"]), bytes.fromhex(document["hash"]), None if at is None else instant(at))
+
+
+def verdict(document: Mapping[str, Any]) -> Verdict:
+    """What `audit verify` found."""
+    broken = document["break"]
+    found = None
+    if broken is not None:
+        seq = broken["seq"]
+        found = Break(None if seq is None else _number(seq), BreakKind(broken["kind"]), broken["about"])
+    if document["sound"] is not (found is None):
+        raise ValueError("neither sound nor broken")
+    return Verdict(_number(document["events"]), head(document["head"]), found)
+
+
+def proof(document: Mapping[str, Any]) -> Proof:
+    """The proof of an event. What it proves is for the caller to see."""
+    steps = [bytes.fromhex(_text(step)) for step in document["path"]]
+    return Proof(
+        event(document["event"]), bytes.fromhex(document["previous_hash"]), _number(document["tree_size"]), tuple(steps)
+    )
+
+
+def verification(document: Mapping[str, Any]) -> Verification:
+    """The document of `verify --json`."""
+    about = document["key"]
+    return Verification(document["allowed"] is True, Reason(document["reason"]), None if about is None else key(about))
 
 
 def policy(document: Mapping[str, Any]) -> StoredPolicy:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from alphalens_keyctl.logs.audit import Head, LogFilter, Verdict
     from alphalens_keyctl.logs.proof import Proof
     from alphalens_keyctl.logs.usage import Buckets, Seen, Summary, UsageFilter
+    from alphalens_keyctl.manager.bulk_steps import DatabaseBulkSteps
     from alphalens_keyctl.manager.issuing import DatabaseSteps
     from alphalens_keyctl.models import Event, Key, Use
     from alphalens_keyctl.provenance import Act
@@ -61,6 +62,13 @@ class OverDatabase:
 
         return DatabaseSteps(self._access, prefix=self._prefix, lease=self._lease)
 
+    @cached_property
+    def bulk_steps(self) -> DatabaseBulkSteps:
+        """The steps of taking a fleet in."""
+        from alphalens_keyctl.manager.bulk_steps import DatabaseBulkSteps
+
+        return DatabaseBulkSteps(self._access, prefix=self._prefix)
+
     def rights(self) -> Rights:
         """What the caller may do now."""
         with self._access.reading() as reading:
@@ -83,10 +91,13 @@ class OverDatabase:
             used = usage.profile(reading.connection, key.id, now=reading.act.at)
             return Details(key, lineage, used, old_key_use.read(reading.connection, lineage))
 
-    def digests(self, keys: Sequence[Key]) -> Mapping[str, bytes]:
-        with self._access.reading() as (connection, rights, act):
-            rights.require_ids(connection, Deed.SEE, [key.id for key in keys], act.at)
-            return selection.digests(connection, keys)
+    def require_evidence(self, what: str) -> None:
+        """Raise `KeyctlError` (forbidden) unless the caller may see the whole log. `what` follows "you may not"."""
+        self.rights().require_all(what, to_see=True)
+
+    def require_verifying(self, key: Key | None, *, recorded: bool) -> None:
+        """Raise as `Rights.require_verifying` does."""
+        self.rights().require_verifying(key, recorded=recorded)
 
     def abort(self, reference: Reference) -> tuple[Aborted, list[str]]:
         from alphalens_keyctl.keys import rotation
@@ -101,17 +112,11 @@ class OverDatabase:
     def create_each(self, lines: Sequence[Line], handout: Handout, *, progress: Progress = untold) -> list[Created]:
         from alphalens_keyctl.keys import bulk_issuance
 
-        access = self._access
         with progress(len(lines)) as tell:
-            return bulk_issuance.take_in(
-                access.database, lines, access.act, handout, prefix=self._prefix, permits=access.permit, tell=tell
-            )
+            return bulk_issuance.take_in(self.bulk_steps, lines, handout, tell=tell)
 
     def try_create_each(self, lines: Sequence[Line]) -> None:
-        from alphalens_keyctl.keys import bulk_issuance
-
-        access = self._access
-        bulk_issuance.refuse(access.database, lines, access.act.now(), permits=access.permit)
+        self.bulk_steps.try_begin(lines)
 
     @contextmanager
     def keys(self, wanted: Selection, *, sort: Sort, limit: int | None) -> Iterator[Iterator[Key]]:
@@ -228,7 +233,7 @@ class OverDatabase:
             return proof.prove(connection, seq, size)
 
     def verify_log(self, saved: Head | None, *, log_only: bool = False) -> Verdict:
-        self.rights().require_all("verify the log", to_see=True)
+        self.require_evidence("verify the log")
         # A checkpoint has the tree alone, and no hash of its last event.
         known = saved if saved is not None and saved.hash else None
         verdict = audit.verify(self._access.database, known, log_only=log_only)

@@ -17,14 +17,17 @@ from alphalens_keyctl.keys.stored_policy import StoredPolicy
 from alphalens_keyctl.logs.audit import Head, LogFilter, Verdict
 from alphalens_keyctl.logs.usage import Buckets, Seen, Summary, UsageFilter
 from alphalens_keyctl.manager import http_documents as documents
+from alphalens_keyctl.manager import http_evidence
 from alphalens_keyctl.manager import http_requests as requests
 from alphalens_keyctl.manager.backend import Details, Progress, Rotatable, untold
 from alphalens_keyctl.manager.http_exchange import Query, Server
+from alphalens_keyctl.manager.http_outcome import HttpOutcome
 from alphalens_keyctl.manager.http_steps import HttpSteps, understood
 from alphalens_keyctl.moments import shortest_span
 from alphalens_keyctl.output.documents import key_object
 from alphalens_keyctl.settings import PROGRAM, Thresholds
 from alphalens_keyctl.values import Event, Key, Use
+from alphalens_keyctl.verification.judgement import Verification
 from alphalens_keyctl.vocabulary import Reason
 
 if TYPE_CHECKING:  # for speed: most commands need neither
@@ -61,8 +64,13 @@ class OverHttp:
     def details(self, reference: Reference) -> Details:
         return self._read(documents.details, self._server.get(requests.path("keys", self._in_path(reference))))
 
-    def digests(self, keys: Sequence[Key]) -> Mapping[str, bytes]:
-        raise only_database("--keyring of this command")
+    def verify(
+        self, presented: bytes, *, scope: Sequence[str] | None, address: str | None, record: bool
+    ) -> Verification:
+        """Whether a raw key opens, as `KeyVerifier.verify` answers; with `record` that counts as a use."""
+        body = requests.verification(presented, scope=scope, address=address, record=record)
+        ask = self._server.post("/v1/verify", body).document if record else self._server.ask("/v1/verify", body)
+        return self._read(documents.verification, ask)
 
     def abort(self, reference: Reference) -> tuple[Aborted, list[str]]:
         answer = self._server.post(requests.path("keys", self._in_path(reference), "abort"))
@@ -71,10 +79,16 @@ class OverHttp:
     # Many keys.
 
     def create_each(self, lines: "Sequence[Line]", handout: "Handout", *, progress: Progress = untold) -> list[Created]:
-        raise only_database("create --from")
+        from alphalens_keyctl.keys import bulk_issuance
+        from alphalens_keyctl.manager.http_bulk_steps import HttpBulkSteps
+
+        with progress(len(lines)) as tell:
+            return bulk_issuance.take_in(HttpBulkSteps(self._server), lines, handout, tell=tell)
 
     def try_create_each(self, lines: "Sequence[Line]") -> None:
-        raise only_database("create --from")
+        from alphalens_keyctl.manager.http_bulk_steps import HttpBulkSteps
+
+        HttpBulkSteps(self._server).try_begin(lines)
 
     @contextmanager
     def keys(self, wanted: Selection, *, sort: Sort, limit: int | None) -> Iterator[Iterator[Key]]:
@@ -104,7 +118,7 @@ class OverHttp:
             body["filters"] = requests.filters(wanted)
         return self._read(_rotatable, self._server.ask("/v1/keys:to-rotate", body))
 
-    def preview(self, change: Change, targets: Targets) -> "HttpOutcome":
+    def preview(self, change: Change, targets: Targets) -> HttpOutcome:
         body = {**_changing(change, targets), "dry_run": True}
         outcome = self._read(HttpOutcome, self._server.ask(f"/v1/keys:{change.verb}", body))
         self._lately.update(outcome.lately)
@@ -112,7 +126,7 @@ class OverHttp:
 
     def change(
         self, change: Change, targets: Targets, *, only: frozenset[str] | None = None, progress: Progress = untold
-    ) -> "HttpOutcome":
+    ) -> HttpOutcome:
         body = {**_changing(change, targets), "only": None if only is None else sorted(only)}
         return self._read(HttpOutcome, self._server.post(f"/v1/keys:{change.verb}", body).document)
 
@@ -145,17 +159,16 @@ class OverHttp:
         return self._count("/v1/events:count", self._logged(wanted))
 
     def head(self) -> Head:
-        return self._read(documents.head, self._server.get("/v1/events/head"))
+        return http_evidence.head(self._server)
 
     def rooted_head(self, head: Head | None = None) -> Head:
-        # The server tells no root of the tree.
-        return head or self.head()
+        return http_evidence.rooted_head(self._server, head or self.head())
 
     def prove(self, seq: int, size: int | None) -> "tuple[Proof, bytes]":
-        raise only_database("audit prove")
+        return http_evidence.prove(self._server, seq, size)
 
     def verify_log(self, saved: Head | None, *, log_only: bool = False) -> Verdict:
-        raise only_database("audit verify")
+        return http_evidence.verify_log(self._server, saved, log_only=log_only)
 
     @contextmanager
     def uses(self, wanted: UsageFilter, *, limit: int | None) -> Iterator[Iterator[Use]]:
@@ -175,7 +188,10 @@ class OverHttp:
         return ids
 
     def prune_usage(self, before: datetime, *, dry_run: bool) -> int:
-        raise only_database("audit prune")
+        body = {"before": requests.instant(before), "dry_run": dry_run}
+        path = "/v1/usage:prune"
+        document = self._server.ask(path, body) if dry_run else self._server.post(path, body).document
+        return self._read(lambda found: int(found["pruned"]), document)
 
     # The policy.
 
@@ -248,31 +264,6 @@ class OverHttp:
     def _read(self, value: Callable[[Any], _Value], document: Any) -> _Value:
         with understood(self._server):
             return value(document)
-
-
-class HttpOutcome:
-    """`Outcome` over HTTP: all of it was in the answer."""
-
-    def __init__(self, document: Mapping[str, Any]) -> None:
-        changed, unchanged = documents.keys(document["changed"]), documents.keys(document["unchanged"])
-        self._keys = {key.id: key for key in (*changed, *unchanged)}
-        self._documents = {each["id"]: each for each in (*document["changed"], *document["unchanged"])}
-        self.changed: Sequence[str] = [key.id for key in changed]
-        self.unchanged: Sequence[str] = [key.id for key in unchanged]
-        self.stopped_by = documents.error(document.get("stopped_by"))
-        self.narrowed: Mapping[str, int] = document.get("narrowed", {})
-        self.lately = {key_id: (uses, addresses) for key_id, (uses, addresses) in document.get("lately", {}).items()}
-        still_open = document.get("still_open")
-        self._still_open = None if still_open is None else documents.keys(still_open)
-
-    def keys(self, key_ids: Sequence[str]) -> list[Key]:
-        return [self._keys[key_id] for key_id in key_ids]
-
-    def documents(self, key_ids: Sequence[str]) -> Iterator[KeyDocument]:
-        return (documents.key_document(self._documents[key_id]) for key_id in key_ids)
-
-    def still_open(self) -> Iterator[Key] | None:
-        return None if self._still_open is None else iter(self._still_open)
 
 
 def only_database(what: str) -> KeyctlError:

@@ -35,6 +35,7 @@ class Deed(StrEnum):
     SUSPEND = "suspend"
     RESUME = "resume"
     REVOKE = "revoke"
+    USE = "count a use of"
 
 
 # What every key may do to itself.
@@ -111,6 +112,14 @@ class Rights(NamedTuple):
         if not (self.sees_all if to_see else self.admin):
             hint = f"That takes {ADMIN} or {AUDIT}." if to_see else f"That takes {ADMIN}."
             raise KeyctlError(Code.FORBIDDEN, f"you may not {what}", hint)
+
+    def require_verifying(self, key: Key | None, *, recorded: bool) -> None:
+        """Raise `KeyctlError` (forbidden) unless the caller may hear whether the raw key of `key` opens, and with
+        `recorded` let that count as a use. None stands for a raw key that is none of this database."""
+        if key is not None:
+            self.require(Deed.USE if recorded else Deed.SEE, [key])
+        elif recorded:
+            self.require_all("record a raw key that is none")
 
     def require_managing(self, what: str) -> None:
         """Raise `KeyctlError` (forbidden) for a caller that manages no keys but itself. `what` is as above."""

@@ -5,8 +5,8 @@ program and what it needs once, alone and single-threaded; each command is a for
 environment, folder and standard descriptors, that ends as the interpreter ends. What only a fresh interpreter shows
 (imports, locale, streams) is tested with `Keyctl.spawn`.
 
-The other side is `tests.support.commands.ForkServer`. Run as `python -m tests.support.fork_server DESCRIPTOR [LISTENER]`:
-with a LISTENER, scripts ask too, by `tests/support/forked_program.py`; without one, only libraries are loaded.
+The other side is `tests.support.commands.ForkServer`. Run as
+`python -m tests.support.fork_server DESCRIPTOR [LISTENER]`: with a LISTENER, scripts ask too, by `tests/support/forked_program.py`; without one, only libraries are loaded.
 """
 
 import atexit
