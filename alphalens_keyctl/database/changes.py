@@ -198,8 +198,8 @@ class _Notified:
         self._again_at = time.monotonic() + _LISTEN_AGAIN
         try:
             pooled = self._engine.raw_connection()
-            pooled.detach()
             session: Driver = pooled.driver_connection  # type: ignore[assignment]  # our own class
+            pooled.detach()
         except (SQLAlchemyError, psycopg.Error):
             return  # away; whoever reads hears why
         try:

@@ -232,13 +232,18 @@ def read(
 ) -> Iterator[Event]:
     """The events that match, oldest first, or with `reverse` newest first, streamed; with `limit`, the latest so many,
     or where reading goes on behind an event, the next so many."""
+    query = chosen(wanted, limit=limit, reverse=reverse)
+    return map(event_of, connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query))
+
+
+def chosen(wanted: LogFilter, *, limit: int | None = None, reverse: bool = False) -> Select[Any]:
+    """The query that `read` streams; `event_of` makes an event of each row."""
     query, seq = select(*COLUMNS_OF_E).where(fits(wanted)), event_table.c.seq
     latest = wanted.after_seq is None
     if limit is not None and latest != reverse:
         some = query.order_by(seq.desc() if latest else seq).limit(limit).subquery()
         query, seq, limit = select(*(some.c[name] for name in Event._fields)), some.c.seq, None
-    query = query.order_by(seq.desc() if reverse else seq).limit(limit)
-    return map(event_of, connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query))
+    return query.order_by(seq.desc() if reverse else seq).limit(limit)
 
 
 def event_of(row: Sequence[Any]) -> Event:

@@ -19,7 +19,7 @@ EVENTS_AT_ONCE: Final = 1000
 
 def last(connection: Connection, seen: LogFilter) -> Head:
     """The last event that matches, or `Head(0, GENESIS, None)`: the place behind which new events come."""
-    found = list(audit.read(connection, seen, limit=1))
+    found = _read(connection, seen, limit=1)
     return Head(found[0].seq, found[0].hash, found[0].at) if found else Head(0, GENESIS, None)
 
 
@@ -39,10 +39,14 @@ def read_on(connection: Connection, place: Head, wanted: LogFilter, seen: LogFil
     if end.seq <= place.seq:
         return (), place
     behind = wanted._replace(after_seq=max(place.seq, wanted.after_seq or 0), before_seq=end.seq + 1)
-    found = list(audit.read(connection, behind, limit=EVENTS_AT_ONCE))
+    found = _read(connection, behind, limit=EVENTS_AT_ONCE)
     if len(found) < EVENTS_AT_ONCE:
         return found, end
     return found, Head(found[-1].seq, found[-1].hash, found[-1].at)
+
+
+def _read(connection: Connection, wanted: LogFilter, *, limit: int) -> list[Event]:
+    return [audit.event_of(row) for row in connection.execute(audit.chosen(wanted, limit=limit))]
 
 
 def _holds(connection: Connection, place: Head) -> bool:
