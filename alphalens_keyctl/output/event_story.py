@@ -43,9 +43,11 @@ _FIRST: Final = (
     "labels", "scopes", "allow_from",
 )  # fmt: skip
 # What a key was, by the action, where that is worth no word.
-_EXPECTED: Final[Mapping[str, str]] = {
-    Action.REVOKE: Status.ACTIVE, Action.SUSPEND: Status.ACTIVE, Action.RESUME: Status.SUSPENDED
-}  # fmt: skip
+_EXPECTED: Final[Mapping[str, tuple[str, ...]]] = {
+    Action.REVOKE: (Status.ACTIVE, Status.RETIRING),
+    Action.SUSPEND: (Status.ACTIVE, Status.RETIRING),
+    Action.RESUME: (Status.SUSPENDED,),
+}
 _DAMAGED: Final = "damaged event:"
 
 
@@ -131,7 +133,7 @@ def more(event: Event) -> Iterator[tuple[str, str]]:
         if name == "retires_at" and isinstance(grace := detail.get("grace_after_use"), int):
             value = f"{exactly(timedelta(seconds=grace))} after the first use of the successor, {value} at the latest"
         yield called(name), value
-    if (was := detail.get("was")) is not None and was != _EXPECTED.get(event.action):
+    if (was := detail.get("was")) is not None and was not in _EXPECTED.get(event.action, ()):
         yield "was", _plain(was)
 
 
