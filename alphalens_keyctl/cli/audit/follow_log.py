@@ -13,7 +13,6 @@ from alphalens_keyctl.manager.following import follow
 from alphalens_keyctl.models import Event
 from alphalens_keyctl.output import channel, documents, feeds
 from alphalens_keyctl.output.documents import Format
-from alphalens_keyctl.output.event_list import EventList
 from alphalens_keyctl.output.feeds import Feed
 
 _Written = Callable[[Sequence[Event]], Iterable[str]]
@@ -62,6 +61,8 @@ def _there(manager: Backend, wanted: LogFilter, limit: int | None) -> tuple[Sequ
 
 
 def _story(run: Run, first: Sequence[Event]) -> _Written:
+    from alphalens_keyctl.output.event_list import EventList
+
     drawn = EventList(first, screen=run.screen())
     channel.write([drawn.head()])
     return drawn.lines

@@ -68,9 +68,8 @@ def audit(
     """Show who changed which key when, why and from where, oldest first.
 
     Examples:
-      alphalens-keyctl audit --key billing
-      alphalens-keyctl audit --action key.revoke --since 7d
-      alphalens-keyctl audit --follow --key billing
+      alphalens-keyctl audit --key billing --since 7d
+      alphalens-keyctl audit --follow --action key.revoke
       alphalens-keyctl audit --format ocsf --after 0 --limit 1000
     """
     if ctx.invoked_subcommand is not None:
@@ -82,23 +81,26 @@ def audit(
     by = None if actor is None else text.parse_line(actor, what="actor", longest=text.LONGEST_ACTOR)
     if follow:
         _refuse_with_follow(until=until, reverse=reverse, json=json, both=after is not None and limit is not None)
-    from alphalens_keyctl.logs.audit import LogFilter
-    from alphalens_keyctl.vocabulary import Action
-
-    done = None if action is None else text.one_of(Action, action, "action")
-    wanted = LogFilter(actor=by, action=done, since=start, until=end, after_seq=after)
-    reference = None if key is None else parse_key(key)
-    if follow:
-        from alphalens_keyctl.cli.audit import follow_log
-
-        try:
-            follow_log.follow_log(run, wanted, reference=reference, limit=limit, machine=machine or feed)
-        except KeyboardInterrupt:  # the way to end it, and no error
-            raise typer.Exit(ExitStatus.INTERRUPTED) from None
-        return
     from alphalens_keyctl.cli.audit import log_events
 
-    log_events.show_log(run, wanted, reference=reference, limit=limit, machine=machine or feed, reverse=reverse)
+    try:
+        log_events.show_log(
+            run,
+            reference=None if key is None else parse_key(key),
+            actor=by,
+            action=action,
+            since=start,
+            until=end,
+            after=after,
+            limit=limit,
+            machine=machine or feed,
+            reverse=reverse,
+            follow=follow,
+        )
+    except KeyboardInterrupt:
+        if not follow:
+            raise
+        raise typer.Exit(ExitStatus.INTERRUPTED) from None  # the way to end it, and no error
 
 
 def _refuse_with_follow(*, until: str | None, reverse: bool, json: bool, both: bool) -> None:
