@@ -10,6 +10,7 @@ DEFAULT_LEASE: Final = 60
 LONGEST_LEASE: Final = 3600
 DEFAULT_PAGE: Final = 100
 LARGEST_PAGE: Final = 1000
+_LARGEST_SEQ: Final = 2**63 - 1
 # Keys that one request may name.
 _MOST: Final = 1000
 
@@ -274,8 +275,12 @@ class LogQuery(BaseModel):
 
 
 class EventsQuery(LogQuery):
-    """Which events, and how many at once. A page has the latest of them, oldest first."""
+    """Which events, and how many at once. A page has the latest of them, oldest first; with `after` the next ones
+    behind that event; with `reverse` newest first."""
 
+    after: int | None = Field(default=None, ge=0, le=_LARGEST_SEQ)
+    before: int | None = Field(default=None, ge=0, le=_LARGEST_SEQ)
+    reverse: bool = False
     limit: int | None = Field(default=None, ge=1, le=10**9)
     page: Annotated[str, Field(max_length=2000)] | None = None
 
@@ -305,6 +310,14 @@ class ProofQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     size: _Seq | None = None
+
+
+class NewEventsQuery(LogQuery):
+    """Which events behind a place: the number of the last event that was read, and its hash."""
+
+    place: int = Field(ge=0, le=_LARGEST_SEQ)
+    hash: Annotated[str, Field(min_length=64, max_length=64, pattern="^[0-9a-f]*$")]
+    after: int | None = Field(default=None, ge=0, le=_LARGEST_SEQ)
 
 
 class UsageQuery(BaseModel):

@@ -5,16 +5,17 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 
 from alphalens_keyctl import text
-from alphalens_keyctl.api import call, pages, streams
+from alphalens_keyctl.api import call, pages, problems, streams
 from alphalens_keyctl.api.bodies import (
     DEFAULT_PAGE,
     LARGEST_PAGE,
     CheckQuery,
     EventsQuery,
     LogQuery,
+    NewEventsQuery,
     PolicyBody,
     PruneBody,
     SummaryQuery,
@@ -29,11 +30,11 @@ from alphalens_keyctl.keys import policy
 from alphalens_keyctl.keys.policy import Finding
 from alphalens_keyctl.keys.stored_policy import REQUIRABLE
 from alphalens_keyctl.logs import usage
-from alphalens_keyctl.logs.audit import LogFilter
+from alphalens_keyctl.logs.audit import Head, LogFilter
 from alphalens_keyctl.logs.usage import Summary, UsageFilter
 from alphalens_keyctl.manager import values
 from alphalens_keyctl.manager.over_database import OverDatabase
-from alphalens_keyctl.models import Action, Reason
+from alphalens_keyctl.models import Action, Event, Reason
 from alphalens_keyctl.moments import parse_since, parse_span, rfc3339, rfc3339_exact, utc_now
 from alphalens_keyctl.output import documents
 
@@ -49,21 +50,28 @@ _MOST_SUMMED: Final = 1000
 def list_events(caller: Caller, query: Annotated[EventsQuery, Query()]) -> Response:
     """The events that fit, oldest first: the latest page, or all as JSON Lines. `Link` names the page before."""
     manager = caller.manager()
-    wanted = _log_filter(manager, query)
+    wanted = _log_filter(manager, query)._replace(after_seq=query.after, before_seq=query.before)
     if caller.wants_lines():
-        return streams.lines(manager.events(wanted, limit=query.limit), documents.event_texts)
+        rows = manager.events(wanted, limit=query.limit, reverse=query.reverse)
+        return streams.lines(rows, documents.event_texts)
     limit = _page_size(query.limit)
     asked = query.model_dump_json(exclude={"page", "limit"})
     if query.page is not None:
+        if query.after is not None:
+            raise problems.usage("page and after exclude each other", "The header Link of such a page names the next.")
         seq = pages.place("events" + asked, query.page)[0]
         wanted = wanted._replace(before_seq=seq if isinstance(seq, int) else 0)
-    with manager.events(wanted, limit=limit + 1) as events:
+    with manager.events(wanted, limit=limit + 1, reverse=query.reverse) as events:
         found = list(events)
     headers = {}
     if len(found) > limit:
-        found = found[1:]
-        token = pages.token("events" + asked, (found[0].seq, None))
-        headers = pages.link(caller.same_place(page=token))
+        # Read on: behind an event from the oldest to the newest, else from the newest back.
+        found.remove((max if query.after is not None else min)(found, key=_seq))
+        if query.after is not None:
+            headers = pages.link(caller.same_place(after=str(max(map(_seq, found)))))
+        else:
+            token = pages.token("events" + asked, (min(map(_seq, found)), None))
+            headers = pages.link(caller.same_place(page=token))
     return call.response(Answer("".join(documents.json_array(documents.event_texts(found)))), headers)
 
 
@@ -78,6 +86,32 @@ def count_events(caller: Caller, query: Annotated[LogQuery, Query()]) -> Respons
 def head_of_log(caller: Caller) -> Response:
     """The head of the audit log, to be kept elsewhere."""
     return call.response(call.document(documents.head_object(caller.manager().head())))
+
+
+@router.get("/events/last", dependencies=_PLAIN)
+def last_event(caller: Caller) -> Response:
+    """The last event that the caller may see, as its number, hash and instant: new events come behind it."""
+    return call.response(call.document(documents.head_object(caller.manager().last_event())))
+
+
+@router.get("/events/new")
+def list_new_events(caller: Caller, query: Annotated[NewEventsQuery, Query()]) -> Response:
+    """The next events behind a place that fit, oldest first, and the place up to which the log was read.
+
+    409 with the code `log_replaced` where the event at the place is gone or is another.
+    """
+    manager = caller.manager()
+    wanted = _log_filter(manager, query)._replace(after_seq=query.after)
+    place = Head(query.place, bytes.fromhex(query.hash), None)
+    found, place = manager.new_events(place, wanted)
+    said = {"events": [documents.event_object(event) for event in found], "place": documents.head_object(place)}
+    return call.response(call.document(said))
+
+
+@router.get("/events/{seq}", dependencies=_PLAIN)
+def show_event(caller: Caller, seq: Annotated[int, Path(ge=0, le=2**63 - 1)]) -> Response:
+    """One event whole: E with its link of the chain, and what of its origin is fact and what is claim."""
+    return call.response(call.document(documents.recorded_object(caller.manager().event(seq))))
 
 
 @router.get("/usage")
@@ -190,6 +224,10 @@ def _usage_filter(manager: OverDatabase, query: UsageQuery) -> UsageFilter:
         since=values.since(query.since, "since", now=now),
         until=values.since(query.until, "until", now=now),
     )
+
+
+def _seq(event: Event) -> int:
+    return event.seq
 
 
 def _page_size(limit: int | None) -> int:

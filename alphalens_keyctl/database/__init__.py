@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from typing import Final, NewType, Protocol
+from typing import TYPE_CHECKING, Final, NewType, Protocol
 
 from sqlalchemy import Connection, Engine
 
@@ -19,6 +19,9 @@ from alphalens_keyctl.database import faults, postgresql, schema, sqlite
 from alphalens_keyctl.database.attempt import Attempt
 from alphalens_keyctl.database.session_attempts import SessionAttempts
 from alphalens_keyctl.errors import Code, KeyctlError
+
+if TYPE_CHECKING:
+    from alphalens_keyctl.database.changes import Changes
 
 __all__ = ["Address", "Attempt", "Attempts", "Database", "Limits", "Recording", "Writing", "exists", "parse_address"]
 
@@ -146,6 +149,14 @@ class Database:
                 "Name another file; this one is left as it is.",
             )
         return found
+
+    @contextmanager
+    def changes(self) -> Iterator["Changes"]:
+        """What tells, while the block lasts, that events may have been written. Raises `KeyctlError`."""
+        from alphalens_keyctl.database import changes  # for speed: for one command alone
+
+        with changes.of(self.address, self._engine) as told:
+            yield told
 
     @property
     def one_writer(self) -> bool:

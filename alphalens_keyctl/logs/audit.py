@@ -109,6 +109,7 @@ class LogFilter(NamedTuple):
     after_seq: int | None = None
 
 
+COLUMNS_OF_E: Final = [event_table.c[name] for name in Event._fields]
 # Stands for the digest of a row until it is known; nobody else can write it.
 _ROW: Final = secrets.token_hex(32)
 _COLUMNS: Final = ", ".join(event_table.c.keys())
@@ -247,24 +248,34 @@ def head(connection: Connection) -> Head:
     return Head(row[0], bytes(row[1]), row[2]) if row else Head(0, GENESIS, None)
 
 
-def read(connection: Connection, wanted: LogFilter, *, limit: int | None = None) -> Iterator[Event]:
-    """The events that match, oldest first, streamed; with `limit`, the latest so many, or where reading goes on behind
-    an event, the next so many."""
-    columns = [event_table.c[name] for name in Event._fields]
-    query = select(*columns).where(_where(wanted))
-    if limit is not None and wanted.after_seq is None:
-        newest = query.order_by(event_table.c.seq.desc()).limit(limit).subquery()
-        query = select(*(newest.c[name] for name in Event._fields)).order_by(newest.c.seq)
-    else:
-        query = query.order_by(event_table.c.seq).limit(limit)
-    for row in connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query):
-        seq, at, *texts, detail, stored = row
-        yield Event._make((seq, at, *map(_text, texts), _parsed(_text(detail)), _bytes(stored)))
+def read(
+    connection: Connection, wanted: LogFilter, *, limit: int | None = None, reverse: bool = False
+) -> Iterator[Event]:
+    """The events that match, oldest first, or with `reverse` newest first, streamed; with `limit`, the latest so many,
+    or where reading goes on behind an event, the next so many."""
+    query = chosen(wanted, limit=limit, reverse=reverse)
+    return map(event_of, connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query))
+
+
+def chosen(wanted: LogFilter, *, limit: int | None = None, reverse: bool = False) -> Select[Any]:
+    """The query that `read` streams; `event_of` makes an event of each row."""
+    query, seq = select(*COLUMNS_OF_E).where(fits(wanted)), event_table.c.seq
+    latest = wanted.after_seq is None
+    if limit is not None and latest != reverse:
+        some = query.order_by(seq.desc() if latest else seq).limit(limit).subquery()
+        query, seq, limit = select(*(some.c[name] for name in Event._fields)), some.c.seq, None
+    return query.order_by(seq.desc() if reverse else seq).limit(limit)
+
+
+def event_of(row: Sequence[Any]) -> Event:
+    """The event of a row of `COLUMNS_OF_E`. What somebody made unreadable is told as far as it goes (promise 14)."""
+    seq, at, *texts, detail, stored = row
+    return Event._make((seq, at, *map(_text, texts), _parsed(_text(detail)), stored_bytes(stored)))
 
 
 def count(connection: Connection, wanted: LogFilter) -> int:
     """The number of events that match."""
-    return connection.scalar(select(func.count()).select_from(event_table).where(_where(wanted))) or 0
+    return connection.scalar(select(func.count()).select_from(event_table).where(fits(wanted))) or 0
 
 
 def verify(database: Database, saved: Head | None = None, *, log_only: bool = False) -> Verdict:
@@ -351,7 +362,8 @@ def _verdict(seq: int, last_hash: bytes, at: str | None, broken: Break | None) -
     return Verdict(seq, Head(seq, last_hash, datetime.fromisoformat(at) if at else None), broken)
 
 
-def _where(wanted: LogFilter) -> ColumnElement[bool]:
+def fits(wanted: LogFilter) -> ColumnElement[bool]:
+    """The condition of the rows that match."""
     column = event_table.c
     conditions = [
         column.key_id.in_(wanted.key_ids) if wanted.key_ids is not None else None,
@@ -374,7 +386,8 @@ def _text(value: object) -> str | None:
     return value if value is None else str(value)
 
 
-def _bytes(value: object) -> bytes:
+def stored_bytes(value: object) -> bytes:
+    """The value of a column of bytes, as far as it can be told."""
     return bytes(value) if isinstance(value, bytes | memoryview) else str(value).encode("utf-8", "surrogateescape")
 
 

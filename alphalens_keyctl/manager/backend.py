@@ -16,6 +16,7 @@ from alphalens_keyctl.errors import Code, KeyctlError
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from alphalens_keyctl.database.changes import Changes
     from alphalens_keyctl.keyformat import RawKey
     from alphalens_keyctl.keys.bulk_file import Line
     from alphalens_keyctl.keys.bulk_issuance import Handout
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from alphalens_keyctl.logs.audit import Head, LogFilter, Verdict
     from alphalens_keyctl.logs.old_key_use import OldKeyUse
     from alphalens_keyctl.logs.proof import Proof
+    from alphalens_keyctl.logs.recorded import Recorded
     from alphalens_keyctl.logs.usage import Buckets, Profile, Seen, Summary, UsageFilter
     from alphalens_keyctl.models import Event, Key, Use
     from alphalens_keyctl.settings import Thresholds
@@ -163,8 +165,23 @@ class Backend(Protocol):
 
     # The logs.
 
-    def events(self, wanted: LogFilter, *, limit: int | None) -> AbstractContextManager[Iterator[Event]]:
-        """The events that fit, oldest first, the latest `limit`; streamed while the block lasts."""
+    def events(
+        self, wanted: LogFilter, *, limit: int | None, reverse: bool = False
+    ) -> AbstractContextManager[Iterator[Event]]:
+        """The events that fit, as `audit.read` orders and limits them; streamed while the block lasts."""
+
+    def event(self, seq: int) -> Recorded:
+        """The event of this number. Raises `KeyctlError`: event_not_found, also where the caller may not see it."""
+
+    def last_event(self) -> Head:
+        """The last event that the caller may see: the place behind which new events come."""
+
+    def new_events(self, place: Head, wanted: LogFilter) -> tuple[Sequence[Event], Head]:
+        """The next events behind a place that fit, and the place up to which the log was read, as `following.read_on`
+        says."""
+
+    def changes(self) -> AbstractContextManager[Changes]:
+        """What tells, while the block lasts, that events may have been written."""
 
     def count_events(self, wanted: LogFilter) -> int:
         """How many events fit."""

@@ -16,6 +16,7 @@ from alphalens_keyctl.keys.stored_policy import StoredPolicy
 from alphalens_keyctl.logs.audit import Break, BreakKind, Head, Verdict
 from alphalens_keyctl.logs.old_key_use import OldKey, OldKeyUse
 from alphalens_keyctl.logs.proof import Proof
+from alphalens_keyctl.logs.recorded import Recorded
 from alphalens_keyctl.logs.usage import AddressUse, Buckets, Day, KeyUse, Profile, Refusal, Summary
 from alphalens_keyctl.manager.backend import Details
 from alphalens_keyctl.manager.http_exchange import error_of
@@ -77,6 +78,16 @@ def event(document: Mapping[str, Any]) -> Event:
     values = {name: document[name] for name in Event._fields}
     values |= {"at": UNREADABLE if at is None else instant(at), "hash": bytes.fromhex(document["hash"])}
     return Event(**values)
+
+
+def recorded(document: Mapping[str, Any]) -> Recorded:
+    """The document of `audit show --json`."""
+    return Recorded(event(document), bytes.fromhex(document["previous_hash"]), document["intact"] is True)
+
+
+def new_events(document: Mapping[str, Any]) -> tuple[Sequence[Event], Head]:
+    """Events behind a place, and the place up to which the log was read."""
+    return list(map(event, document["events"])), head(document["place"])
 
 
 def use(document: Mapping[str, Any]) -> Use:

@@ -3,7 +3,7 @@
 from __future__ import annotations  # for speed, as below
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from alphalens_keyctl.database import Database
+    from alphalens_keyctl.database.changes import Changes
     from alphalens_keyctl.keys.bulk_file import Line
     from alphalens_keyctl.keys.bulk_issuance import Handout
     from alphalens_keyctl.keys.changes import Change, Chosen, Targets
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from alphalens_keyctl.keys.selection import KeyDocument, Place, Selection
     from alphalens_keyctl.logs.audit import Head, LogFilter, Verdict
     from alphalens_keyctl.logs.proof import Proof
+    from alphalens_keyctl.logs.recorded import Recorded
     from alphalens_keyctl.logs.usage import Buckets, Seen, Summary, UsageFilter
     from alphalens_keyctl.manager.bulk_steps import DatabaseBulkSteps
     from alphalens_keyctl.manager.issuing import DatabaseSteps
@@ -205,9 +207,31 @@ class OverDatabase:
             return key, usage.seen(reading.connection, [member.id for member in lineage], since=since)
 
     @contextmanager
-    def events(self, wanted: LogFilter, *, limit: int | None) -> Iterator[Iterator[Event]]:
+    def events(self, wanted: LogFilter, *, limit: int | None, reverse: bool = False) -> Iterator[Iterator[Event]]:
         with self._access.reading() as (connection, rights, _act):
-            yield audit.read(connection, _visible_events(wanted, rights), limit=limit)
+            yield audit.read(connection, _visible_events(wanted, rights), limit=limit, reverse=reverse)
+
+    def event(self, seq: int) -> Recorded:
+        from alphalens_keyctl.logs import recorded
+
+        with self._access.reading() as (connection, rights, _act):
+            return recorded.find(connection, _visible_events(audit.LogFilter(), rights), seq)
+
+    def last_event(self) -> Head:
+        from alphalens_keyctl.logs import following
+
+        with self._access.reading() as (connection, rights, _act):
+            return following.last(connection, _visible_events(audit.LogFilter(), rights))
+
+    def new_events(self, place: Head, wanted: LogFilter) -> tuple[Sequence[Event], Head]:
+        from alphalens_keyctl.logs import following
+
+        with self._access.reading() as (connection, rights, _act):
+            seen = _visible_events(audit.LogFilter(), rights)
+            return following.read_on(connection, place, _visible_events(wanted, rights), seen)
+
+    def changes(self) -> AbstractContextManager[Changes]:
+        return self._access.database.changes()
 
     def count_events(self, wanted: LogFilter) -> int:
         with self._access.reading() as (connection, rights, _act):

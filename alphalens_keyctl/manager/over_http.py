@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from alphalens_keyctl.database.changes import Changes, Unannounced
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keys.changes import Change, RevocationChange, Targets, UpdateChange
 from alphalens_keyctl.keys.issuance import Created, RotationPlan
@@ -35,9 +36,13 @@ if TYPE_CHECKING:  # for speed: most commands need neither
     from alphalens_keyctl.keys.bulk_issuance import Handout
     from alphalens_keyctl.keys.policy import Finding, Rule
     from alphalens_keyctl.logs.proof import Proof
+    from alphalens_keyctl.logs.recorded import Recorded
 
 # What a KEY may hold that stands in a path as it is, whatever stands in front of the server.
 _PLAIN: Final = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z._ -]*")
+
+# Seconds after which a server is asked again whether there are new events.
+_LOOK_AGAIN: Final = 1.0
 
 _Value = TypeVar("_Value")
 
@@ -151,9 +156,24 @@ class OverHttp:
     # The logs.
 
     @contextmanager
-    def events(self, wanted: LogFilter, *, limit: int | None) -> Iterator[Iterator[Event]]:
-        with self._rows("/v1/events", [*self._logged(wanted), *_limited(limit)], documents.event) as found:
+    def events(self, wanted: LogFilter, *, limit: int | None, reverse: bool = False) -> Iterator[Iterator[Event]]:
+        query = [*self._logged(wanted), *_limited(limit), *([("reverse", "true")] if reverse else [])]
+        with self._rows("/v1/events", query, documents.event) as found:
             yield found
+
+    def event(self, seq: int) -> "Recorded":
+        return self._read(documents.recorded, self._server.get(f"/v1/events/{seq}"))
+
+    def last_event(self) -> Head:
+        return self._read(documents.head, self._server.get("/v1/events/last"))
+
+    def new_events(self, place: Head, wanted: LogFilter) -> tuple[Sequence[Event], Head]:
+        behind = [("place", str(place.seq)), ("hash", place.hash.hex())]
+        return self._read(documents.new_events, self._server.get("/v1/events/new", [*behind, *self._logged(wanted)]))
+
+    @contextmanager
+    def changes(self) -> Iterator[Changes]:
+        yield Unannounced(_LOOK_AGAIN)
 
     def count_events(self, wanted: LogFilter) -> int:
         return self._count("/v1/events:count", self._logged(wanted))
@@ -231,12 +251,11 @@ class OverHttp:
         return reference if isinstance(reference, str) else self.find(reference).id
 
     def _logged(self, wanted: LogFilter) -> Query:
-        if wanted.after_seq is not None:
-            raise only_database("audit --after")
         said = {
             "key": self._key_of(wanted.key_ids), "actor": wanted.actor,
             "action": None if wanted.action is None else wanted.action.value,
             "since": requests.instant(wanted.since), "until": requests.instant(wanted.until),
+            "after": wanted.after_seq, "before": wanted.before_seq,
         }  # fmt: skip
         return requests.query(said)
 

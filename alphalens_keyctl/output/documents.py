@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # for speed: each of these is for few commands
     from alphalens_keyctl.keys.issuance import Created, Rotated
     from alphalens_keyctl.keys.rotation import Aborted
     from alphalens_keyctl.logs.old_key_use import OldKeyUse
+    from alphalens_keyctl.logs.recorded import Recorded
     from alphalens_keyctl.logs.usage import AddressUse, Profile
     from alphalens_keyctl.verification.judgement import Verification
 
@@ -162,6 +163,19 @@ def event_object(event: Event) -> dict[str, Any]:
     return event._asdict() | {"at": at, "hash": event.hash.hex()}
 
 
+def recorded_object(recorded: "Recorded") -> dict[str, Any]:
+    """What `audit show` answers: E with its link of the chain, and what of its origin is fact and what is claim."""
+    from alphalens_keyctl.logs import recorded as records
+
+    origins = records.origins(recorded.event)
+    return event_object(recorded.event) | {
+        "previous_hash": recorded.previous_hash.hex(),
+        "intact": recorded.intact,
+        "facts": dict(origins.facts),
+        "claims": dict(origins.claims),
+    }
+
+
 def head_object(head: Head) -> dict[str, Any]:
     """The head of the audit log, as `audit verify --head` takes it."""
     return {
@@ -283,16 +297,19 @@ def _in_a_line(name: str, cell: str) -> str:
     return " ".join([f"{label}={value}" for label, value in found.items()] if name == "labels" else found)
 
 
-def event_rows(events: Iterable[Event]) -> Iterator[str]:
-    """E as CSV (RFC 4180) with a header line, streamed. The detail is JSON in a cell."""
+def event_rows(events: Iterable[Event], *, header: bool = True) -> Iterator[str]:
+    """E as CSV (RFC 4180), with a header line or without, streamed. The detail is JSON in a cell."""
     rows = map(event_object, events)
-    return _csv(Event._fields, ((row | {"detail": json.dumps(row["detail"])}).values() for row in rows))
+    return _csv(
+        Event._fields if header else (), ((row | {"detail": json.dumps(row["detail"])}).values() for row in rows)
+    )
 
 
-def _csv(header: Iterable[str], rows: Iterable[Iterable[object]]) -> Iterator[str]:
+def _csv(header: Sequence[str], rows: Iterable[Iterable[object]]) -> Iterator[str]:
     buffer = io.StringIO()
     writer = csv.writer(buffer)
-    writer.writerow(header)
+    if header:
+        writer.writerow(header)
     for row in rows:
         writer.writerow(
             "" if cell is None else for_spreadsheet(for_terminal(cell)) if isinstance(cell, str) else cell

@@ -68,6 +68,8 @@ GENERAL: Final[dict[str, tuple[str, str, Any]]] = {
     "list": ("GET", "/v1/keys", None),
     "count": ("GET", "/v1/keys:count", None),
     "events": ("GET", "/v1/events", None),
+    "last event": ("GET", "/v1/events/last", None),
+    "new events": ("GET", f"/v1/events/new?place=0&hash={'0' * 64}", None),
     "count events": ("GET", "/v1/events:count", None),
     "usage": ("GET", "/v1/usage", None),
     "check": ("GET", "/v1/check", None),
@@ -76,7 +78,19 @@ GENERAL: Final[dict[str, tuple[str, str, Any]]] = {
     "self": ("GET", "/v1/self", None),
 }
 OF_EVERYBODY: Final = frozenset(
-    {"list", "count", "events", "count events", "usage", "check", "owners", "self", "verify none"}
+    {
+        "list",
+        "count",
+        "events",
+        "last event",
+        "new events",
+        "count events",
+        "usage",
+        "check",
+        "owners",
+        "self",
+        "verify none",
+    }  # fmt: skip
 )
 GENERALLY: Final = {
     "admin": frozenset(GENERAL),
@@ -141,7 +155,7 @@ def test_who_may_do_what_that_is_about_no_one_key_over_http(api: Api, role: str)
         answer = api.ask(caller, method, filled(path.replace("{other}", other.id)), filled(body))
         expected = (200, 201) if verb in GENERALLY[role] else (refused(role),)
         assert answer.status_code in expected, (role, verb, answer.text)
-    assert len(GENERAL) == 26
+    assert len(GENERAL) == 28
 
 
 @pytest.mark.parametrize("role", MAY)

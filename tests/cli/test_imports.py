@@ -81,7 +81,10 @@ def test_a_command_on_sqlite_loads_neither_alembic_nor_psycopg_nor_rich_once_the
 # What a job file may import inside a function, as only some of its runs need it: drawings, which load Rich, the
 # destinations of a raw key, and the way over HTTP.
 LATE: Final = {
-    *(f"alphalens_keyctl.output.{name}" for name in ("key_list", "panels", "tables", "usage")),
+    *(
+        f"alphalens_keyctl.output.{name}"
+        for name in ("event_list", "event_panel", "key_list", "panels", "tables", "usage")
+    ),
     *(f"alphalens_keyctl.delivery.{name}" for name in ("command", "files", "keyring")),
     "alphalens_keyctl.manager.over_http",
 }
@@ -119,7 +122,7 @@ RUNS: Final = (
     ("update", "search", "--set-owner", "ops", "--set-expires", "30d"),
     ("suspend", "search"), ("resume", "search"), ("revoke", "search", "--yes"), ("revoke", "--owner", "ops", "--yes"),
     ("audit",), ("audit", "verify"), ("audit", "head"), ("audit", "usage"), ("audit", "check"),
-    ("audit", "prove", "1"), ("audit", "witness", "--pipe-to", "cat"),
+    ("audit", "show", "1"), ("audit", "prove", "1"), ("audit", "witness", "--pipe-to", "cat"),
     ("audit", "check", "--sarif"), ("audit", "prune", "--usage", "--older-than", "90d", "--yes"),
     ("completion", "bash"), ("policy", "set", "--require", "owner"), ("policy", "show"),
     ("db", "status"), ("db", "upgrade"), ("db", "grant", "--verifier", "svc"), ("config",), ("doctor",),

@@ -6,7 +6,8 @@ environment, folder and standard descriptors, that ends as the interpreter ends.
 (imports, locale, streams) is tested with `Keyctl.spawn`.
 
 The other side is `tests.support.commands.ForkServer`. Run as
-`python -m tests.support.fork_server DESCRIPTOR [LISTENER]`: with a LISTENER, scripts ask too, by `tests/support/forked_program.py`; without one, only libraries are loaded.
+`python -m tests.support.fork_server DESCRIPTOR [LISTENER]`: with a LISTENER, scripts ask too, by
+`tests/support/forked_program.py`; without one, only libraries are loaded.
 """
 
 import atexit
