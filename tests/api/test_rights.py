@@ -90,7 +90,7 @@ OF_EVERYBODY: Final = frozenset(
         "owners",
         "self",
         "verify none",
-    }  # fmt: skip
+    }
 )
 GENERALLY: Final = {
     "admin": frozenset(GENERAL),
