@@ -83,7 +83,8 @@ def main(descriptor: int, listening: int | None = None) -> None:
     standing: dict[int, socket.socket] = {}
     over: list[tuple[Command, int]] = []
     while True:
-        readable, _, _ = select.select([server.fileno(), ended, *filter(None, [listener])], [], [])
+        asked = [server.fileno(), ended] if listener is None else [server.fileno(), ended, listener.fileno()]
+        readable, _, _ = select.select(asked, [], [])
         if server.fileno() in readable:
             message, descriptors, _, _ = socket.recv_fds(server, 1 << 20, 8)
             if not message:
@@ -92,7 +93,7 @@ def main(descriptor: int, listening: int | None = None) -> None:
                 _stand(descriptors, standing)
             else:
                 _start(json.loads(message), descriptors, running, standing)
-        if listener in readable:
+        if listener is not None and listener.fileno() in readable:
             _start_for_a_script(listener, running, standing)
         if ended in readable:
             os.read(ended, 1 << 16)
