@@ -26,7 +26,7 @@ CHANNEL: Final = "alphalens_keyctl_log"
 # Seconds: between two looks at a SQLite file; between two questions where PostgreSQL says nothing of itself, behind a
 # pooler say; between two where it does, which bounds what a lost notification costs; before it is asked to do so again.
 _LOOK: Final = 0.05
-_ASK: Final = 0.1
+_ASK: Final = 0.15
 _ASK_ANYWAY: Final = 1.0
 _LISTEN_AGAIN: Final = 2.0
 # Seconds that the listening session may take for an answer. A network that swallows packets looks like silence.

@@ -50,13 +50,13 @@ def _what(recorded: Recorded, now: datetime) -> Iterator[_Line]:
     yield "what", event.action, "bold"
     if event.key_id is not None or event.key_name is not None:
         yield "key", f"{event.key_name or '-'} ({event.key_id or '-'})", ""
+    if event.key_id is not None:
+        yield "", f"{PROGRAM} show {event.key_id}", "dim"
     if (why := reason(event)) is not None:
         yield "why", why, ""
     if (why := override(event)) is not None:
         yield "override", why, "yellow"
     yield from ((name, text, "") for name, text in more(event))
-    if event.key_id is not None:
-        yield "see", f"{PROGRAM} show {event.key_id}", "dim"
 
 
 def _changed(recorded: Recorded, screen: Screen) -> Iterator[_Line]:

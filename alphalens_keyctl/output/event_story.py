@@ -150,7 +150,7 @@ def from_where(event: Event) -> str:
 def who(event: Event) -> str:
     """Return who acted, in quotes where that is a claim."""
     actor = for_terminal(event.actor)
-    return f'"{actor}"' if "actor" in origins(event).claims else actor
+    return _claimed(actor) if "actor" in origins(event).claims else actor
 
 
 def _places(origin: Origins) -> Iterator[str]:
@@ -163,10 +163,15 @@ def _places(origin: Origins) -> Iterator[str]:
     if "address" in facts:
         yield facts["address"]
     if "ci_run_url" in claims or "ci" in claims:
-        yield f'"{claims.get("ci_run_url") or claims["ci"]}"'
+        yield _claimed(claims.get("ci_run_url") or claims["ci"])
     for name, text in claims.items():
         if name not in ("actor", "ci", "ci_run_url", "request_id"):
-            yield f'{called(name)} "{text}"'
+            yield f"{called(name)} {_claimed(text)}"
+
+
+def _claimed(text: str) -> str:
+    """A claim in quotes, which a quote inside does not end."""
+    return '"' + text.replace('"', '\\"') + '"'
 
 
 def _order(name: str) -> tuple[int, str]:

@@ -225,12 +225,13 @@ def test_what_follows_is_printed_as_it_comes_until_nobody_reads_it(keyctl: Keyct
 
 
 @pytest.mark.one_database
-def test_follow_refuses_what_has_no_meaning_for_a_log_that_goes_on(keyctl: Keyctl) -> None:
+def test_follow_refuses_what_has_no_meaning_for_a_log_that_goes_on(keyctl: Keyctl, fresh_keyctl: Keyctl) -> None:
     keyctl.create("one")
     for options in (("--json",), ("--reverse",), ("--until", "1h"), ("--after", "1", "--limit", "1")):
         refused = keyctl("audit", "--follow", *options)
         assert refused.status == 2, options
         assert "--follow excludes --" in refused.stderr
+    assert fresh_keyctl("audit", "--follow").status == 7  # and not for ever on nothing
     gone = keyctl("audit", "--follow", "--jsonl", "--after", "3")
     assert (gone.status, gone.error["code"]) == (5, "log_replaced")
 

@@ -484,6 +484,7 @@ def test_a_sound_log_is_said_with_what_was_proved() -> None:
         ("key:abc admin", {"os_user": "ann", "host": "vm"}, '"key:abc admin" created ci (x)  [from ann@vm]'),
         ("ann", {"os_user": "ann", "claims": {"sudo_user": "jo"}}, 'ann created ci (x)  [from ann, sudo user "jo"]'),
         ("ann", {}, '"ann" created ci (x)'),
+        ('a" b', {}, '"a\\" b" created ci (x)'),
         ("ann", {"os_user": ["odd"], "claims": 3}, "\"ann\" created ci (x)  [from ['odd']]"),
         ("ann", "odd", '"ann" created ci (x)'),
     ],

@@ -34,7 +34,8 @@ def follow_log(
     """
     if machine is None and limit is None and wanted.after_seq is None:
         limit = TERMINAL_LIMIT
-    with run.manager() as manager:
+    # Before the first key there is nothing to follow, and an empty stand-in would never grow.
+    with run.manager(create=False) as manager:
         if reference is not None:
             wanted = wanted._replace(key_ids=manager.key_ids(reference))
         first, place = _there(manager, wanted, limit)
