@@ -1,11 +1,11 @@
 """KEY, as the command line takes it → the one key that it means; and the lineage of a key."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Select, bindparam, case, select, text, union_all
+from sqlalchemy import Connection, Select, bindparam, case, false, select, text, true, union_all
 
 from alphalens_keyctl.damage import key_of
 from alphalens_keyctl.errors import Code, KeyctlError
@@ -142,8 +142,38 @@ _DELIVERING_SUCCESSOR: Final = select(key_table.c.id).where(
 )
 
 
-def find(connection: Connection, reference: Reference, *, now: datetime, within: Within | None = None) -> Key:
-    """The one key that KEY means: an id, a name, the start of an id, or a raw key.
+class Beside(NamedTuple):
+    """What one statement found: a caller's own key, None where there is none, and the keys that a text may mean, by id,
+    whoever may see them."""
+
+    caller: Key | None
+    fitting: Mapping[str, Key]
+
+
+def beside(connection: Connection, caller: str, reference: str, *, now: datetime) -> Beside:
+    """The key with the id `caller`, and what `find` chooses from for a caller who sees every key."""
+    query = _query_fitting(id_start=is_id_start(reference), caller=True)
+    values = {"now": now, "folded": fold(reference), "start": reference, "caller": caller}
+    own, fitting = None, {}
+    for row in connection.execute(query, values):
+        key = key_of(row[:-1])
+        if row.is_caller:
+            own = key
+        else:
+            fitting[key.id] = key
+    return Beside(own, fitting)
+
+
+def find(
+    connection: Connection,
+    reference: Reference,
+    *,
+    now: datetime,
+    within: Within | None = None,
+    found: Mapping[str, Key] | None = None,
+) -> Key:
+    """The one key that KEY means: an id, a name, the start of an id, or a raw key. `found` is what `beside` found for
+    it; None where nobody has looked yet.
 
     A name means its current key, else the latest key that had the name. A text that fits the name of one key and the id
     of another is refused, because whoever may name keys could otherwise direct a revocation to another key. With
@@ -152,7 +182,8 @@ def find(connection: Connection, reference: Reference, *, now: datetime, within:
     """
     if not isinstance(reference, str):
         return _find_raw(connection, reference, now, within)
-    found = _fitting(connection, reference, now, within)
+    if found is None:
+        found = _fitting(connection, reference, now, within)
     if not found:
         if within is not None and _fitting(connection, reference, now, None):
             raise sight.refusal(f"the key that '{reference}' means")
@@ -186,9 +217,9 @@ def _fitting(connection: Connection, reference: str, now: datetime, within: With
 
 
 @cache
-def _query_fitting(*, id_start: bool, seen: bool, team: bool) -> Select[Any]:
+def _query_fitting(*, id_start: bool, seen: bool = False, team: bool = False, caller: bool = False) -> Select[Any]:
     """The one statement that finds what fits a text, which may be the start of an id. `seen`: only keys that the caller
-    may see, among them with `team` those of an owner.
+    may see, among them with `team` those of an owner. `caller`: the caller's own key too, and a last column that tells.
 
     Made once: SQLAlchemy takes several times as long to make a statement as to execute it.
     """
@@ -206,8 +237,12 @@ def _query_fitting(*, id_start: bool, seen: bool, team: bool) -> Select[Any]:
     if seen:
         wanted = [each.where(sight.bound(owner=team)) for each in wanted]
     # SQLite takes no LIMIT inside a UNION, but inside a table of one.
-    fitting = union_all(*(select(each.subquery().c.id) for each in wanted))
-    return select_keys(NOW).where(c.id.in_(fitting))
+    parts = [select(each.subquery().c.id) for each in wanted]
+    if not caller:
+        return select_keys(NOW).where(c.id.in_(union_all(*parts)))
+    own = select(c.id, true().label("is_caller")).where(c.id == bindparam("caller"))
+    either = union_all(own, *(part.add_columns(false().label("is_caller")) for part in parts)).subquery()
+    return select_keys(NOW).add_columns(either.c.is_caller).join(either, either.c.id == c.id)
 
 
 def _find_raw(connection: Connection, raw: RawKey | DigestedKey, now: datetime, within: Within | None) -> Key:

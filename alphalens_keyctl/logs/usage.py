@@ -5,7 +5,7 @@ The database makes the sums, so that a summary of a million rows reads a few hun
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
@@ -222,7 +222,7 @@ def profile(connection: Connection, key_id: str, *, now: datetime) -> Profile:
     wanted = {"key_id": key_id, "since": since, "until": until}
     by_day = connection.execute(_by_day(), wanted | {"since_second": int(since.timestamp())})
     found = {row[0]: row[1:] for row in by_day}
-    days = [Day(since + _DAY * position, *found.get(position, (0, 0))) for position in range(PROFILE_DAYS)]
+    days = [Day(at, *found.get(position, _NO_USE)) for position, at in enumerate(_days_from(since))]
     # Of a key without any, nothing more is asked.
     from_where = connection.execute(_addresses_of_one_key(), wanted) if any(day.uses for day in days) else ()
     refusals = connection.execute(_by_reason(), wanted) if any(day.refused for day in days) else ()
@@ -233,6 +233,14 @@ def profile(connection: Connection, key_id: str, *, now: datetime) -> Profile:
         [AddressUse._make(row[:3]) for row in from_where],
         [Refusal(outcome, key_id, None, None, count, at) for outcome, count, at in refusals],
     )
+
+
+_NO_USE: Final = (0, 0)
+
+
+@lru_cache(maxsize=2)
+def _days_from(since: datetime) -> tuple[datetime, ...]:
+    return tuple(since + _DAY * position for position in range(PROFILE_DAYS))
 
 
 # The statements of `profile` are made once: SQLAlchemy takes several times as long to make one as to execute it.

@@ -77,8 +77,8 @@ class OverDatabase:
             return reading.rights
 
     def find(self, reference: Reference) -> Key:
-        with self._access.reading() as (connection, rights, act):
-            return lookup.find(connection, reference, now=act.at, within=rights.sight)
+        with self._access.finding(reference) as (_reading, key):
+            return key
 
     def left(self, key_id: str) -> Key:
         """The key as a step left it that this caller was allowed: its own key may have ended by that step."""
@@ -88,8 +88,8 @@ class OverDatabase:
     def details(self, reference: Reference) -> Details:
         from alphalens_keyctl.logs import old_key_use, usage
 
-        with self._access.reading() as reading:
-            key, lineage = _lineage(reading, reference)
+        with self._access.finding(reference) as (reading, key):
+            lineage = _lineage(reading, key)
             used = usage.profile(reading.connection, key.id, now=reading.act.at)
             return Details(key, lineage, used, old_key_use.read(reading.connection, lineage))
 
@@ -202,9 +202,9 @@ class OverDatabase:
     def seen(self, reference: Reference, since: datetime) -> tuple[Key, list[Seen]]:
         from alphalens_keyctl.logs import usage
 
-        with self._access.reading() as reading:
-            key, lineage = _lineage(reading, reference)
-            return key, usage.seen(reading.connection, [member.id for member in lineage], since=since)
+        with self._access.finding(reference) as (reading, key):
+            ids = [member.id for member in _lineage(reading, key)]
+            return key, usage.seen(reading.connection, ids, since=since)
 
     @contextmanager
     def events(self, wanted: LogFilter, *, limit: int | None, reverse: bool = False) -> Iterator[Iterator[Event]]:
@@ -335,11 +335,10 @@ class OverDatabase:
         self._access.database.close()
 
 
-def _lineage(reading: Reading, reference: Reference) -> tuple[Key, list[Key]]:
-    """The key that KEY means, and as much of its lineage as the caller may see."""
+def _lineage(reading: Reading, key: Key) -> list[Key]:
+    """As much of the lineage of a key as the caller may see."""
     connection, rights, act = reading
-    key = lookup.find(connection, reference, now=act.at, within=rights.sight)
-    return key, [member for member in lookup.lineage(connection, key, now=act.at) if rights.may(Deed.SEE, member)]
+    return [member for member in lookup.lineage(connection, key, now=act.at) if rights.may(Deed.SEE, member)]
 
 
 def _narrowed(wanted: Selection, rights: Rights) -> Selection:

@@ -204,9 +204,11 @@ def of(connection: Connection, caller: str | None, *, now: datetime) -> Rights:
 
     Raises `KeyctlError` (forbidden) where the key opens nothing any more.
     """
-    if caller is None:
-        return Rights()
-    key = selection.get(connection, caller, now=now)
+    return Rights() if caller is None else given(connection, caller, selection.get(connection, caller, now=now))
+
+
+def given(connection: Connection, caller: str, key: Key | None) -> Rights:
+    """The same, of a key that was read in this transaction; None where there is no key with the id `caller`."""
     if key is None or not key.opens:
         raise KeyctlError(
             Code.FORBIDDEN, f"your own key, {caller}, opens nothing any more", "Ask an admin for another one."

@@ -8,7 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
+<<<<<<< HEAD
 from itertools import chain
+=======
+from functools import lru_cache
+>>>>>>> s10-M
 from typing import TYPE_CHECKING, Any, Final
 
 from alphalens_keyctl.columns import texts_of
@@ -119,6 +123,10 @@ def key_object(key: Key) -> dict[str, Any]:
     return {name: _plain(value) for name, value in key._asdict().items()}
 
 
+# The same days are in every profile.
+_day_spelled: Final = lru_cache(maxsize=64)(rfc3339)
+
+
 def usage_object(profile: "Profile") -> dict[str, Any]:
     """What `show` says of the use of a key. Times are in whole seconds, as in K."""
     return {
@@ -126,7 +134,9 @@ def usage_object(profile: "Profile") -> dict[str, Any]:
         "until": rfc3339(profile.until),
         "uses": profile.uses,
         "refused": profile.refused,
-        "over_time": [{"at": rfc3339(day.at), "uses": day.uses, "refused": day.refused} for day in profile.over_time],
+        "over_time": [
+            {"at": _day_spelled(day.at), "uses": day.uses, "refused": day.refused} for day in profile.over_time
+        ],
         "addresses": _addresses(profile.addresses),
         "refusals": [
             {"outcome": refusal.outcome, "count": refusal.times, "last_at": _plain(refusal.last_at)}
