@@ -1,9 +1,9 @@
 """Which keys: the filters that the commands share → one WHERE, and the keys that it selects."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from functools import cache, partial
+from functools import cache
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
@@ -118,17 +118,13 @@ def stream(connection: Connection, wanted: Selection, *, sort: Sort, limit: int 
     return map(key_of, chain.from_iterable(pages(connection, query)))
 
 
-_KEY_DOCUMENT: Final[Callable[[Sequence[Any]], KeyDocument]] = partial(tuple.__new__, KeyDocument)
-
-
 def documents(
     connection: Connection, wanted: Selection, *, sort: Sort, limit: int | None, now: datetime
 ) -> Iterator[KeyDocument]:
     """The keys that match, in order, `limit` at most, for a machine format: streamed in constant memory."""
     columns = [_document_column(name, now) for name in Key._fields]
     query = _query(columns, wanted, sort, limit, now)
-    # `KeyDocument._make`, which counts the fields as well, would cost as much as reading the row.
-    return map(_KEY_DOCUMENT, chain.from_iterable(pages(connection, query, plain=True)))
+    return map(KeyDocument._make, chain.from_iterable(pages(connection, query, plain=True)))
 
 
 def page(

@@ -8,11 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
-<<<<<<< HEAD
-from itertools import chain
-=======
 from functools import lru_cache
->>>>>>> s10-M
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from alphalens_keyctl.columns import texts_of
