@@ -16,7 +16,7 @@ MEDIA_TYPE: Final = "application/jsonl"
 # Seconds that one stream may take: it keeps a connection to the database.
 LONGEST: Final = 600.0
 _LINES_AT_ONCE: Final = 1000
-_BEAT: Final = 1.0
+BEAT: Final = 1.0
 _UNDER_WAY: Final = b'{"under_way": true}\n'
 
 _Row = TypeVar("_Row")
@@ -41,7 +41,7 @@ def awaited(work: Callable[[], str]) -> StreamingResponse:
     done = pool.submit(work)
     pool.shutdown(wait=False)
     with suppress(TimeoutError):
-        done.result(_BEAT)
+        done.result(BEAT)
     return StreamingResponse(_beats(done), media_type=MEDIA_TYPE)
 
 
@@ -49,7 +49,7 @@ def _beats(done: "Future[str]") -> Iterator[bytes]:
     until = time.monotonic() + LONGEST
     while time.monotonic() < until:
         try:
-            yield done.result(_BEAT).encode("ascii")
+            yield done.result(BEAT).encode("ascii")
         except TimeoutError:
             if done.done():
                 raise
