@@ -294,7 +294,7 @@ def test_these_are_the_commands_and_no_others() -> None:
         (), ("create",), ("list",), ("show",), ("revoke",), ("suspend",), ("resume",), ("rotate",), ("verify",),
         ("update",), ("policy",), ("policy", "set"), ("policy", "show"), ("completion",),
         ("audit",),
-        ("audit", "verify"), ("audit", "head"), ("audit", "usage"), ("audit", "check"), ("audit", "prune"),
+        ("audit", "verify"), ("audit", "head"), ("audit", "usage"), ("audit", "check"), ("audit", "prune"), ("audit", "show"),
         ("audit", "prove"), ("audit", "witness"),
         ("serve",), ("serve-api",), ("login",), ("logout",),
         ("db",), ("db", "upgrade"), ("db", "status"), ("db", "grant"), ("config",), ("doctor",),
