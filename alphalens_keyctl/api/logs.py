@@ -50,7 +50,7 @@ _MOST_SUMMED: Final = 1000
 def list_events(caller: Caller, query: Annotated[EventsQuery, Query()]) -> Response:
     """The events that fit, oldest first: the latest page, or all as JSON Lines. `Link` names the page before."""
     manager = caller.manager()
-    wanted = _log_filter(manager, query)._replace(after_seq=query.after, before_seq=query.before)
+    wanted = _log_filter(manager, query)
     if caller.wants_lines():
         rows = manager.events(wanted, limit=query.limit, reverse=query.reverse)
         return streams.lines(rows, documents.event_texts)
@@ -101,7 +101,7 @@ def list_new_events(caller: Caller, query: Annotated[NewEventsQuery, Query()]) -
     409 with the code `log_replaced` where the event at the place is gone or is another.
     """
     manager = caller.manager()
-    wanted = _log_filter(manager, query)._replace(after_seq=query.after)
+    wanted = _log_filter(manager, query)
     place = Head(query.place, bytes.fromhex(query.hash), None)
     found, place = manager.new_events(place, wanted)
     said = {"events": [documents.event_object(event) for event in found], "place": documents.head_object(place)}
@@ -213,6 +213,8 @@ def _log_filter(manager: OverDatabase, query: LogQuery) -> LogFilter:
         action=None if query.action is None else text.one_of(Action, query.action, "action"),
         since=values.since(query.since, "since", now=now),
         until=values.since(query.until, "until", now=now),
+        after_seq=query.after,
+        before_seq=query.before,
     )
 
 
