@@ -38,7 +38,8 @@ def pages(connection: Connection, query: Select[Any]) -> Iterator[Sequence[Any]]
 
 
 def _pages(connection: Connection, query: Select[Any]) -> Iterator[Sequence[Any]]:
-    yield from connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query).partitions()
+    with connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query) as rows:
+        yield from rows.partitions()
 
 
 def _text_read_by(connection: Connection, *, strict: bool) -> AbstractContextManager[None]:

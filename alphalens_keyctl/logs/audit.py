@@ -248,15 +248,15 @@ def count(connection: Connection, wanted: LogFilter) -> int:
 
 def verify(database: Database, saved: Head | None = None, *, log_only: bool = False) -> Verdict:
     """Have the database check its tables and indexes, walk the whole chain in constant memory, up to the first break,
-    and compare the row of each key with the newest event about the key, unless `log_only`. A break of the chain is
-    named before a fault of an index, and that before a row.
+    and compare the row of each key with the newest event about the key, unless `log_only`, and the labels by which keys
+    are found. A break of the chain is named before a fault of an index, and that before a row.
 
     With `saved`, a head that was kept elsewhere, the verdict also says whether this log extends the log of that head.
     Raises `KeyctlError`.
     """
     from concurrent.futures import ThreadPoolExecutor  # for speed, as below
 
-    unbound = None
+    unbound, mislabelled = None, None
     stopped = threading.Event()
     with ThreadPoolExecutor(max_workers=1) as aside:
         # Beside the walk: the two take about as long, and SQLite's check needs no interpreter.
@@ -266,6 +266,7 @@ def verify(database: Database, saved: Head | None = None, *, log_only: bool = Fa
                 verdict = _walked(connection, saved)
                 if verdict.broken is None and not log_only:
                     unbound = bound_rows.first_unbound(connection)
+                    mislabelled = None if unbound else _mislabelled(connection)
         except KeyctlError:
             if fault.result() is None:
                 raise
@@ -278,7 +279,14 @@ def verify(database: Database, saved: Head | None = None, *, log_only: bool = Fa
         verdict = verdict._replace(broken=fault.result())
     if verdict.broken is None and unbound is not None:
         verdict = verdict._replace(broken=Break(None, BreakKind(unbound.fault), unbound.key_id))
-    return verdict
+    return verdict if verdict.broken is not None else verdict._replace(broken=mislabelled)
+
+
+def _mislabelled(connection: Connection) -> Break | None:
+    from alphalens_keyctl.database import indexes  # for speed, as below
+
+    about = indexes.mislabelled(connection)
+    return None if about is None else Break(None, BreakKind.INDEX, about)
 
 
 def _fault(database: Database, stopped: threading.Event) -> Break | None:
