@@ -237,8 +237,13 @@ def read(connection: Connection, wanted: LogFilter, *, limit: int | None = None)
     else:
         query = query.order_by(event_table.c.seq).limit(limit)
     for row in connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query):
-        seq, at, *texts, detail, stored = row
-        yield Event._make((seq, at, *map(_text, texts), _parsed(_text(detail)), _bytes(stored)))
+        yield event_of(row)
+
+
+def event_of(row: Sequence[Any]) -> Event:
+    """The event of a row that has the columns of `Event`, in that order."""
+    seq, at, *texts, detail, stored = row
+    return Event._make((seq, at, *map(_text, texts), _parsed(_text(detail)), _bytes(stored)))
 
 
 def count(connection: Connection, wanted: LogFilter) -> int:

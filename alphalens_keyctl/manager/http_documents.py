@@ -13,16 +13,17 @@ from alphalens_keyctl.keyformat import RawKey, parse
 from alphalens_keyctl.keys.rotation import Aborted
 from alphalens_keyctl.keys.selection import TIMES, KeyDocument
 from alphalens_keyctl.keys.stored_policy import StoredPolicy
-from alphalens_keyctl.logs.audit import Head
+from alphalens_keyctl.logs.audit import Break, BreakKind, Head, Verdict
 from alphalens_keyctl.logs.old_key_use import OldKey, OldKeyUse
 from alphalens_keyctl.logs.usage import AddressUse, Buckets, Day, KeyUse, Profile, Refusal, Summary
 from alphalens_keyctl.manager.backend import Details
 from alphalens_keyctl.manager.http_exchange import error_of
-from alphalens_keyctl.moments import UNREADABLE, parse_span
+from alphalens_keyctl.moments import UNREADABLE, Period, parse_span
 from alphalens_keyctl.values import Event, Key, Use
 
 if TYPE_CHECKING:
     from alphalens_keyctl.keys.policy import Finding
+    from alphalens_keyctl.logs.report import Entry, Listed, Report
 
 _LISTS: Final = ("scopes", "allow_from")
 
@@ -85,6 +86,58 @@ def head(document: Mapping[str, Any]) -> Head:
     """The head of the audit log."""
     at = document["at"]
     return Head(_number(document["seq"]), bytes.fromhex(document["hash"]), None if at is None else instant(at))
+
+
+def report(document: Mapping[str, Any]) -> "Report":
+    """The document of `audit report --json`."""
+    from alphalens_keyctl.logs import report as reports  # no other command needs them
+
+    span, found, root = document["period"], document["verification"], document["head"]["root_hash"]
+    broken = found["break"]
+    return reports.Report(
+        Period(_text(span["name"]), instant(span["since"]), instant(span["until"])),
+        instant(document["made_at"]),
+        head(document["head"])._replace(root=None if root is None else bytes.fromhex(root)),
+        Verdict(
+            _number(found["events"]),
+            head(found["head"]),
+            None if broken is None else Break(broken["seq"], BreakKind(broken["kind"]), broken["about"]),
+        ),
+        document["keys"],
+        reports.Activity(
+            document["actions"],
+            _number(document["successors"]),
+            _of(reports.Ages, document["ages"]),
+            _listed(document["revocations"]),
+            _listed(document["exceptions"]),
+            [_of(reports.Doings, each) for each in document["actors"]],
+            _number(document["actors_total"]),
+            [_of(reports.RefusedUse, each) for each in document["refused_uses"]],
+        ),
+        [
+            _of(reports.Breach, each)._replace(named=[_of(reports.KeyNamed, key) for key in each["named"]])
+            for each in document["breaches"]
+        ],
+    )
+
+
+def entry(document: Mapping[str, Any]) -> "Entry":
+    """A row of `GET /v1/report` as JSON Lines."""
+    from alphalens_keyctl.logs.report import Entry  # as above
+
+    at = document["at"]
+    values = {name: document[name] for name in Entry._fields} | {
+        "at": UNREADABLE if at is None else instant(at),
+        "breaches": tuple(document["breaches"]),
+        "hash": bytes.fromhex(document["hash"]),
+    }
+    return Entry(**values)
+
+
+def _listed(document: Mapping[str, Any]) -> "Listed":
+    from alphalens_keyctl.logs.report import Listed  # as above
+
+    return Listed(_number(document["total"]), list(map(entry, document["entries"])))
 
 
 def policy(document: Mapping[str, Any]) -> StoredPolicy:

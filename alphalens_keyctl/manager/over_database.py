@@ -35,9 +35,11 @@ if TYPE_CHECKING:
     from alphalens_keyctl.keys.selection import KeyDocument, Place, Selection
     from alphalens_keyctl.logs.audit import Head, LogFilter, Verdict
     from alphalens_keyctl.logs.proof import Proof
+    from alphalens_keyctl.logs.report import Entry, Report
     from alphalens_keyctl.logs.usage import Buckets, Seen, Summary, UsageFilter
     from alphalens_keyctl.manager.issuing import DatabaseSteps
     from alphalens_keyctl.models import Event, Key, Use
+    from alphalens_keyctl.moments import Period
     from alphalens_keyctl.provenance import Act
     from alphalens_keyctl.settings import Thresholds
 
@@ -238,6 +240,18 @@ class OverDatabase:
 
         with self._access.reading() as (connection, _rights, _act):
             return proof.compared(connection, verdict, saved)
+
+    def report(self, period: Period, rules: Sequence[Rule], limits: Thresholds) -> Report:
+        from alphalens_keyctl.manager import reporting
+
+        return reporting.made(self._access, period, rules, limits)
+
+    @contextmanager
+    def report_entries(self, period: Period) -> Iterator[Iterator[Entry]]:
+        from alphalens_keyctl.manager import reporting
+
+        with self._access.reading() as (connection, rights, _act):
+            yield reporting.entries(connection, rights, period)
 
     @contextmanager
     def uses(self, wanted: UsageFilter, *, limit: int | None) -> Iterator[Iterator[Use]]:

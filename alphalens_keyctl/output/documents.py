@@ -55,7 +55,7 @@ def events_as(form: Format, events: Iterable[Event]) -> Iterator[str]:
 
 def uses_as(form: Format, uses: Iterable[Use]) -> Iterator[str]:
     """Rows of the usage log in a machine format, streamed."""
-    return _csv(Use._fields, uses) if form is Format.CSV else _json_as(form, use_texts(uses))
+    return csv_rows(Use._fields, uses) if form is Format.CSV else _json_as(form, use_texts(uses))
 
 
 def created_object(created: "Created | Rotated", *, shown: str | None) -> dict[str, Any]:
@@ -249,7 +249,7 @@ def use_texts(uses: Iterable[Use]) -> Iterator[str]:
 
 def key_rows(documents: Iterable[KeyDocument], columns: Sequence[str] = KeyDocument._fields) -> Iterator[str]:
     """K as CSV (RFC 4180) with a header line, streamed. Labels, scopes and networks are JSON in a cell."""
-    return _csv(columns, map(_picked(columns), map(_key_cells, documents)))
+    return csv_rows(columns, map(_picked(columns), map(_key_cells, documents)))
 
 
 def key_lines(documents: Iterable[KeyDocument], columns: Sequence[str]) -> Iterator[str]:
@@ -276,10 +276,10 @@ def _in_a_line(name: str, cell: str) -> str:
 def event_rows(events: Iterable[Event]) -> Iterator[str]:
     """E as CSV (RFC 4180) with a header line, streamed. The detail is JSON in a cell."""
     rows = map(event_object, events)
-    return _csv(Event._fields, ((row | {"detail": json.dumps(row["detail"])}).values() for row in rows))
+    return csv_rows(Event._fields, ((row | {"detail": json.dumps(row["detail"])}).values() for row in rows))
 
 
-def _csv(header: Iterable[str], rows: Iterable[Iterable[object]]) -> Iterator[str]:
+def csv_rows(header: Iterable[str], rows: Iterable[Iterable[object]]) -> Iterator[str]:
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     writer.writerow(header)
