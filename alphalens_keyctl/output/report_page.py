@@ -34,19 +34,19 @@ class _Control(NamedTuple):
 
 _CONTROLS: Final = (
     _Control(
-        "NIST SP 800-53 Rev. 5, IA-5 d",
+        "NIST SP 800-53 Rev. 5, IA-5d",
         "Procedures for initial authenticator distribution, for lost or compromised or damaged authenticators, and for"
         " revoking authenticators.",
         ("keys", "revocations", "ended"),
     ),
     _Control(
-        "NIST SP 800-53 Rev. 5, IA-5 f",
+        "NIST SP 800-53 Rev. 5, IA-5f",
         "Changing or refreshing authenticators after an organization-defined time period, or when organization-defined"
         " events occur.",
         ("ages", "breaches", "revocations"),
     ),
     _Control(
-        "NIST SP 800-53 Rev. 5, IA-5 g",
+        "NIST SP 800-53 Rev. 5, IA-5g",
         "Protecting authenticator content from unauthorized disclosure and modification.",
         ("verification",),
     ),
@@ -114,6 +114,7 @@ def page(report: Report, source: str) -> Iterator[str]:
         "Nothing was done against the policy, no rotation came late, and nobody changed the rules.",
         "Changes that the stored policy forbids and that somebody let through, with the reason; rotations later than "
         f"the rotation age of {_days(report.activity.ages.limit)}; changes of the rules themselves.",
+        limit=report.activity.ages.limit,
     )
     yield from _ended(report)
     yield from _breaches(report.breaches, report.made_at)
@@ -187,27 +188,31 @@ def _ages(report: Report) -> Iterator[str]:
     )
 
 
-def _entries(section: str, listed: Listed, nothing: str, about: str = "") -> Iterator[str]:
+def _entries(
+    section: str, listed: Listed, nothing: str, about: str = "", *, limit: float | None = None
+) -> Iterator[str]:
     yield _heading(section) + (f"<p>{_e(about)}</p>\n" if about else "")
     if not listed.total:
         yield f"<p>{_e(nothing)}</p>\n</section>\n"
         return
-    yield from _table(("When", "Key", "What, by whom", "Why"), map(_entry_cells, listed.entries))
+    yield from _table(("When", "Key", "What, by whom", "Why"), (_entry_cells(entry, limit) for entry in listed.entries))
     yield _rest(listed.total, len(listed.entries)) + "</section>\n"
 
 
-def _entry_cells(entry: Entry) -> Sequence[str]:
+def _entry_cells(entry: Entry, limit: float | None) -> Sequence[str]:
     did = _DID.get(entry.action, entry.action)  # type: ignore[call-overload]  # a word of the log may be none of ours
-    late = "" if entry.age_days is None else f", {_days(entry.age_days)} old"
+    age = "" if entry.age_days is None else f", {_days(entry.age_days)} old"
     key = "-" if entry.key_id is None else f"{_b(entry.key_name or '')}<br><code>{_e(entry.key_id)}</code>"
     why = [_b(entry.reason)] if entry.reason else []
     if entry.override is not None:
-        broken = _e(", ".join(entry.breaches)) or "of nothing"
-        why.append(f"<strong>Override</strong> ({broken}): {_b(entry.override)}")
+        broken = f"of {_e(', '.join(entry.breaches))}" if entry.breaches else "of nothing that was broken"
+        why.append(f"<strong>Override</strong> {broken}: {_b(entry.override)}")
+    if entry.age_days is not None and limit is not None and entry.age_days > limit:
+        why.append(f"<strong>Late</strong>: the limit is {_days(limit)}")
     return (
         f"{moment(entry.at)}<br><code>event {entry.seq}</code>",
         key,
-        f"{_e(did)}{late}<br>{_b(entry.actor)}",
+        f"{_e(did)}{age}<br>{_b(entry.actor)}",
         "<br>".join(why) or "-",
     )
 

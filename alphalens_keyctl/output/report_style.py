@@ -21,15 +21,15 @@ th, td { padding: .45rem .9rem .45rem 0; border-bottom: 1px solid var(--line); t
 thead th { color: var(--dim); font-weight: 600; white-space: nowrap; }
 tbody th { color: var(--dim); font-weight: 400; white-space: nowrap; width: 11rem; }
 td:first-child { min-width: 11.5rem; }
-td code { color: var(--dim); }
-.facts td code { color: var(--ink); }
+td code { color: var(--dim); overflow-wrap: break-word; }
+.facts td code { color: var(--ink); overflow-wrap: anywhere; }
 .verdict { padding: .8rem 1rem; border: 1px solid var(--line); border-left: .4rem solid currentColor;
   background: var(--shade); }
 .verdict strong { font-size: 1.2rem; }
 .sound { color: var(--good); }
 .broken { color: var(--bad); }
-.figures { display: flex; flex-wrap: wrap; gap: .6rem; margin: .6rem 0; }
-.figures div { flex: 1 1 9rem; padding: .7rem .9rem; border: 1px solid var(--line); background: var(--shade); }
+.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.6rem, 1fr)); gap: .6rem; margin: .6rem 0; }
+.figures div { padding: .7rem .9rem; border: 1px solid var(--line); background: var(--shade); }
 .figures dd { margin: 0; font-size: 1.45rem; font-weight: 600; line-height: 1.25; }
 .figures dt { color: var(--dim); font-size: .9rem; }
 .figures .late dd { color: var(--bad); }
@@ -50,7 +50,8 @@ footer { margin-top: 2.5rem; border-top: 1px solid var(--line); color: var(--dim
     --bad: #b3141b; --link: #000; }
   body { max-width: none; padding: 0; font-size: 10pt; }
   h1 { font-size: 20pt; }
-  h2 { font-size: 13pt; margin-top: 16pt; break-after: avoid; }
+  h2 { font-size: 13pt; margin-top: 16pt; }
+  h2, h2 + p, thead { break-after: avoid; }
   table { font-size: 9pt; }
   thead { display: table-header-group; }
   tr, dl, .verdict { break-inside: avoid; }

@@ -46,6 +46,7 @@ MAY: Final = {
 # What concerns no one key.
 GENERAL: Final[dict[str, tuple[str, str, Any]]] = {
     "head": ("GET", "/v1/events/head", None),
+    "report": ("GET", "/v1/report?period=2026", None),
     "policy": ("GET", "/v1/policy", None),
     "set policy": ("PUT", "/v1/policy", {"name_pattern": None}),
     "create own": ("POST", "/v1/keys", {"name": "{new}", "owner": TEAM, "scopes": ["prices:read"]}),
@@ -68,7 +69,7 @@ GENERALLY: Final = {
     "admin": frozenset(GENERAL),
     "team": OF_EVERYBODY | {"policy", "create own", "create"},
     "team of nobody": OF_EVERYBODY,
-    "audit": OF_EVERYBODY | {"head", "policy", "check one"},
+    "audit": OF_EVERYBODY | {"head", "report", "policy", "check one"},
     "plain": OF_EVERYBODY,
     "unrestricted": OF_EVERYBODY,
     **dict.fromkeys(DEAD, NOTHING),
@@ -126,7 +127,7 @@ def test_who_may_do_what_that_is_about_no_one_key_over_http(api: Api, role: str)
         answer = api.ask(caller, method, filled(path.replace("{other}", other.id)), filled(body))
         expected = (200, 201) if verb in GENERALLY[role] else (refused(role),)
         assert answer.status_code in expected, (role, verb, answer.text)
-    assert len(GENERAL) == 17
+    assert len(GENERAL) == 18
 
 
 @pytest.mark.one_database  # as above

@@ -78,6 +78,7 @@ LOOKS: Final = (
     "audit --since 1h --limit 2 --key orders --json", "audit usage --key orders", "audit usage --key orders --json",
     "audit usage --key orders --csv", "audit usage --key orders --outcome revoked --jsonl",
     "audit check", "audit check --json", "audit check --sarif", "audit check --junit",
+    "audit report --csv", "audit report --period 2126",
     "audit check --rule no-expiry", "audit check --rule wrong", "policy show", "policy show --json",
     "revoke --owner team-a --dry-run", "revoke --owner team-a --dry-run --json", "revoke --owner team-a",
     "revoke orders --dry-run --json", "suspend orders --dry-run", "resume old-orders --dry-run",
@@ -112,6 +113,11 @@ def test_what_looks_says_the_same_over_a_server_to_the_byte(remote: Remote) -> N
                 for each in (here, there)
             )
         assert there == here, line
+    here, there = (
+        re.sub(r"[0-9:]{8}Z by|At [^ ]+ [^ ]+|As of [^;]+|database /.*|server http.*", "", report.stdout)
+        for report in (remote.here("audit", "report"), remote.there("audit", "report"))
+    )
+    assert here == there
     # The server tells no tree over the log.
     here, there = remote.here("audit", "head", "--json"), remote.there("audit", "head", "--json")
     assert there.json == {name: here.json[name] for name in ("seq", "hash", "at")}
