@@ -127,8 +127,15 @@ def test_the_page_says_what_the_log_is_and_whether_the_period_is_over() -> None:
     assert "Not sound" not in sound.text
     assert "so far" not in sound.text
     assert "database /keys.db" in sound.text
-    for part in ("1 of 1later than 90 days", "100 days old", "Override of x, owner: x", "Late: the limit is 90 days",
-                 "The first 2 of 300; --csv has all.", "The first 1 of 7; --csv has all.", "and 29 others"):  # fmt: skip
+    for part in (
+        "1 of 1later than 90 days",
+        "100 days old",
+        "Override of x, owner: x",
+        "Late: the limit is 90 days",
+        "The first 2 of 300; --csv has all.",
+        "The first 1 of 7; --csv has all.",
+        "and 29 others",
+    ):
         assert part in sound.text, part
     broken = report("x", Break(4, BreakKind.ALTERED), until=datetime(2026, 12, 1, tzinfo=UTC))
     page = Page("".join(report_page.page(broken, "x")))
