@@ -261,48 +261,44 @@ def verify(database: Database, saved: Head | None = None, *, log_only: bool = Fa
     """
     from concurrent.futures import ThreadPoolExecutor  # for speed, as below
 
-    unbound, mislabelled = None, None
+    unbound = None
     stopped = threading.Event()
     with ThreadPoolExecutor(max_workers=1) as aside:
         # Beside the walk: the two take about as long, and SQLite's check needs no interpreter.
-        fault = aside.submit(_fault, database, stopped)
+        aside_found = aside.submit(_faults, database, stopped, log_only)
         try:
             with database.reading() as connection:
                 verdict = _walked(connection, saved)
                 if verdict.broken is None and not log_only:
                     unbound = bound_rows.first_unbound(connection)
-                    mislabelled = None if unbound else _mislabelled(connection)
         except KeyctlError:
-            if fault.result() is None:
+            if aside_found.result()[0] is None:
                 raise
             verdict = _verdict(0, GENESIS, None, None)  # so damaged that the log cannot be read
         except BaseException:
             stopped.set()
             raise
+    fault, mislabelled = aside_found.result() if verdict.broken is None else (None, None)
     if verdict.broken is None:
         # Faulty indexes can make a row look unbound.
-        verdict = verdict._replace(broken=fault.result())
+        verdict = verdict._replace(broken=fault)
     if verdict.broken is None and unbound is not None:
         verdict = verdict._replace(broken=Break(None, BreakKind(unbound.fault), unbound.key_id))
     return verdict if verdict.broken is not None else verdict._replace(broken=mislabelled)
 
 
-def _mislabelled(connection: Connection) -> Break | None:
-    from alphalens_keyctl.database import indexes  # for speed, as below
-
-    about = indexes.mislabelled(connection)
-    return None if about is None else Break(None, BreakKind.INDEX, about)
-
-
-def _fault(database: Database, stopped: threading.Event) -> Break | None:
+def _faults(database: Database, stopped: threading.Event, log_only: bool) -> tuple[Break | None, Break | None]:
+    """What is wrong with the tables and indexes; and, where nothing is and unless `log_only`, with the labels by which
+    keys are found."""
     from alphalens_keyctl.database import indexes  # for speed: every command loads this file
 
     with database.reading() as connection:
         if (about := indexes.unsound(connection, stop=stopped.is_set)) is not None:
-            return Break(None, BreakKind.DAMAGED, about)
+            return Break(None, BreakKind.DAMAGED, about), None
         if (about := indexes.altered(connection)) is not None:
-            return Break(None, BreakKind.INDEX, about)
-    return None
+            return Break(None, BreakKind.INDEX, about), None
+        about = None if log_only else indexes.mislabelled(connection)
+        return None, None if about is None else Break(None, BreakKind.INDEX, about)
 
 
 def _walked(connection: Connection, saved: Head | None) -> Verdict:
