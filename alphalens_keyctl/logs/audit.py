@@ -223,7 +223,7 @@ def head(connection: Connection) -> Head:
     """The last event of the chain, or `Head(0, GENESIS, None)`."""
     query = select(event_table.c.seq, event_table.c.hash, event_table.c.at).order_by(event_table.c.seq.desc()).limit(1)
     row = connection.execute(query).first()
-    return Head(row[0], bytes(row[1]), row[2]) if row else Head(0, GENESIS, None)
+    return Head(row[0], _bytes(row[1]), row[2]) if row else Head(0, GENESIS, None)
 
 
 def read(connection: Connection, wanted: LogFilter, *, limit: int | None = None) -> Iterator[Event]:

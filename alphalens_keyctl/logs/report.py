@@ -251,12 +251,17 @@ def _actors(connection: Connection, period: Period) -> tuple[list[Doings], int]:
     total = connection.scalar(select(func.count(func.distinct(c.actor))).where(_during(period))) or 0
     number = func.count()
     busiest = select(c.actor).where(_during(period)).group_by(c.actor).order_by(number.desc(), c.actor)
-    names = connection.scalars(busiest.limit(_MOST_ACTORS)).all()
-    query = select(c.actor, c.action, number).where(_during(period), c.actor.in_(names)).group_by(c.actor, c.action)
-    did: dict[Any, dict[str, int]] = {name: {} for name in names}
+    query = (
+        select(c.actor, c.action, number)
+        .where(_during(period), c.actor.in_(busiest.limit(_MOST_ACTORS)))
+        .group_by(c.actor, c.action)
+        .order_by(c.actor, c.action)
+    )
+    did: dict[str, dict[str, int]] = {}
     for actor, action, events in connection.execute(query):
-        did[actor][str(action)] = events
-    return [Doings(str(name), sum(did[name].values()), dict(sorted(did[name].items()))) for name in names], total
+        did.setdefault(str(actor), {})[str(action)] = events
+    doings = [Doings(actor, sum(actions.values()), actions) for actor, actions in did.items()]
+    return sorted(doings, key=lambda each: (-each.events, each.actor)), total
 
 
 def _refused_uses(connection: Connection, period: Period) -> list[RefusedUse]:

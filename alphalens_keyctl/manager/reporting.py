@@ -5,9 +5,11 @@ from itertools import groupby
 
 from sqlalchemy import Connection
 
+from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keys import census, policy
 from alphalens_keyctl.keys.policy import Finding, Rule
 from alphalens_keyctl.logs import audit, proof, report
+from alphalens_keyctl.logs.audit import Head
 from alphalens_keyctl.logs.report import Breach, Entry, KeyNamed, Report
 from alphalens_keyctl.manager.access import Access
 from alphalens_keyctl.manager.rights import Rights
@@ -19,7 +21,7 @@ def made(access: Access, period: Period, rules: Sequence[Rule], limits: Threshol
     """The report on a period, for a caller who may see everything."""
     with access.reading() as (connection, rights, act):
         _require_all(rights)
-        head = proof.rooted(connection, audit.head(connection))
+        head = _head(connection)
         activity = report.activity(connection, period, limits.rotation_age)
         keys = {status.value: number for status, number in census.by_status(connection, act.at).items()}
         breaches = list(_breaches(policy.check(connection, rules, limits, now=act.at)))
@@ -32,6 +34,17 @@ def entries(connection: Connection, rights: Rights, period: Period) -> Iterator[
     """Every event of a period, for a caller who may see everything."""
     _require_all(rights)
     return report.entries(connection, period)
+
+
+def _head(connection: Connection) -> Head:
+    """The head with its root; without it where events are missing, of which the check tells."""
+    head = audit.head(connection)
+    try:
+        return proof.rooted(connection, head)
+    except KeyctlError as error:
+        if error.code is not Code.UNPROVEN:
+            raise
+        return head
 
 
 def _require_all(rights: Rights) -> None:

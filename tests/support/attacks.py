@@ -266,10 +266,12 @@ def _changed(row: Row, column: str, others: Sequence[Row]) -> Row:
 
 
 class Kind(NamedTuple):
-    """A kind of attack, by its name in the topic."""
+    """A kind of attack, by its name in the topic. `unlike` says that no two of its tries are of one sort, so that a
+    stride leaves none of them out."""
 
     name: str
     tries: Callable[[History], Iterator[Try]]
+    unlike: bool = False
 
 
 def _on_events(history: History, what: str, events: Iterable[Row], **more: Any) -> OnDatabase:
@@ -509,7 +511,7 @@ def _unbound_value(history: History) -> Iterator[Try]:
     for what, statement in (
         ("the uses of keys", f"UPDATE api_key SET last_used_at = {at}, use_count = 5, first_used_at = {at}"),
         ("leases", f"UPDATE api_key SET lease_until = {at}"),
-        ("the usage log", f"INSERT INTO usage_event (id, at, outcome, count) VALUES (1, {at}, 'ok', 1)"),
+        ("the usage log", f"INSERT INTO usage_event (id, at, outcome, count) VALUES (1, {at}, 'unknown', 1)"),
         ("the stored policy", "DELETE FROM key_policy"),
         ("triggers taken away", "SELECT 1"),
     ):
@@ -573,17 +575,17 @@ KINDS: Final = (
     Kind("edited-row", _edited_row),
     Kind("made-row", _made_row),
     Kind("older-row", _older_row),
-    Kind("forged-status", _forged_status),
-    Kind("hidden-row", _hidden_row),
+    Kind("forged-status", _forged_status, unlike=True),
+    Kind("hidden-row", _hidden_row, unlike=True),
     Kind("cut-tail", _cut_tail),
     Kind("older-backup", _older_backup),
     Kind("rewritten-log", _rewritten_log),
     Kind("other-history", _other_history),
     Kind("forged-head", _forged_head),
     Kind("forged-event", _forged_event),
-    Kind("unbound-value", _unbound_value),
+    Kind("unbound-value", _unbound_value, unlike=True),
     Kind("altered-proof", _altered_proof),
-    Kind("false-signature", _false_signature),
+    Kind("false-signature", _false_signature, unlike=True),
 )
 
 
@@ -613,7 +615,7 @@ def run(history: History, *, stride: int = 1, only: str | None = None) -> Iterat
             outcome = Outcome(kind.name, [], [], [])
             for at, each in enumerate(kind.tries(history)):
                 outcome.shows.append(each.shows)
-                if at % stride == 0:
+                if kind.unlike or at % stride == 0:
                     found = each.found()
                     outcome.found.append(found)
                     if found != each.shows:
