@@ -25,44 +25,52 @@ _MOST_NAMED: Final = 20
 
 
 class _Control(NamedTuple):
-    """A control: its name, what it asks, in its own words or shortly, and the sections that show it."""
+    """A control: its name and where it stands, what it asks, in its own words or shortly, and the sections that show
+    it."""
 
     name: str
+    standard: str
     asks: str
     shown: Sequence[str]
 
 
 _CONTROLS: Final = (
     _Control(
-        "NIST SP 800-53 Rev. 5, IA-5d",
+        "IA-5d",
+        "NIST SP 800-53 Rev. 5",
         "Procedures for initial authenticator distribution, for lost or compromised or damaged authenticators, and for"
         " revoking authenticators.",
         ("keys", "revocations", "ended"),
     ),
     _Control(
-        "NIST SP 800-53 Rev. 5, IA-5f",
+        "IA-5f",
+        "NIST SP 800-53 Rev. 5",
         "Changing or refreshing authenticators after an organization-defined time period, or when organization-defined"
         " events occur.",
         ("ages", "breaches", "revocations"),
     ),
     _Control(
-        "NIST SP 800-53 Rev. 5, IA-5g",
+        "IA-5g",
+        "NIST SP 800-53 Rev. 5",
         "Protecting authenticator content from unauthorized disclosure and modification.",
         ("verification",),
     ),
     _Control(
-        "PCI DSS 4.0, 8.6.3",
+        "8.6.3",
+        "PCI DSS 4.0",
         "Passwords/passphrases of application and system accounts are changed periodically, as the targeted risk"
         " analysis says, and upon suspicion or confirmation of compromise, and are as complex as that period asks.",
         ("ages", "revocations", "exceptions", "breaches"),
     ),
     _Control(
-        "OWASP ASVS 5.0, 13.3.1",
+        "13.3.1",
+        "OWASP ASVS 5.0",
         "A secrets management solution creates, stores, controls access to and destroys secrets.",
         ("keys", "actors"),
     ),
     _Control(
-        "OWASP ASVS 5.0, 13.3.4",
+        "13.3.4",
+        "OWASP ASVS 5.0",
         "Secrets are configured to expire and be rotated as the application's documentation says.",
         ("ages", "breaches", "exceptions"),
     ),
@@ -129,6 +137,7 @@ def page(report: Report, source: str) -> Iterator[str]:
 def _verification(report: Report) -> str:
     verdict, head = report.verdict, report.head
     said = sentences.log_verdict(verdict, extends=False).partition(": ")[2]
+    sentence = _e(said[0].upper() + said[1:])
     word, style = ("Sound", "sound") if verdict.broken is None else (f"Not sound: {verdict.broken.kind}", "broken")
     rows = [
         ("Events in the log", f"{head.seq:,}"),
@@ -138,7 +147,7 @@ def _verification(report: Report) -> str:
     ]
     told = "".join(f"<tr><th scope=row>{name}</th><td><code>{value}</code></td></tr>" for name, value in rows)
     return (
-        f'{_heading("verification")}<p class="verdict {style}"><strong>{word}.</strong> {_e(said)}</p>\n'
+        f'{_heading("verification")}<p class="verdict {style}"><strong>{word}.</strong> {sentence}</p>\n'
         "<p>The whole log was checked for this page, and every key compared with it. A log that its owner wrote anew "
         "shows only by a head that somebody else kept: the head kept must be the one below, or one before it.</p>\n"
         f'<table class="facts"><tbody>{told}</tbody></table>\n'
@@ -151,8 +160,12 @@ def _controls() -> Iterator[str]:
     yield from _table(
         ("Control", "What it asks", "Shown under"),
         (
-            (_e(control), _e(asks), ", ".join(f'<a href="#{name}">{_SECTIONS[name]}</a>' for name in shown))
-            for control, asks, shown in _CONTROLS
+            (
+                f"<strong>{_e(each.name)}</strong><br>{_e(each.standard)}",
+                _e(each.asks),
+                ", ".join(f'<a href="#{section}">{_SECTIONS[section]}</a>' for section in each.shown),
+            )
+            for each in _CONTROLS
         ),
     )
     yield (

@@ -54,7 +54,7 @@ def test_a_terminal_gets_a_summary_and_is_told_of_the_page(keyctl: Keyctl) -> No
     assert shown.status == 0
     assert "so far: 1 made, 0 rotated, 0 revoked, 0 suspended; by 1 actor." in shown.text
     assert "Sound: 2 events" in shown.text
-    assert "audit report > report.html" in shown.text
+    assert f"audit report --period {quarter_of(datetime.now(UTC))} > report.html" in shown.text
     assert "<" not in shown.text
 
 

@@ -139,7 +139,7 @@ def test_the_page_says_what_the_log_is_and_whether_the_period_is_over() -> None:
         assert part in sound.text, part
     broken = report("x", Break(4, BreakKind.ALTERED), until=datetime(2026, 12, 1, tzinfo=UTC))
     page = Page("".join(report_page.page(broken, "x")))
-    assert "Not sound: altered. event 4 is not what was written" in page.text
+    assert "Not sound: altered. Event 4 is not what was written" in page.text
     assert "2026-Q3 so far" in page.text
     nothing = "".join(report_page.page(report("x")._replace(activity=EMPTY, breaches=[]), "x"))
     for said in ("No key was revoked.", "No key was rotated.", "Nobody did anything.", "No key breaks a rule."):

@@ -13,6 +13,7 @@ from alphalens_keyctl.moments import parse_period, quarter_of
 from alphalens_keyctl.output import channel, report_documents, report_page, sentences
 from alphalens_keyctl.output.documents import Format, json_document
 from alphalens_keyctl.output.whereabouts import source_of
+from alphalens_keyctl.settings import PROGRAM
 
 
 def report_of_log(run: Run, *, period: str | None, form: Format | None) -> None:
@@ -36,7 +37,7 @@ def report_of_log(run: Run, *, period: str | None, form: Format | None) -> None:
             channel.write([json_document(report_documents.report_object(report))])
         elif channel.is_terminal(sys.stdout):
             channel.write([runs.told(*sentences.report_summary(report))])
-            run.note("For the page: alphalens-keyctl audit report > report.html")
+            run.note(f"For the page: {PROGRAM} audit report --period {wanted.name} > report.html")
         else:
             channel.write(report_page.page(report, source_of(run.settings)), utf8=True)
     if not report.sound:
