@@ -21,7 +21,7 @@ from alphalens_keyctl.database import Database, Writing
 from alphalens_keyctl.database.instants import microsecond_text
 from alphalens_keyctl.database.streaming import pages
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.logs import bound_rows
+from alphalens_keyctl.logs import bound_policy, bound_rows
 from alphalens_keyctl.logs.bound_rows import After, RowFault
 from alphalens_keyctl.models import Action, Event, event_table
 from alphalens_keyctl.moments import rfc3339_exact
@@ -56,6 +56,7 @@ class BreakKind(StrEnum):
     REWRITTEN = "rewritten"
     DAMAGED = "damaged"
     INDEX = "index"
+    ALTERED_POLICY = "altered_policy"
     ALTERED_KEY = RowFault.ALTERED.value
     UNKNOWN_KEY = RowFault.UNKNOWN.value
     MISSING_KEY = RowFault.MISSING.value
@@ -253,8 +254,9 @@ def count(connection: Connection, wanted: LogFilter) -> int:
 
 def verify(database: Database, saved: Head | None = None, *, log_only: bool = False) -> Verdict:
     """Have the database check its tables and indexes, walk the whole chain in constant memory, up to the first break,
-    and compare the row of each key with the newest event about the key, unless `log_only`, and the labels by which keys
-    are found. A break of the chain is named before a fault of an index, and that before a row.
+    and, unless `log_only`, compare the row of each key with the newest event about the key, and look at the stored
+    policy and the labels by which keys are found. A break of the chain is named before a fault of an index, and that
+    before a row.
 
     With `saved`, a head that was kept elsewhere, the verdict also says whether this log extends the log of that head.
     Raises `KeyctlError`.
@@ -278,18 +280,18 @@ def verify(database: Database, saved: Head | None = None, *, log_only: bool = Fa
         except BaseException:
             stopped.set()
             raise
-    fault, mislabelled = aside_found.result() if verdict.broken is None else (None, None)
+    fault, unlike = aside_found.result() if verdict.broken is None else (None, None)
     if verdict.broken is None:
         # Faulty indexes can make a row look unbound.
         verdict = verdict._replace(broken=fault)
     if verdict.broken is None and unbound is not None:
         verdict = verdict._replace(broken=Break(None, BreakKind(unbound.fault), unbound.key_id))
-    return verdict if verdict.broken is not None else verdict._replace(broken=mislabelled)
+    return verdict if verdict.broken is not None else verdict._replace(broken=unlike)
 
 
 def _faults(database: Database, stopped: threading.Event, log_only: bool) -> tuple[Break | None, Break | None]:
     """What is wrong with the tables and indexes; and, where nothing is and unless `log_only`, with the labels by which
-    keys are found."""
+    keys are found, or with the stored policy."""
     from alphalens_keyctl.database import indexes  # for speed: every command loads this file
 
     with database.reading() as connection:
@@ -297,8 +299,11 @@ def _faults(database: Database, stopped: threading.Event, log_only: bool) -> tup
             return Break(None, BreakKind.DAMAGED, about), None
         if (about := indexes.altered(connection)) is not None:
             return Break(None, BreakKind.INDEX, about), None
-        about = None if log_only else indexes.mislabelled(connection)
-        return None, None if about is None else Break(None, BreakKind.INDEX, about)
+        if log_only:
+            return None, None
+        if (about := indexes.mislabelled(connection)) is not None:
+            return None, Break(None, BreakKind.INDEX, about)
+        return None, Break(None, BreakKind.ALTERED_POLICY) if bound_policy.is_unbound(connection) else None
 
 
 def _walked(connection: Connection, saved: Head | None) -> Verdict:

@@ -180,6 +180,7 @@ _BREAKS: Final = {
     BreakKind.REWRITTEN: "event {seq} is another than the saved head had seen",
     BreakKind.DAMAGED: "the database's own check says: {about}",
     BreakKind.INDEX: "{about}",
+    BreakKind.ALTERED_POLICY: "the stored policy is not what the newest event about it says",
     BreakKind.ALTERED_KEY: "the row of key {about} is not what its newest event says",
     BreakKind.UNKNOWN_KEY: "key {about} has a row, and no event says that it was made",
     BreakKind.MISSING_KEY: "key {about} has events, and its row is missing",

@@ -30,16 +30,17 @@ from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.evidence import checkpoint, saved, ssh_signature
 from alphalens_keyctl.logs import audit, bound_rows, merkle_tree, proof
 from alphalens_keyctl.logs.audit import GENESIS, BreakKind, Head
-from alphalens_keyctl.models import Action, event_table, key_table
+from alphalens_keyctl.models import Action, event_table, key_table, policy_table
 from alphalens_keyctl.moments import rfc3339_exact, utc_now
 from alphalens_keyctl.output import documents, evidence
 from alphalens_keyctl.provenance import Act, origin
 from tests.support.ssh_signers import Signer, allowed
+from tests.support.usage_rows import record, usage_row
 
 Row = dict[str, Any]
 _GHOST: Final = "GhostGhost00"
 _COLUMNS: Final = {
-    table: [column for column in table.c if column.computed is None] for table in (event_table, key_table)
+    table: [column for column in table.c if column.computed is None] for table in (event_table, key_table, policy_table)
 }
 
 
@@ -58,10 +59,11 @@ NEVER: Final = Found(False, False, False)
 
 
 class Moment(NamedTuple):
-    """What stood in the two tables behind a command, and the head then."""
+    """What stood in the tables behind a command, and the head then."""
 
     events: list[Row]
     keys: list[Row]
+    policy: list[Row]
     head: Head
 
 
@@ -81,13 +83,15 @@ class History:
     def __init__(self, database: Database, url: str, folder: Path) -> None:
         self.database = database
         self.moments: list[Moment] = []
+        record(database, [usage_row(utc_now() - timedelta(days=400))])  # to be pruned
         with KeyManager(url, actor="ann") as manager:
             for step in _STEPS:
                 step(manager)
                 with database.reading() as connection:
                     head = proof.rooted(connection, audit.head(connection))
-                    self.moments.append(Moment(_rows(connection, event_table), _rows(connection, key_table), head))
-        self.events, self.keys, self.head = self.moments[-1]
+                    events, keys, policy = (_rows(connection, table) for table in _COLUMNS)
+                    self.moments.append(Moment(events, keys, policy, head))
+        self.events, self.keys, _, self.head = self.moments[-1]
         self.ann, self.eve = Signer(folder, "ann"), Signer(folder, "eve")
         self.signers = allowed(folder, self.ann.line)
 
@@ -172,7 +176,8 @@ _STEPS: Final[Sequence[Callable[[KeyManager], object]]] = (
     lambda manager: manager.revoke("ci"),
     lambda manager: manager.resume("billing"),
     lambda manager: manager.update("billing", new={"owner": "web"}),
-    lambda manager: manager.set_policy(require=["owner"], reason="audit"),
+    lambda manager: manager.set_policy(max_lifetime="365d", require=["owner"], reason="audit"),
+    lambda manager: manager._backend.prune_usage(utc_now(), dry_run=False),
 )
 
 
@@ -195,7 +200,7 @@ class _Held:
 
 
 def _rows(connection: Connection, table: Table) -> list[Row]:
-    query = select(*_COLUMNS[table]).order_by(table.c.seq if table is event_table else table.c.id)
+    query = select(*_COLUMNS[table]).order_by(*table.primary_key)
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
@@ -370,11 +375,11 @@ def _older_row(history: History) -> Iterator[Try]:
             told = [
                 event for event in history.events if event["seq"] <= moment.head.seq or event["key_id"] != key["id"]
             ]
-            do = _both(_put(key_table, rows), _put(event_table, told))
+            do = _all(_put(key_table, rows), _put(event_table, told))
             yield OnDatabase(history, f"a key and its events as of step {number}", do, history.head, breaks=_CHAIN)
 
 
-def _both(*each: Callable[[Connection], None]) -> Callable[[Connection], None]:
+def _all(*each: Callable[[Connection], None]) -> Callable[[Connection], None]:
     def do(tx: Connection) -> None:
         for one in each:
             one(tx)
@@ -407,6 +412,19 @@ def _forged_status(history: History) -> Iterator[Try]:
                 f"UPDATE api_key SET status = '{status}' WHERE status = 'revoked'",
                 breaks=_ROW,
             )
+
+
+def _edited_policy(history: History) -> Iterator[Try]:
+    breaks = frozenset({BreakKind.ALTERED_POLICY})
+    for what, statement in (
+        ("gone", "DELETE FROM key_policy"),
+        ("asks for no owner", "UPDATE key_policy SET required = ''"),
+        ("asks for more", "UPDATE key_policy SET required = 'owner,purpose'"),
+        ("allows a longer life", "UPDATE key_policy SET max_lifetime = 99999999"),
+        ("allows any life", "UPDATE key_policy SET max_lifetime = NULL"),
+        ("asks for a name", "UPDATE key_policy SET name_pattern = 'x*'"),
+    ):
+        yield _on_schema(history, f"a policy that {what}", statement, breaks=breaks)
 
 
 _INDEX: Final = frozenset({BreakKind.INDEX, BreakKind.DAMAGED})
@@ -444,15 +462,16 @@ def _hidden_row(history: History) -> Iterator[Try]:
 
 def _cut_tail(history: History) -> Iterator[Try]:
     for kept in range(len(history.events)):
-        shows = Found(any(event["key_id"] for event in history.events[kept:]), True, True)
-        breaks = _ROW | _HEAD
+        cut = history.events[kept:]
+        bound = any(event["key_id"] or event["action"] == Action.SET_POLICY.value for event in cut)
+        shows, breaks = Found(bound, True, True), _ROW | _HEAD | {BreakKind.ALTERED_POLICY}
         yield _on_events(history, f"all behind event {kept}", history.events[:kept], shows=shows, breaks=breaks)
 
 
 def _older_backup(history: History) -> Iterator[Try]:
     for number, moment in enumerate(history.moments[:-1], 1):
-        do = _both(_put(event_table, moment.events), _put(key_table, moment.keys))
-        yield OnDatabase(history, f"both tables as of step {number}", do, history.head, BY_HEAD, _HEAD)
+        do = _all(_put(event_table, moment.events), _put(key_table, moment.keys), _put(policy_table, moment.policy))
+        yield OnDatabase(history, f"all tables as of step {number}", do, history.head, BY_HEAD, _HEAD)
 
 
 def _rewritten_log(history: History) -> Iterator[Try]:
@@ -512,7 +531,6 @@ def _unbound_value(history: History) -> Iterator[Try]:
         ("the uses of keys", f"UPDATE api_key SET last_used_at = {at}, use_count = 5, first_used_at = {at}"),
         ("leases", f"UPDATE api_key SET lease_until = {at}"),
         ("the usage log", f"INSERT INTO usage_event (id, at, outcome, count) VALUES (1, {at}, 'unknown', 1)"),
-        ("the stored policy", "DELETE FROM key_policy"),
         ("triggers taken away", "SELECT 1"),
     ):
         yield _on_schema(history, what, statement, shows=NEVER)
@@ -576,6 +594,7 @@ KINDS: Final = (
     Kind("made-row", _made_row),
     Kind("older-row", _older_row),
     Kind("forged-status", _forged_status, unlike=True),
+    Kind("edited-policy", _edited_policy, unlike=True),
     Kind("hidden-row", _hidden_row, unlike=True),
     Kind("cut-tail", _cut_tail),
     Kind("older-backup", _older_backup),
