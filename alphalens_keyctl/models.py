@@ -1,6 +1,6 @@
 """The tables. The migrations put what must never break into the database itself, and the indexes; this file names the
 columns. Only the domain code of this package sees a row: everything else gets a `Key`, an `Event` or a `Use`, which
-stand in `values`, and which this file names too.
+stand in `values`, and which this file names too. The table that the HTTP API alone asks stands in `replies`.
 """
 
 from datetime import datetime
@@ -114,22 +114,7 @@ class KeyPolicy(SQLModel, table=True):
     name_pattern: str | None = Field(default=None, sa_type=Text)
 
 
-class ApiReply(SQLModel, table=True):
-    """What the HTTP API answered to a request with an `Idempotency-Key`, without the raw key. `request` is the digest
-    of the request; without `status` the request is under way."""
-
-    __tablename__ = "api_reply"
-
-    caller: str = Field(sa_column=Column(Text, primary_key=True))
-    idempotency_key: str = Field(sa_column=Column(Text, primary_key=True))
-    at: datetime = Field(sa_type=Instant)
-    request: bytes = Field(sa_type=LargeBinary)
-    status: int | None = Field(default=None, sa_type=BigInteger)
-    answer: str | None = Field(default=None, sa_type=Text)
-
-
 key_table: Final = ApiKey.__table__  # type: ignore[attr-defined]  # SQLModel sets it and does not declare it
-reply_table: Final = ApiReply.__table__  # type: ignore[attr-defined]  # as above
 event_table: Final = AuditEvent.__table__  # type: ignore[attr-defined]  # as above
 policy_table: Final = KeyPolicy.__table__  # type: ignore[attr-defined]  # as above
 usage_table: Final = UsageEvent.__table__  # type: ignore[attr-defined]  # as above

@@ -73,6 +73,8 @@ def covers(held: Sequence[str] | None, wanted: str) -> bool:
 def covers_all(held: Sequence[str] | None, wanted: str | Iterable[str]) -> bool:
     """Whether the scopes `held` take in every scope of `wanted`, one or several. Nobody holds what is no scope, and
     nobody more than `MOST_SCOPES`."""
+    if type(wanted) is str and len(wanted) <= LONGEST_SCOPE and (held is None or type(held) is tuple):
+        return _covers(held, wanted)  # asked on each request of a service
     try:
         needed = (wanted,) if isinstance(wanted, str) else tuple(wanted)
     except TypeError:
@@ -92,6 +94,11 @@ def covering(wanted: str) -> frozenset[str]:
         return frozenset((wanted,))
     words = wanted.split(":")
     return frozenset((wanted, *(":".join((*words[:end], "*")) for end in range(1, len(words)))))
+
+
+@lru_cache(maxsize=4096)
+def _covers(held: tuple[str, ...] | None, wanted: str) -> bool:
+    return _parses(wanted) and covers(held, wanted)
 
 
 def _is_scope(wanted: object) -> bool:

@@ -15,6 +15,8 @@ from alphalens_keyctl.errors import Code, KeyctlError
 
 LONGEST_NAME: Final = 100
 _LONGEST_QUOTED: Final = 60
+# Of a text that is longer no more is looked at: to search a megabyte for raw keys takes a second.
+_LONGEST_SEARCHED: Final = 4000
 LONGEST_OWNER: Final = 100
 LONGEST_PURPOSE: Final = 200
 LONGEST_REASON: Final = 500
@@ -55,6 +57,9 @@ def parse_line(text: str, *, what: str, longest: int) -> str:
     invalid_input, or raw_key_in_argument for a text that holds a raw key. The message never repeats the
     text; `told` does, as `quoted` shows it.
     """
+    if len(text) > _LONGEST_SEARCHED:
+        # Not repeated: it may hold a raw key.
+        raise _refusal(what, "", f"is {len(text)} characters long", f"Keep it to {longest} characters.")
     text = unicodedata.normalize("NFC", text)
     if keyformat.resembles_raw_key(text):
         raise KeyctlError(

@@ -71,7 +71,7 @@ def test_the_sessions_in_the_readme_answer_what_stands_there(fresh_keyctl: Keyct
         assert console.same(answer, exchange.answer), f"$ {exchange.command}\n{answer}\ninstead of\n{exchange.answer}"
 
 
-@pytest.mark.parametrize(("names", "number"), [(("serve", "serve metrics"), 5), (("serve-api",), 2)], ids=str)
+@pytest.mark.parametrize(("names", "number"), [(("serve", "serve metrics"), 6), (("serve-api",), 2)], ids=str)
 def test_the_examples_of_serve_are_parsed(fresh_keyctl: Keyctl, names: tuple[str, ...], number: int) -> None:
     lines = [line for name in names for line in lines_of(block(name, "sh"))]
     assert len(lines) == number

@@ -72,7 +72,8 @@ class Job:
         for name, does in PROGRAMS.items():
             (programs / name).write_text(does)
             (programs / name).chmod(0o755)
-        path = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        keyctl.put_program(programs)
+        path = f"{programs}:{os.environ['PATH']}"
         self.environment = keyctl.environment | {"PATH": path, "STORE": str(self.store)}
 
     def run(self, command: str) -> "subprocess.CompletedProcess[str]":
@@ -83,7 +84,9 @@ class Job:
     def kill_where(self, command: str, hang: str) -> None:
         """Run until the store hangs, and kill the program, as a runner that goes away does."""
         (self.store.parent / f"{self.store.name}.{hang}").touch()
-        words = shlex.split(command)
+        program, *arguments = shlex.split(command)
+        assert program == "alphalens-keyctl"
+        words = [sys.executable, "-m", "alphalens_keyctl", *arguments]
         process = subprocess.Popen(words, env=self.environment, stderr=subprocess.DEVNULL)
         hangs = self.store.parent / f"{self.store.name}.hangs"
         wait_for(lambda: hangs.exists() or process.poll() is not None, "the store never hung")

@@ -9,7 +9,6 @@ import json
 import re
 import shlex
 import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -50,8 +49,9 @@ class Cron:
         folder = keyctl.home / ".config" / "alphalens-keyctl"
         folder.mkdir(parents=True)
         (folder / "config.toml").write_text(f"database_url = {json.dumps(keyctl.database_url)}\n")
-        # From a checkout the program stands beside the interpreter; installed it is on cron's own PATH.
-        self._environment = {"HOME": str(keyctl.home), "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+        (programs := keyctl.home / "programs").mkdir()
+        keyctl.put_program(programs)
+        self._environment = {"HOME": str(keyctl.home), "PATH": f"{programs}:/usr/bin:/bin"}
 
     def __call__(self, command: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(

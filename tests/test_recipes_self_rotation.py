@@ -5,7 +5,6 @@ import configparser
 import os
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -52,8 +51,8 @@ class Job(NamedTuple):
 def job(keyctl: Keyctl, tmp_path: Path) -> Iterator[Job]:
     programs = tmp_path / "programs"
     programs.mkdir()
-    ours = f'#!/bin/sh\nexec "{sys.executable}" -m alphalens_keyctl "$@"\n'
-    for name, does in {**_PROGRAMS, "alphalens-keyctl": ours}.items():
+    keyctl.put_program(programs)
+    for name, does in _PROGRAMS.items():
         (programs / name).write_text(does)
         (programs / name).chmod(0o755)
     with serving(keyctl, command="serve-api") as served:

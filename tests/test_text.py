@@ -300,6 +300,19 @@ def test_a_raw_key_in_metadata_is_refused_by_a_code_of_its_own(parser: str) -> N
     assert refusal(keyformat.generate().reveal(), PARSERS[parser]).code is Code.RAW_KEY_IN_ARGUMENT
 
 
+def test_a_text_that_nobody_typed_is_measured_and_neither_searched_nor_repeated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Promise 1. To search a megabyte for raw keys takes a second."""
+    raw = keyformat.generate().reveal()
+    searched: list[str] = []
+    monkeypatch.setattr(keyformat, "resembles_raw_key", searched.append)
+    error = refusal(raw * 20_000)
+    assert error.code is Code.INVALID_INPUT
+    assert raw not in f"{error.message} {error.told} {error.hint}"
+    assert not searched
+
+
 def test_a_raw_key_that_only_normalisation_completes_is_refused() -> None:
     """U+212A KELVIN SIGN becomes K in NFC: looked at before, the text is no raw key; stored, it would be one."""
     body = "alk_0123456789AK_" + "a" * 43

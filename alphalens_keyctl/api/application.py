@@ -1,6 +1,8 @@
 """The application: FastAPI with the routes, and every error as a problem document."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
@@ -12,9 +14,9 @@ from fastapi.security import APIKeyHeader
 from starlette.exceptions import HTTPException
 
 from alphalens_keyctl import __version__, text
-from alphalens_keyctl.api import changes, issuing, keys, logs, problems
+from alphalens_keyctl.api import bulk, changes, evidence, issuing, keys, logs, problems
 from alphalens_keyctl.api.described import PROBLEMS
-from alphalens_keyctl.api.doorway import MOST_READERS, MOST_WRITERS
+from alphalens_keyctl.api.doorway import MOST_READERS, MOST_WRITERS, OPEN
 from alphalens_keyctl.api.problems import RefusedError
 from alphalens_keyctl.database import Database
 from alphalens_keyctl.errors import Code, KeyctlError
@@ -44,8 +46,10 @@ def application(database: Database, verifier: "KeyVerifier", settings: Settings)
     app.state.database = database
     app.state.verifier = verifier
     app.state.settings = settings
-    # The routes with a fixed end before those with KEY.
-    for router in (changes.router, issuing.router, logs.router, keys.router):
+    # Those that are asked for most come first. No path fits two of them.
+    for router in (
+        keys.looks, keys.router, changes.router, bulk.router, issuing.router, evidence.router, logs.router,
+    ):  # fmt: skip
         app.include_router(router)
     app.add_api_route("/healthz", _healthy, include_in_schema=False)
     app.add_exception_handler(KeyctlError, _of_domain)
@@ -56,10 +60,20 @@ def application(database: Database, verifier: "KeyVerifier", settings: Settings)
     return app
 
 
+def routes(app: FastAPI) -> dict[str, list[str]]:
+    """Every route of the application: the methods of each path, whose parameters stand in braces."""
+    described: Mapping[str, Mapping[str, Any]] = app.openapi()["paths"]
+    return {path: ["GET"] for path in sorted(OPEN)} | {
+        path: [method.upper() for method in methods] for path, methods in described.items()
+    }
+
+
 @asynccontextmanager
 async def _lifespan(_app: FastAPI) -> AsyncIterator[None]:
-    # A thread for every request that the doorway lets in, so that none waits for one.
-    anyio.to_thread.current_default_thread_limiter().total_tokens = MOST_READERS + MOST_WRITERS
+    # A thread for every request that the doorway lets in, so that none waits for one: FastAPI's, and those of `Look`.
+    most = MOST_READERS + MOST_WRITERS
+    anyio.to_thread.current_default_thread_limiter().total_tokens = most
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(most, thread_name_prefix="alphalens-keyctl-api"))
     yield
 
 

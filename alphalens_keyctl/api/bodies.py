@@ -10,12 +10,16 @@ DEFAULT_LEASE: Final = 60
 LONGEST_LEASE: Final = 3600
 DEFAULT_PAGE: Final = 100
 LARGEST_PAGE: Final = 1000
+_LARGEST_SEQ: Final = 2**63 - 1
 # Keys that one request may name.
 _MOST: Final = 1000
 
 _Text = Annotated[str, Field(max_length=1000)]
 _Texts = Annotated[list[_Text], Field(max_length=_MOST)]
 _Lease = Annotated[float, Field(ge=1, le=LONGEST_LEASE, allow_inf_nan=False)]
+_Id = Annotated[str, Field(min_length=12, max_length=12)]
+_Seq = Annotated[int, Field(ge=0, le=2**62)]
+_Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 _Count = Annotated[int, Field(ge=1, le=10**9)]
 
 
@@ -63,8 +67,8 @@ class ListQuery(Filters):
     page: Annotated[str, Field(max_length=2000)] | None = Field(default=None, description="From the header Link.")
 
 
-class CreateBody(Body):
-    """A new key."""
+class DraftBody(Body):
+    """What a new key is to be."""
 
     name: _Text = Field(examples=["billing"])
     owner: _Text | None = None
@@ -75,6 +79,11 @@ class CreateBody(Body):
     scopes: _Texts | None = Field(default=None, examples=[["prices:read"]])
     allow_from: _Texts | None = Field(default=None, examples=[["10.0.0.0/8"]])
     override: _Text | None = None
+
+
+class CreateBody(DraftBody):
+    """A new key."""
+
     if_missing: bool = False
     activate: bool = False
     lease: _Lease = DEFAULT_LEASE
@@ -95,10 +104,59 @@ class RotateBody(Body):
     lease: _Lease = DEFAULT_LEASE
 
 
+class DigestReference(Body):
+    """A raw key, of which only the digest is sent."""
+
+    id: Annotated[str, Field(min_length=12, max_length=12)]
+    sha256: Annotated[str, Field(min_length=64, max_length=64)]
+
+
+class LineBody(DraftBody):
+    """One of many new keys, and the number that errors give it."""
+
+    line: Annotated[int, Field(ge=0, le=10**9)] = 0
+
+
+class CreateManyBody(Body):
+    """New keys; who is about to hold them; or whether they are only tried."""
+
+    keys: Annotated[list[LineBody], Field(min_length=1, max_length=_MOST)]
+    to: Annotated[list[_Text], Field(max_length=20)] = Field(default_factory=list)
+    lease: _Lease = DEFAULT_LEASE
+    dry_run: bool = False
+
+
+class TheseBody(Body):
+    """Keys by their ids, as they were answered."""
+
+    keys: Annotated[list[_Id], Field(min_length=1, max_length=50_000)]
+
+
+class RenewBody(TheseBody):
+    """The same, and how many seconds their lease lasts from now."""
+
+    lease: _Lease = DEFAULT_LEASE
+
+
+class ActivateManyBody(TheseBody):
+    """The same, and where they were delivered to."""
+
+    delivered_to: Annotated[list[_Text], Field(max_length=20)] = Field(default_factory=list)
+    at: _Text | None = Field(default=None, examples=["2026-11-26T09:00:00Z"])
+
+
+class HeldBody(DigestReference):
+    """A destination, and the raw key that it holds now."""
+
+    destination: _Text
+
+
 class DeliverBody(Body):
-    """Which destinations are about to hold the key, and how long that takes at most, in seconds."""
+    """Which destinations are about to hold the key, what they hold now, and how long the delivery takes at most, in
+    seconds."""
 
     to: Annotated[list[_Text], Field(min_length=1, max_length=20)]
+    held: Annotated[list[HeldBody], Field(max_length=20)] = Field(default_factory=list)
     limit: Annotated[float, Field(ge=0, le=LONGEST_LEASE, allow_inf_nan=False)] = DEFAULT_LEASE
 
 
@@ -131,17 +189,19 @@ class ReasonBody(Body):
     reason: _Text | None = Field(default=None, examples=["leaked in a build log"])
 
 
-class DigestReference(Body):
-    """A raw key, of which only the digest is sent."""
-
-    id: Annotated[str, Field(min_length=12, max_length=12)]
-    sha256: Annotated[str, Field(min_length=64, max_length=64)]
-
-
 class FindBody(Body):
     """KEY, of one key."""
 
     key: _Text | DigestReference
+
+
+class VerifyBody(Body):
+    """A raw key; what the request would need, and where it would come from; and whether this counts as a use."""
+
+    raw_key: Annotated[str, Field(max_length=200)] = Field(examples=["alk_…"])
+    scope: _Texts = Field(default_factory=list, examples=[["prices:read"]])
+    address: _Text | None = Field(default=None, examples=["10.1.2.3"])
+    record: bool = False
 
 
 class ListChange(Body):
@@ -215,10 +275,49 @@ class LogQuery(BaseModel):
 
 
 class EventsQuery(LogQuery):
-    """Which events, and how many at once. A page has the latest of them, oldest first."""
+    """Which events, and how many at once. A page has the latest of them, oldest first; with `after` the next ones
+    behind that event; with `reverse` newest first."""
 
+    after: int | None = Field(default=None, ge=0, le=_LARGEST_SEQ)
+    before: int | None = Field(default=None, ge=0, le=_LARGEST_SEQ)
+    reverse: bool = False
     limit: int | None = Field(default=None, ge=1, le=10**9)
     page: Annotated[str, Field(max_length=2000)] | None = None
+
+
+class VerifyLogQuery(BaseModel):
+    """The head that the log has to extend, as it was saved; and whether to leave the keys out."""
+
+    model_config = ConfigDict(extra="forbid", alias_generator=_dashed)
+
+    seq: _Seq | None = None
+    hash: _Hash | None = None
+    root: _Hash | None = None
+    log_only: bool = False
+
+
+class TreeQuery(BaseModel):
+    """Over how many events the tree is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    size: _Seq
+
+
+class ProofQuery(BaseModel):
+    """Over how many events the tree of the proof is; by default over all."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    size: _Seq | None = None
+
+
+class NewEventsQuery(LogQuery):
+    """Which events behind a place: the number of the last event that was read, and its hash."""
+
+    place: int = Field(ge=0, le=_LARGEST_SEQ)
+    hash: Annotated[str, Field(min_length=64, max_length=64, pattern="^[0-9a-f]*$")]
+    after: int | None = Field(default=None, ge=0, le=_LARGEST_SEQ)
 
 
 class UsageQuery(BaseModel):
@@ -235,6 +334,13 @@ class UsageQuery(BaseModel):
 
 class SummaryQuery(UsageQuery):
     """Which uses to sum up; `limit` is a number of keys."""
+
+
+class PruneBody(Body):
+    """Before when rows are removed, an instant or a span as `90d`; or whether they are only counted."""
+
+    before: _Text = Field(examples=["90d"])
+    dry_run: bool = False
 
 
 class CheckQuery(BaseModel):

@@ -20,6 +20,7 @@ from alphalens_keyctl.moments import utc_now
 from alphalens_keyctl.output import documents
 from alphalens_keyctl.provenance import Act, Origin
 from alphalens_keyctl.settings import Settings
+from alphalens_keyctl.verification.verifier import KeyVerifier
 
 JSON: Final = "application/json"
 
@@ -31,6 +32,7 @@ class Call:
         state = request.state
         self.settings: Settings = request.app.state.settings
         self.key: Key = state.api_key
+        self.verifier: KeyVerifier = request.app.state.verifier
         self.request_id: str = state.request_id
         self._request = request
         self._database: Database = request.app.state.database
@@ -93,6 +95,11 @@ def reference(given: str | DigestReference) -> Reference:
     """KEY as it stands in a body. Raises `KeyctlError` (invalid_input, raw_key_in_argument)."""
     if isinstance(given, str):
         return text.parse_line(given, what="KEY", longest=text.LONGEST_NAME)
+    return digested(given)
+
+
+def digested(given: DigestReference) -> DigestedKey:
+    """A raw key by its digest. Raises `KeyctlError` (invalid_input)."""
     try:
         return DigestedKey(given.id, bytes.fromhex(given.sha256))
     except ValueError:

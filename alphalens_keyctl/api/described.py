@@ -73,6 +73,35 @@ ROTATED: Final = answers(
     },
     status=201,
 )  # fmt: skip
+CREATED_MANY: Final = answers(
+    "The new keys: their raw keys, here and never again, open after `activate`.",
+    {"created": [{"key": PENDING_EXAMPLE, "raw_key": _RAW, "delivered_to": []}], "lease": 60},
+    status=201,
+)
+SETTLED: Final = answers("What became of the keys.", {"outcome": "discarded"})
+VERIFIED: Final = answers("Whether the raw key opens.", {"allowed": True, "reason": "ok", "key": K_EXAMPLE})
+_HASH: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+_HEAD: Final = {"seq": 4021, "hash": _HASH, "at": "2026-11-26T09:00:01.250000Z"}
+VERDICT: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "What was found.",
+        "content": {
+            "application/json": {
+                "schema": {"type": "object"},
+                "example": {"sound": True, "events": 4021, "head": _HEAD, "break": None},
+            },
+            "application/jsonl": {"schema": {"type": "string"}},
+        },
+    }
+}
+TREE: Final = answers("The tree.", {"tree_size": 4021, "root_hash": _HASH, "first_hash": _HASH})
+PROOF: Final = answers(
+    "The proof, as `audit prove --check` takes it.",
+    {"event": {"seq": 17}, "previous_hash": _HASH, "tree_size": 4021, "path": [_HASH]},
+)
+PRUNED: Final = answers(
+    "How many rows were removed, or would be.", {"pruned": 512, "before": "2026-08-28T09:00:00Z", "dry_run": False}
+)
 CHANGED: Final = answers(
     "What was changed.", {"changed": [K_EXAMPLE], "unchanged": [], "still_open": [], "dry_run": False}
 )

@@ -4,9 +4,8 @@ refused here, before a thread or the database is taken."""
 import asyncio
 import hashlib
 import logging
-import re
-import secrets
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
@@ -15,13 +14,15 @@ from urllib.parse import quote, unquote_to_bytes
 from alphalens_keyctl.api import problems
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import redact, resembles_raw_key
-from alphalens_keyctl.web import asgi, challenge, headers
+from alphalens_keyctl.web import asgi, challenge, correlation, headers
 from alphalens_keyctl.web.asgi import App, Message, Receive, Scope, Send
 from alphalens_keyctl.web.client_address import TrustedProxies
+from alphalens_keyctl.web.forward_auth import UNREAD
 from alphalens_keyctl.web.waiting import NoThreadFreeError, Threads
 
 if TYPE_CHECKING:
     from alphalens_keyctl import KeyVerifier
+    from alphalens_keyctl.api.counting import Counting
 
 LARGEST_BODY: Final = 1024 * 1024
 # Seconds in which a body must have come.
@@ -33,7 +34,6 @@ MOST_READERS: Final = 10
 OPEN: Final = frozenset({"/openapi.json", "/healthz"})
 
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-_REQUEST_ID: Final = re.compile(rb"[0-9A-Za-z._:/+=-]{1,64}")
 _NO_STORE: Final = (b"cache-control", b"no-store")
 
 _log = logging.getLogger(__name__)
@@ -42,11 +42,20 @@ _log = logging.getLogger(__name__)
 class Doorway:
     """The ASGI application around `app`."""
 
-    def __init__(self, app: App, verifier: "KeyVerifier", proxies: TrustedProxies, *, access_log: bool = False) -> None:
+    def __init__(
+        self,
+        app: App,
+        verifier: "KeyVerifier",
+        proxies: TrustedProxies,
+        *,
+        access_log: bool = False,
+        counting: "Counting | None" = None,
+    ) -> None:
         self._app = app
         self._verifier = verifier
         self._proxies = proxies
         self._access_log = access_log
+        self._counting = counting
         self._threads = Threads()
         self._under_way = {True: 0, False: 0}  # by whether they only read
         self.uses_lost = False
@@ -54,16 +63,20 @@ class Doorway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or the lifespan of the server."""
         if scope["type"] == "lifespan":
+            if self._counting is not None:
+                scope["state"][UNREAD] = self._counting.unread
             await self._app(scope, asgi.before_shutdown(receive, self._flush), send)
         elif scope["type"] == "http":
             await self._answer(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         found = headers.single(scope["headers"])
-        request_id = _request_id(found.get(b"x-request-id"))
+        request_id = correlation.request_id(found)
         answer = _Answer(send, request_id)
         began = time.monotonic()
         path, about = _canonical(scope), self._about(scope, found)
+        if self._counting is not None:
+            answer.counted = self._counting.of(scope["method"], path, began)
         key_id = None
         try:
             if _holds_raw_key(path, scope["query_string"]):
@@ -75,6 +88,8 @@ class Doorway:
             state: dict[str, Any] = {"request_id": request_id, "about": about}
             if path not in OPEN:
                 verified = await asgi.verify(self._verifier, self._threads, headers.raw_key(found), **about)
+                if self._counting is not None:
+                    self._counting.verified(verified.reason)
                 if not verified.allowed or verified.key is None:
                     await asgi.refuse(answer, challenge.refusal(verified.reason, None))
                     return
@@ -95,13 +110,12 @@ class Doorway:
                 _log.info(
                     "request",
                     extra={
-                        "request_id": request_id,
                         "method": scope["method"],
                         "path": shown,
                         "status": answer.status,
                         "key_id": key_id,
                         "client_ip": about["client_ip"],
-                        "ms": round((time.monotonic() - began) * 1000, 1),
+                        **correlation.logged(request_id, found, time.monotonic() - began),
                     },
                 )
 
@@ -157,10 +171,14 @@ class _Answer:
         self._request_id = request_id
         self.status: int | None = None
         self.whole = False
+        self.counted: Callable[[int], None] | None = None
+        """What to call with the status, before the answer: whoever has it finds it counted."""
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.status = message["status"]
+            self.status = status = message["status"]
+            if self.counted is not None:
+                self.counted(status)
             kept = [(name, value) for name, value in message.get("headers", ()) if name.lower() != b"cache-control"]
             message = {**message, "headers": [*kept, _NO_STORE, (b"x-request-id", self._request_id.encode())]}
         self.whole = message["type"] == "http.response.body" and not message.get("more_body", False)
@@ -218,13 +236,6 @@ def _given(body: bytes, receive: Receive) -> Receive:
         return await receive()
 
     return give
-
-
-def _request_id(given: bytes | None) -> str:
-    """The id that the client gave the request, where it is one that a log can hold; else a new one."""
-    if given is not None and _REQUEST_ID.fullmatch(given) and not resembles_raw_key(given.decode()):
-        return given.decode()
-    return secrets.token_hex(16)
 
 
 def _canonical(scope: Scope) -> str:

@@ -16,6 +16,7 @@ from alphalens_keyctl.api.bodies import (
     CreateBody,
     DeliverBody,
     DiscardBody,
+    DraftBody,
     RotateBody,
     TakeBackBody,
     ToRotateBody,
@@ -45,7 +46,7 @@ def create_key(caller: Caller, body: CreateBody) -> Response:
 
     With `activate` it opens at once; where the answer is lost, a key opens that nobody holds.
     """
-    draft = _draft(body)
+    draft = drafted(body)
 
     def work() -> Answer:
         steps = caller.manager(lease=body.lease).steps
@@ -88,13 +89,15 @@ def rotated(caller: Call, key: str, body: RotateBody) -> Answer:
 
 @router.post("/keys/{key}/deliver", responses=KEY)
 def deliver_key(caller: Caller, key: KeyInPath, body: DeliverBody) -> Response:
-    """Let a pending key open, since destinations are about to hold it; its lease grows by `limit`."""
-    destinations = [_destination(each) for each in body.to]
+    """Let a pending key open, since destinations are about to hold it; its lease grows by `limit`. A conflict where one
+    of them holds another live key (`held`), of which that may be the only copy."""
+    destinations = [destination(each) for each in body.to]
+    held = [(destination(each.destination), call.digested(each)) for each in body.held]
 
     def work() -> Answer:
         manager = caller.manager(lease=0.0)
         begun = Begun(manager.find(key), None, attempt=Attempt(lease=0.0))
-        manager.steps.begin_delivering(begun, destinations, limit=max(body.limit, 1.0))
+        manager.steps.begin_delivering(begun, destinations, limit=max(body.limit, 1.0), held=held)
         return call.document(documents.key_object(manager.left(begun.key.id)))
 
     return caller.once(work)
@@ -103,9 +106,9 @@ def deliver_key(caller: Caller, key: KeyInPath, body: DeliverBody) -> Response:
 @router.post("/keys/{key}/activate", responses=KEY)
 def activate_key(caller: Caller, key: KeyInPath, body: ActivateBody) -> Response:
     """Make a key current; its predecessor retires. To repeat it is fine."""
-    destinations = [_destination(each) for each in body.delivered_to]
+    destinations = [destination(each) for each in body.delivered_to]
     retirement = Retirement(GRACE if body.grace is None else _span(body.grace, "grace"), _deadline(body))
-    at = _activation(body.at)
+    at = activation(body.at)
 
     def work() -> Answer:
         manager = caller.manager()
@@ -132,7 +135,7 @@ def discard_key(caller: Caller, key: KeyInPath, body: DiscardBody) -> Response:
 @router.post("/keys/{key}/take-back", responses=KEY)
 def take_back_key(caller: Caller, key: KeyInPath, body: TakeBackBody) -> Response:
     """Undo the handover of the name to a key: its predecessor is the current key again."""
-    held = None if body.destinations is None else _destination(body.destinations)
+    held = None if body.destinations is None else destination(body.destinations)
 
     def work() -> Answer:
         manager = caller.manager()
@@ -203,12 +206,13 @@ def _is_done(key: Key) -> bool:
     return key.is_current and key.activated_at is not None
 
 
-def _draft(body: CreateBody) -> Draft:
+def drafted(body: DraftBody) -> Draft:
+    """What a new key is to be. Raises `KeyctlError`."""
     given = body.model_dump(include={"owner", "purpose", "labels", "scopes", "allow_from", "override"})
     return values.draft(body.name, cast("values.NewValues", {**given, "expires": _expiry(body)}), now=utc_now())
 
 
-def _expiry(body: CreateBody) -> str | None:
+def _expiry(body: DraftBody) -> str | None:
     if body.expires is not None and body.expires_at is not None:
         raise KeyctlError(Code.USAGE, "expires and expires_at contradict each other", "Leave one of them out.")
     return body.expires if body.expires is not None else body.expires_at
@@ -244,7 +248,7 @@ def _span(given: str | float, what: str) -> timedelta:
     return span
 
 
-def _activation(given: str | None) -> datetime:
+def activation(given: str | None) -> datetime:
     """The instant that was promised when the raw key was shown, which lies just behind."""
     now = utc_now()
     if given is None:
@@ -259,7 +263,8 @@ def _activation(given: str | None) -> datetime:
     return at if now - timedelta(hours=1) <= at <= now else now
 
 
-def _destination(given: str) -> str:
+def destination(given: str) -> str:
+    """The name of a destination. Raises `KeyctlError` (invalid_input)."""
     return text.parse_line(given, what="destination", longest=text.LONGEST_REASON)
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, cast
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from alphalens_keyctl import text
+from alphalens_keyctl import networks, scopes, text
 from alphalens_keyctl.api import call, pages, streams
 from alphalens_keyctl.api.bodies import (
     DEFAULT_PAGE,
@@ -14,9 +14,11 @@ from alphalens_keyctl.api.bodies import (
     FindBody,
     ListQuery,
     OwnersQuery,
+    VerifyBody,
 )
 from alphalens_keyctl.api.call import Caller, KeyInPath
-from alphalens_keyctl.api.described import KEY, KEYS, SHOWN
+from alphalens_keyctl.api.described import KEY, KEYS, SHOWN, VERIFIED
+from alphalens_keyctl.api.look import Look
 from alphalens_keyctl.api.replays import Answer
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keys import selection
@@ -26,6 +28,7 @@ from alphalens_keyctl.manager import values
 from alphalens_keyctl.output import documents
 
 router = APIRouter(prefix="/v1", tags=["keys"])
+looks = APIRouter(prefix="/v1", tags=["keys"], route_class=Look)
 _PLAIN = [Depends(call.no_query)]
 
 
@@ -80,19 +83,38 @@ def find_key(caller: Caller, body: FindBody) -> Response:
     return caller.once(lambda: call.document(documents.key_object(caller.manager().find(wanted))))
 
 
-@router.get("/keys/{key}", responses=SHOWN, dependencies=_PLAIN)
+@router.post("/verify", responses=VERIFIED, dependencies=_PLAIN)
+def verify_raw_key(caller: Caller, body: VerifyBody) -> Response:
+    """Say whether a raw key opens, as a service would hear. It does not count as a use, unless `record` says so.
+
+    Of a key that the caller may not see it is forbidden.
+    """
+    needed = tuple(map(scopes.parse, body.scope)) or None
+    address = None if body.address is None else networks.parse_address(body.address)
+
+    def work() -> Answer:
+        found = caller.verifier.look(body.raw_key, scope=needed, address=address)
+        caller.manager().require_verifying(found.key, recorded=body.record)
+        if body.record:
+            found = caller.verifier.verify(body.raw_key, scope=needed, address=address)
+        return call.document(documents.verification_object(found))
+
+    return caller.once(work)
+
+
+@looks.get("/keys/{key}", responses=SHOWN)
 def show_key(caller: Caller, key: KeyInPath) -> Response:
     """Everything about one key: its lineage, its use, its rotation."""
     return call.response(shown(caller, key))
 
 
-@router.get("/key-ids/{key}", dependencies=_PLAIN)
+@looks.get("/key-ids/{key}")
 def ids_of_key(caller: Caller, key: KeyInPath) -> Response:
     """The ids that KEY stands for in a log."""
     return call.response(call.document({"ids": list(caller.manager().key_ids(key))}))
 
 
-@router.get("/self", responses=KEY, dependencies=_PLAIN, tags=["self"])
+@looks.get("/self", responses=KEY, tags=["self"])
 def show_self(caller: Caller) -> Response:
     """The caller's own key."""
     return call.response(call.document(documents.key_object(caller.manager().find(caller.key.id))))
@@ -101,10 +123,11 @@ def show_self(caller: Caller) -> Response:
 def shown(caller: call.Call, wanted: Reference) -> Answer:
     """The document of `show --json`."""
     key, lineage, used, old_use = caller.manager().details(wanted)
+    own = documents.key_object(key)
     return call.document(
-        documents.key_object(key)
+        own
         | {
-            "lineage": [documents.key_object(member) for member in lineage],
+            "lineage": [own if member is key else documents.key_object(member) for member in lineage],
             "usage": documents.usage_object(used),
             "rotation": documents.rotation_object(old_use),
         }

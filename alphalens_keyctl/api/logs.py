@@ -5,22 +5,25 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 
 from alphalens_keyctl import text
-from alphalens_keyctl.api import call, pages, streams
+from alphalens_keyctl.api import call, pages, problems, streams
 from alphalens_keyctl.api.bodies import (
     DEFAULT_PAGE,
     LARGEST_PAGE,
     CheckQuery,
     EventsQuery,
     LogQuery,
+    NewEventsQuery,
     PolicyBody,
+    PruneBody,
     ReportQuery,
     SummaryQuery,
     UsageQuery,
 )
 from alphalens_keyctl.api.call import Caller
+from alphalens_keyctl.api.described import PRUNED
 from alphalens_keyctl.api.issuing import parsed_reason
 from alphalens_keyctl.api.replays import Answer
 from alphalens_keyctl.errors import Code, KeyctlError
@@ -28,12 +31,12 @@ from alphalens_keyctl.keys import policy
 from alphalens_keyctl.keys.policy import Finding
 from alphalens_keyctl.keys.stored_policy import REQUIRABLE
 from alphalens_keyctl.logs import usage
-from alphalens_keyctl.logs.audit import LogFilter
+from alphalens_keyctl.logs.audit import Head, LogFilter
 from alphalens_keyctl.logs.usage import Summary, UsageFilter
 from alphalens_keyctl.manager import values
 from alphalens_keyctl.manager.over_database import OverDatabase
-from alphalens_keyctl.models import Action, Reason
-from alphalens_keyctl.moments import parse_period, parse_span, rfc3339_exact, utc_now
+from alphalens_keyctl.models import Action, Event, Reason
+from alphalens_keyctl.moments import parse_period, parse_since, parse_span, rfc3339, rfc3339_exact, utc_now
 from alphalens_keyctl.output import documents
 
 router = APIRouter(prefix="/v1", tags=["logs"])
@@ -48,21 +51,28 @@ _MOST_SUMMED: Final = 1000
 def list_events(caller: Caller, query: Annotated[EventsQuery, Query()]) -> Response:
     """The events that fit, oldest first: the latest page, or all as JSON Lines. `Link` names the page before."""
     manager = caller.manager()
-    wanted = _log_filter(manager, query)
+    wanted = _log_filter(manager, query)._replace(after_seq=query.after, before_seq=query.before)
     if caller.wants_lines():
-        return streams.lines(manager.events(wanted, limit=query.limit), documents.event_texts)
+        rows = manager.events(wanted, limit=query.limit, reverse=query.reverse)
+        return streams.lines(rows, documents.event_texts)
     limit = _page_size(query.limit)
     asked = query.model_dump_json(exclude={"page", "limit"})
     if query.page is not None:
+        if query.after is not None:
+            raise problems.usage("page and after exclude each other", "The header Link of such a page names the next.")
         seq = pages.place("events" + asked, query.page)[0]
         wanted = wanted._replace(before_seq=seq if isinstance(seq, int) else 0)
-    with manager.events(wanted, limit=limit + 1) as events:
+    with manager.events(wanted, limit=limit + 1, reverse=query.reverse) as events:
         found = list(events)
     headers = {}
     if len(found) > limit:
-        found = found[1:]
-        token = pages.token("events" + asked, (found[0].seq, None))
-        headers = pages.link(caller.same_place(page=token))
+        # Read on: behind an event from the oldest to the newest, else from the newest back.
+        found.remove((max if query.after is not None else min)(found, key=_seq))
+        if query.after is not None:
+            headers = pages.link(caller.same_place(after=str(max(map(_seq, found)))))
+        else:
+            token = pages.token("events" + asked, (min(map(_seq, found)), None))
+            headers = pages.link(caller.same_place(page=token))
     return call.response(Answer("".join(documents.json_array(documents.event_texts(found)))), headers)
 
 
@@ -77,6 +87,32 @@ def count_events(caller: Caller, query: Annotated[LogQuery, Query()]) -> Respons
 def head_of_log(caller: Caller) -> Response:
     """The head of the audit log, to be kept elsewhere."""
     return call.response(call.document(documents.head_object(caller.manager().head())))
+
+
+@router.get("/events/last", dependencies=_PLAIN)
+def last_event(caller: Caller) -> Response:
+    """The last event that the caller may see, as its number, hash and instant: new events come behind it."""
+    return call.response(call.document(documents.head_object(caller.manager().last_event())))
+
+
+@router.get("/events/new")
+def list_new_events(caller: Caller, query: Annotated[NewEventsQuery, Query()]) -> Response:
+    """The next events behind a place that fit, oldest first, and the place up to which the log was read.
+
+    409 with the code `log_replaced` where the event at the place is gone or is another.
+    """
+    manager = caller.manager()
+    wanted = _log_filter(manager, query)._replace(after_seq=query.after)
+    place = Head(query.place, bytes.fromhex(query.hash), None)
+    found, place = manager.new_events(place, wanted)
+    said = {"events": [documents.event_object(event) for event in found], "place": documents.head_object(place)}
+    return call.response(call.document(said))
+
+
+@router.get("/events/{seq}", dependencies=_PLAIN)
+def show_event(caller: Caller, seq: Annotated[int, Path(ge=0, le=2**63 - 1)]) -> Response:
+    """One event whole: E with its link of the chain, and what of its origin is fact and what is claim."""
+    return call.response(call.document(documents.recorded_object(caller.manager().event(seq))))
 
 
 @router.get("/usage")
@@ -101,6 +137,21 @@ def sum_up_uses(caller: Caller, query: Annotated[SummaryQuery, Query()]) -> Resp
     return call.response(call.document(_summary(manager.usage_summary(wanted, buckets, most_keys=most))))
 
 
+@router.post("/usage:prune", responses=PRUNED, dependencies=_PLAIN)
+def prune_usage(caller: Caller, body: PruneBody) -> Response:
+    """Remove the rows of the usage log before an instant for good, or count them."""
+    now = utc_now()
+    before = parse_since(body.before, what="before", now=now)
+    if before > now:
+        raise KeyctlError(Code.INVALID_INPUT, "before lies ahead", "Rows of today are not old.")
+
+    def work() -> Answer:
+        pruned = caller.manager().prune_usage(before, dry_run=body.dry_run)
+        return call.document({"pruned": pruned, "before": rfc3339(before), "dry_run": body.dry_run})
+
+    return caller.once(work)
+
+
 @router.get("/check")
 def check_policy(caller: Caller, query: Annotated[CheckQuery, Query()]) -> Response:
     """The keys that break the rules, of all or of those that each KEY means, by the thresholds of the server's
@@ -118,8 +169,8 @@ def check_policy(caller: Caller, query: Annotated[CheckQuery, Query()]) -> Respo
 
 @router.get("/report")
 def report_on_period(caller: Caller, query: Annotated[ReportQuery, Query()]) -> Response:
-    """What the logs say of a period, what the keys are now, and a check of the whole log, which takes seconds for a
-    million events. As JSON Lines, every event of the period, with the age of a key that was rotated."""
+    """What the logs say of a period, and what the keys are now. As JSON Lines, every event of the period, with the age
+    of a key that was rotated."""
     from alphalens_keyctl.output import report_documents
 
     period = parse_period(query.period, now=utc_now())
@@ -188,6 +239,10 @@ def _usage_filter(manager: OverDatabase, query: UsageQuery) -> UsageFilter:
         since=values.since(query.since, "since", now=now),
         until=values.since(query.until, "until", now=now),
     )
+
+
+def _seq(event: Event) -> int:
+    return event.seq
 
 
 def _page_size(limit: int | None) -> int:

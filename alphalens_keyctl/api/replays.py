@@ -15,8 +15,8 @@ from alphalens_keyctl.api.problems import RefusedError
 from alphalens_keyctl.database import Database
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import resembles_raw_key
-from alphalens_keyctl.models import reply_table
 from alphalens_keyctl.moments import utc_now
+from alphalens_keyctl.replies import reply_table
 
 LONGEST_KEY: Final = 64
 KEPT: Final = timedelta(hours=24)
@@ -109,6 +109,9 @@ def _this(wanted: Asked) -> ColumnElement[bool]:
 
 def _without_raw_key(text: str) -> str:
     document: Any = json.loads(text)
-    if not isinstance(document, dict) or document.get("raw_key") is None:
+    if not isinstance(document, dict):
         return text
-    return json.dumps(document | {"raw_key": None}) + "\n"
+    holding = [each for each in (document, *document.get("created", ())) if each.get("raw_key") is not None]
+    for each in holding:
+        each["raw_key"] = None
+    return json.dumps(document) + "\n" if holding else text

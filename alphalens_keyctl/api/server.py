@@ -3,7 +3,7 @@
 import gc
 import logging
 import socket
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,13 +15,18 @@ from alphalens_keyctl.api.tls import TlsFiles, check
 from alphalens_keyctl.database import Database, Limits, parse_address
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.settings import Settings
-from alphalens_keyctl.web import listening, log, server, workers
+from alphalens_keyctl.web import listening, log, server
 from alphalens_keyctl.web.client_address import TrustedProxies
-from alphalens_keyctl.web.server import Outcome
+from alphalens_keyctl.web.listening import Place
+from alphalens_keyctl.web.server import Asking, Outcome
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from alphalens_keyctl import KeyVerifier
+    from alphalens_keyctl.api.counting import Counting
     from alphalens_keyctl.api.doorway import Doorway
+    from alphalens_keyctl.web.metrics import Desk
 
 _log = logging.getLogger(__name__)
 
@@ -41,14 +46,18 @@ class ApiService:
     trusted_proxies: tuple[str, ...] = ()
     access_log: bool = False
     quiet: bool = False
+    metrics: Place | None = None
+    """Where to serve metrics; None for nowhere."""
 
 
-def serve(service: ApiService) -> None:
+def serve(service: ApiService, ask: Asking) -> None:
     """Serve until SIGTERM or SIGINT; then finish the requests under way, write every use and return.
 
-    Raises `KeyctlError` when the server cannot start, or when uses cannot be written at the end.
+    Metrics, where they are asked for, have the numbers of keys by `ask`. Raises `KeyctlError` when the server cannot
+    start, or when uses cannot be written at the end.
     """
     server.require("serve-api", "fastapi", "httptools", "uvicorn", extra="api")
+    server.require_metrics(service.metrics)
     # What is wrong is an error before anything listens, and one error for all workers.
     TrustedProxies(service.trusted_proxies)
     if service.tls is not None:
@@ -57,44 +66,35 @@ def serve(service: ApiService) -> None:
         _require_loopback(service.host)
     _verifier(service).close()
     log.configure(quiet=service.quiet)
-    with _listening(service) as listener:
+    with _listening(service) as listener, server.desks(service.metrics, service.workers, ask) as desks:
         address = listening.address_of(listener)
         shown = address.replace("http:", "https:", 1) if service.tls is not None else address
         _log.info("listening", extra={"address": shown, "workers": service.workers})
-        outcomes = _serve_on(listener, service)
+        outcomes = server.in_processes(partial(_serve_here, listener, service), desks, quiet=service.quiet)
     server.report(outcomes)
 
 
-def _serve_on(listener: socket.socket, service: ApiService) -> Container[int | None]:
-    if service.workers == 1:
-        return {_serve_here(listener, service)}
-    works = [partial(_serve_as_worker, listener, service)] * service.workers
-    return workers.supervise(works, fatal=Outcome.NOT_STARTED)
-
-
-def _serve_as_worker(listener: socket.socket, service: ApiService) -> int:
-    log.configure(quiet=service.quiet)
-    return _serve_here(listener, service)
-
-
-def _serve_here(listener: socket.socket, service: ApiService) -> Outcome:
+def _serve_here(listener: socket.socket, service: ApiService, desk: "Desk | None") -> Outcome:
     """Serve until SIGTERM or SIGINT, in this process."""
     import uvicorn
 
     from alphalens_keyctl.api.application import application
-    from alphalens_keyctl.api.doorway import Doorway
+    from alphalens_keyctl.api.doorway import MOST_READERS, MOST_WRITERS, Doorway
 
     settings = service.settings
     limits = Limits(settings.connect_timeout, settings.lock_timeout, settings.query_timeout)
-    database = Database.open(parse_address(settings.database_url), limits, create=False)
+    address = parse_address(settings.database_url)
+    database = Database.open(address, limits, create=False, sessions=MOST_READERS + MOST_WRITERS)
     try:
         verifier = _verifier(service, flush_on_sigterm=True)
         app = application(database, verifier, settings)
-        door = Doorway(app, verifier, TrustedProxies(service.trusted_proxies), access_log=service.access_log)
+        counting = None if desk is None else _counting(desk, app)
+        proxies = TrustedProxies(service.trusted_proxies)
+        door = Doorway(app, verifier, proxies, access_log=service.access_log, counting=counting)
         running = uvicorn.Server(_uvicorn_config(door, service))
         gc.collect()
         gc.freeze()
-        with server.stopping_on_signals(running):
+        with server.stopping_on_signals(running), _watching(counting, verifier):
             try:
                 running.run(sockets=[listener])
             except SystemExit:  # uvicorn's way to say that it did not start
@@ -104,6 +104,26 @@ def _serve_here(listener: socket.socket, service: ApiService) -> Outcome:
         return Outcome.STOPPED if running.started else Outcome.NOT_STARTED
     finally:
         database.close()
+
+
+def _counting(desk: "Desk", app: "FastAPI") -> "Counting":
+    from alphalens_keyctl.api.application import routes
+    from alphalens_keyctl.api.counting import Counting
+
+    return Counting(desk, routes(app))
+
+
+@contextmanager
+def _watching(counting: "Counting | None", verifier: "KeyVerifier") -> Iterator[None]:
+    """Count the state of the verifier too while the block lasts."""
+    if counting is None:
+        yield
+        return
+    counting.metrics.watch(verifier)
+    try:
+        yield
+    finally:
+        counting.metrics.watch_no_more()
 
 
 def _verifier(service: ApiService, *, flush_on_sigterm: bool = False) -> "KeyVerifier":

@@ -8,7 +8,7 @@ from alphalens_keyctl.cli.run import Run
 from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.keys.changes import RevocationChange
 from alphalens_keyctl.keys.revocation import Revocation
-from alphalens_keyctl.manager.backend import Backend, Outcome
+from alphalens_keyctl.manager.backend import Backend, Outcome, issued
 
 _WORDS: Final = {
     Revocation.REVOKE: Words("Revoked", "Revoke", "was revoked already", question_end=" for good?"),
@@ -46,11 +46,10 @@ def _forget(manager: Backend, done: Outcome) -> None:
     """Remove revoked keys from the keyring. An entry that holds another key by now stays."""
     from alphalens_keyctl.delivery import keyring
 
-    keys = [manager.find(key_id) for key_id in (*done.changed, *done.unchanged)]
-    digests = manager.digests(keys)
     try:
-        for key in keys:
-            if keyring.look(key.name, digests).key_id == key.id:
+        for key in done.keys([*done.changed, *done.unchanged]):
+            held = keyring.held(key.name)
+            if held is not None and held.id == key.id and issued(manager, held):
                 keyring.remove(key.name)
     except KeyctlError as error:
         raise KeyctlError(

@@ -28,6 +28,7 @@ from alphalens_keyctl.settings import DATABASE_FILE, PROGRAM, Given, Settings, o
 if TYPE_CHECKING:
     from alphalens_keyctl.database import Address, Database, Limits
     from alphalens_keyctl.manager.backend import Backend
+    from alphalens_keyctl.manager.over_http import OverHttp
     from alphalens_keyctl.output.documents import Format
     from alphalens_keyctl.output.feeds import Feed
     from alphalens_keyctl.output.screen import Screen
@@ -74,9 +75,7 @@ class Run:
         `KeyctlError`.
         """
         if self.settings.server is not None:
-            from alphalens_keyctl.cli import server
-
-            with server.manager(self.settings) as way:
+            with self.over_server() as way:
                 yield way
             return
         from alphalens_keyctl.manager import opening
@@ -86,6 +85,14 @@ class Run:
 
         with self._opened(over_database, create) as backend:
             yield backend
+
+    @contextmanager
+    def over_server(self) -> Iterator["OverHttp"]:
+        """Open the way to the keys over the server, and close it after the block. Raises `KeyctlError`."""
+        from alphalens_keyctl.cli import server
+
+        with server.manager(self.settings) as way:
+            yield way
 
     @contextmanager
     def database(self, *, create: bool | None = None) -> Iterator["Database"]:

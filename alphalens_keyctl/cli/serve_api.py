@@ -60,13 +60,23 @@ def serve_api(
             help="Believe what this proxy says of the client: an address, a network, or unix; repeat for more.",
         ),
     ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            "--metrics",
+            metavar="PLACE",
+            show_default=False,
+            help="Serve metrics for Prometheus at /metrics of this PORT of 127.0.0.1, HOST:PORT or unix:PATH.",
+        ),
+    ] = None,
     access_log: Annotated[bool, typer.Option("--access-log", help="Log every request.")] = False,
 ) -> None:
     """Administer keys over HTTP: each caller within the rights of the key in the header API-Key.
 
     GET /openapi.json describes the API. Without TLS it listens on this machine alone. A request's body is at most
     1 MiB and has 10 s to arrive; each worker carries out 4 changes and 10 other requests at once, and answers 429 to
-    more. Logs go to stderr, one JSON object per line. SIGTERM and Ctrl-C end it with exit 0, once every use is written.
+    more. --metrics needs the extra metrics. Logs go to stderr, one JSON object per line. SIGTERM and Ctrl-C end it with
+    exit 0, once every use is written.
 
     Examples:
       alphalens-keyctl serve-api --unix-socket keyctl-api.sock --trusted-proxy unix
@@ -89,4 +99,5 @@ def serve_api(
         workers=workers,
         trusted_proxies=tuple(trusted_proxy or ()),
         access_log=access_log,
+        metrics=metrics,
     )

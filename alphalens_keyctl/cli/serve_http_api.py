@@ -1,11 +1,14 @@
 """What `serve-api` does: open the database once, then answer requests until a signal comes."""
 
 import gc
+from functools import partial
 from pathlib import Path
 
 from alphalens_keyctl.api import server
 from alphalens_keyctl.api.tls import TlsFiles
+from alphalens_keyctl.cli import key_counts
 from alphalens_keyctl.cli.run import Run
+from alphalens_keyctl.web import listening
 
 
 def serve_http_api(
@@ -19,11 +22,14 @@ def serve_http_api(
     workers: int,
     trusted_proxies: tuple[str, ...],
     access_log: bool,
+    metrics: str | None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT. `tls` is the certificate and its private key.
+    """Serve until SIGTERM or SIGINT. `tls` is the certificate and its private key. `metrics`: where to serve metrics,
+    if anywhere.
 
     Raises `KeyctlError` when the database cannot be opened, when the server cannot start, or when uses are lost.
     """
+    place = None if metrics is None else listening.parse_place(metrics, what="--metrics")
     run.require_database("serve-api")
     # Opened here first, so that what is wrong with the database is an error of this command and not a line in a log.
     with run.database(create=False):
@@ -41,5 +47,7 @@ def serve_http_api(
             trusted_proxies=trusted_proxies,
             access_log=access_log,
             quiet=run.quiet,
-        )
+            metrics=place,
+        ),
+        ask=partial(key_counts.counted, run.settings),
     )

@@ -9,6 +9,7 @@ from alphalens_keyctl.models import Reason
 from alphalens_keyctl.moments import utc_now
 from alphalens_keyctl.output import channel, documents, sentences
 from alphalens_keyctl.output.errors import error_document
+from alphalens_keyctl.verification.judgement import Verification
 from alphalens_keyctl.verification.recording_policy import RecordingPolicy
 from alphalens_keyctl.verification.verifier import KeyVerifier
 
@@ -18,7 +19,22 @@ def verify_key(
 ) -> None:
     """Say whether the raw key `presented` opens, for `scope` and from `address`; with `record`, count the verification
     as a use. Exits 0 or 4."""
-    run.require_database("verify")
+    if run.settings.server is None:
+        found = _looked_up(run, presented, scope, address, record=record, json=json)
+    else:
+        with run.over_server() as manager:
+            found = manager.verify(presented, scope=scope, address=address, record=record)
+    if json:
+        said = documents.json_document(documents.verification_object(found))
+    else:
+        said = runs.told(sentences.verification(found, utc_now()))
+    runs.answer(said, status=ExitStatus.DONE if found.allowed else ExitStatus.REFUSED)
+
+
+def _looked_up(
+    run: Run, presented: bytes, scope: tuple[str, ...] | None, address: str | None, *, record: bool, json: bool
+) -> Verification:
+    """What a service that shares the database would answer."""
     # A verifier logs what went wrong. This command says it itself: stderr holds one document at most (promise 10).
     logging.getLogger("alphalens_keyctl").addHandler(logging.NullHandler())
     settings = run.settings
@@ -28,11 +44,7 @@ def verify_key(
         trouble = verifier.trouble
     if trouble is not None and found.reason is Reason.UNAVAILABLE:
         _say_why(trouble, as_document=json)
-    if json:
-        said = documents.json_document(documents.verification_object(found))
-    else:
-        said = runs.told(sentences.verification(found, utc_now()))
-    runs.answer(said, status=ExitStatus.DONE if found.allowed else ExitStatus.REFUSED)
+    return found
 
 
 def _say_why(trouble: KeyctlError, *, as_document: bool) -> None:

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from typing import NewType, Protocol
+from typing import TYPE_CHECKING, Final, NewType, Protocol
 
 from sqlalchemy import Connection, Engine
 
@@ -20,8 +20,13 @@ from alphalens_keyctl.database.attempt import Attempt
 from alphalens_keyctl.database.session_attempts import SessionAttempts
 from alphalens_keyctl.errors import Code, KeyctlError
 
+if TYPE_CHECKING:
+    from alphalens_keyctl.database.changes import Changes
+
 __all__ = ["Address", "Attempt", "Attempts", "Database", "Limits", "Recording", "Writing", "exists", "parse_address"]
 
+# Sessions that a program keeps which has one thread, or few.
+FEW_SESSIONS: Final = 5
 # The one transaction of this program that writes at a time. Only `Database.writing` makes a `Writing`, so a function
 # that takes one cannot be called without the lock that keeps the audit chain and the successors single.
 Writing = NewType("Writing", Connection)
@@ -63,13 +68,14 @@ class Database:
         self._engine = engine
 
     @classmethod
-    def open(cls, address: Address, limits: Limits, *, create: bool = True) -> "Database":
-        """Open a database and check its schema.
+    def open(cls, address: Address, limits: Limits, *, create: bool = True, sessions: int = FEW_SESSIONS) -> "Database":
+        """Open a database and check its schema. So many `sessions` are kept for the next transactions, and those beyond
+        are opened for one each.
 
         With `create`, a SQLite file is created where there is none. An older schema of a SQLite file is brought up to
         date; only `upgrade` ever changes a schema on PostgreSQL. Raises `KeyctlError`.
         """
-        database = cls.connect(address, limits, create=create)
+        database = cls.connect(address, limits, create=create, sessions=sessions)
         try:
             found = database.schema()
             if isinstance(address, SQLiteAddress) and found.state is schema.SchemaState.OUTDATED:
@@ -83,10 +89,12 @@ class Database:
         return database
 
     @classmethod
-    def connect(cls, address: Address, limits: Limits, *, create: bool = True) -> "Database":
+    def connect(
+        cls, address: Address, limits: Limits, *, create: bool = True, sessions: int = FEW_SESSIONS
+    ) -> "Database":
         """Open a database, as `open` does, without checking its schema. Raises `KeyctlError`."""
         if isinstance(address, PostgreSQLAddress):
-            return cls._on_server(address, limits)
+            return cls._on_server(address, limits, sessions)
         if not sqlite.exists(address.path):
             if not create:
                 raise KeyctlError(
@@ -95,7 +103,7 @@ class Database:
                     f"A first key makes it: alphalens-keyctl --database {quote(address.display)} create NAME",
                 )
             sqlite.bring_to_life(address.path, lambda draft: cls._fill(draft, limits), lock_timeout=limits.lock_timeout)
-        return cls._on_file(address, limits)
+        return cls._on_file(address, limits, sessions)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -142,6 +150,14 @@ class Database:
             )
         return found
 
+    @contextmanager
+    def changes(self) -> Iterator["Changes"]:
+        """What tells, while the block lasts, that events may have been written. Raises `KeyctlError`."""
+        from alphalens_keyctl.database import changes  # for speed: for one command alone
+
+        with changes.of(self.address, self._engine) as told:
+            yield told
+
     @property
     def one_writer(self) -> bool:
         """Whether a transaction that writes keeps every other out, and a process must not fork with the database open.
@@ -178,23 +194,24 @@ class Database:
             return []
 
     @classmethod
-    def _on_file(cls, address: SQLiteAddress, limits: Limits) -> "Database":
-        engine = sqlite.make_engine(address.path, lock_timeout=limits.lock_timeout)
+    def _on_file(cls, address: SQLiteAddress, limits: Limits, sessions: int) -> "Database":
+        engine = sqlite.make_engine(address.path, lock_timeout=limits.lock_timeout, sessions=sessions)
         return cls(address, engine, sqlite.FileAttempts(address.path, lock_timeout=limits.lock_timeout))
 
     @classmethod
-    def _on_server(cls, address: PostgreSQLAddress, limits: Limits) -> "Database":
+    def _on_server(cls, address: PostgreSQLAddress, limits: Limits, sessions: int) -> "Database":
         engine = postgresql.make_engine(
             address,
             connect_timeout=limits.connect_timeout,
             lock_timeout=limits.lock_timeout,
             query_timeout=limits.query_timeout,
+            sessions=sessions,
         )
         attempts = SessionAttempts(engine, lambda: faults.translated(address))
         return cls(address, engine, attempts)
 
     @classmethod
     def _fill(cls, draft: Path, limits: Limits) -> None:
-        database = cls._on_file(SQLiteAddress(draft), limits)
+        database = cls._on_file(SQLiteAddress(draft), limits, 1)
         database.upgrade()
         database.close()

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import select
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import InvalidatePoolError
 
 from alphalens_keyctl import interrupts
 from alphalens_keyctl.address import PostgreSQLAddress
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 # Seconds that the client waits beyond the limit of the server before it takes the server for frozen.
 _PATIENCE: Final = 5.0
+# Seconds after an answer in which a session is taken to live, unless the server has ended it.
+_FRESH: Final = 1.0
 _NO_SESSION: Final = "no session became free in time; a pooler may have too few for those who use it"
 
 
@@ -62,7 +66,7 @@ def dialer(
         """
 
         answer_limit: float | None = limit
-        answered = False
+        answered_at: float | None = None  # monotonic
 
         def wait(self, gen: Any, *how: Any, **more: Any) -> Any:
             # A wait for notifications has a limit of its own, whose end is no fault of the server.
@@ -80,18 +84,19 @@ def dialer(
             psycopg steps `gen` when the socket is ready, and every 0.1 s with nothing ready. A pooler takes a client in
             while it has no session to give, so the first answer is part of connecting.
             """
-            limit = self.answer_limit if self.answered else first_limit
+            limit = first_limit if self.answered_at is None else self.answer_limit
             deadline = math.inf if limit is None else time.monotonic() + limit
             ready = None
             while True:
                 try:
                     wanted = gen.send(ready)
                 except StopIteration as done:
-                    self.answered = self.answered or ready is not None  # else nobody was asked
+                    # Without an answer nobody was asked.
+                    self.answered_at = self.answered_at if ready is None else time.monotonic()
                     return done.value
                 if not ready and time.monotonic() > deadline:
                     self.pgconn.finish()  # what the server did is unknown: nothing more may go over this connection
-                    raise psycopg.OperationalError("the server stopped answering" if self.answered else _NO_SESSION)
+                    raise psycopg.OperationalError("the server stopped answering" if self.answered_at else _NO_SESSION)
                 ready = yield wanted
 
     context = _reading_any_time()
@@ -179,20 +184,27 @@ def _reading_any_time() -> "AdaptersMap":
 
 
 def make_engine(
-    address: PostgreSQLAddress, *, connect_timeout: float, lock_timeout: float, query_timeout: float
+    address: PostgreSQLAddress, *, connect_timeout: float, lock_timeout: float, query_timeout: float, sessions: int = 1
 ) -> Engine:
-    """An engine on a server, which connects on first use. Times are in seconds. Raises as `dialer` does."""
+    """An engine on a server, which connects on first use, and keeps so many `sessions`. Times are in seconds. Raises as
+    `dialer` does."""
+    dial = dialer(address, connect_timeout=connect_timeout, answer_limit=query_timeout + _PATIENCE)
+
+    def connect() -> "Driver":
+        connection = dial()
+        connection.autocommit = True  # `_begin_transactions` begins them, and in fewer exchanges than the driver
+        return connection
+
     engine = create_engine(
         "postgresql+psycopg://",
-        creator=dialer(address, connect_timeout=connect_timeout, answer_limit=query_timeout + _PATIENCE),
+        creator=connect,
         hide_parameters=True,
-        pool_pre_ping=True,
         pool_timeout=connect_timeout,
-        # A stricter level would read the head of the audit chain as it was before the lock of the writer was granted.
-        isolation_level="READ COMMITTED",
+        pool_size=sessions,
         use_native_hstore=False,
     )
-    _limit_transactions(engine, lock_timeout=lock_timeout, query_timeout=query_timeout)
+    _look_at_sessions(engine)
+    _begin_transactions(engine, lock_timeout=lock_timeout, query_timeout=query_timeout)
     return engine
 
 
@@ -255,7 +267,7 @@ _BEGIN_SESSION: Final = (
 _NO_LIMIT: Final = {"idle_session_timeout": 140000, "transaction_timeout": 170000}
 
 
-def _limit_transactions(engine: Engine, *, lock_timeout: float, query_timeout: float) -> None:
+def _look_at_sessions(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def know(connection: Any, record: Any) -> None:
         encoding = connection.info.parameter_status("server_encoding")
@@ -268,29 +280,60 @@ def _limit_transactions(engine: Engine, *, lock_timeout: float, query_timeout: f
             )
         record.info["database_user"] = connection.info.user
 
+    @event.listens_for(engine, "checkout")
+    def ask_whether_it_lives(connection: Any, _record: Any, _taken: Any) -> None:
+        # To ask each time, as `pool_pre_ping` does, is an exchange more in every transaction of a busy server.
+        if not _lives(connection):
+            raise InvalidatePoolError
+
+
+def _lives(connection: Any) -> bool:
+    """Whether a session of `dialer` lives. The server is asked only of one that was silent for a while, or where it has
+    said something unasked: that the session is over."""
+    import psycopg
+
+    if connection.answered_at is None:  # new: the first statement will tell
+        return True
+    if time.monotonic() - connection.answered_at < _FRESH:
+        unasked = select.poll()
+        unasked.register(connection.fileno(), select.POLLIN)
+        if not unasked.poll(0):
+            return True
+    try:
+        connection.execute("")
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def _begin_transactions(engine: Engine, *, lock_timeout: float, query_timeout: float) -> None:
+    # Local to the transaction: the settings of a session would stay with the connection of a pooler. A limit of 0 would
+    # mean none to PostgreSQL. One text, so that beginning takes one exchange with the server.
+    statements = (
+        # A stricter level would read the head of the audit chain as it was before the lock of the writer was granted.
+        "BEGIN ISOLATION LEVEL READ COMMITTED",
+        f"SET LOCAL lock_timeout = {max(1, round(lock_timeout * 1000))}",
+        f"SET LOCAL statement_timeout = {max(1, round(query_timeout * 1000))}",
+        # A role or a database may have other settings, and psycopg reads times in ISO style alone.
+        "SET LOCAL TimeZone = 'UTC'",
+        "SET LOCAL DateStyle = 'ISO, MDY'",
+    )
+
     @event.listens_for(engine, "begin")
-    def limit(connection: Connection) -> None:
-        # Local to the transaction: the settings of a session would stay with the connection of a pooler. A limit of 0
-        # would mean none to PostgreSQL.
-        milliseconds = {"lock": max(1, round(lock_timeout * 1000)), "query": max(1, round(query_timeout * 1000))}
-        # Closed at once: under the `yield_per` of a connection the result would be a cursor that the server keeps open.
-        said = connection.execute(_SETTINGS, {name: f"{value}ms" for name, value in milliseconds.items()}).first()
-        connection.info[_STATE] = said and tuple(said[-2:])
+    def begin(connection: Connection) -> None:
+        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+            # Not by a cursor of the server, which a connection with `yield_per` has for its other statements.
+            plain = {"yield_per": None, "stream_results": False}
+            connection.exec_driver_sql("; ".join(statements), execution_options=plain)
 
 
-_STATE: Final = "alphalens_keyctl: in recovery, and read-only"
-_SETTINGS: Final = text(
-    "SELECT set_config('lock_timeout', :lock, true),"
-    " set_config('statement_timeout', :query, true),"
-    # A role or a database may have other settings, and psycopg reads times in ISO style alone.
-    " set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO, MDY', true),"
-    " pg_is_in_recovery(), current_setting('transaction_read_only')"
-)
+_STATE: Final = text("SELECT pg_is_in_recovery(), current_setting('transaction_read_only')")
 
 
 def require_writable(connection: Connection) -> None:
     """Raise `ReadOnlyError` where the transaction can change nothing."""
-    in_recovery, read_only = connection.info[_STATE]
+    # Closed at once: under the `yield_per` of a connection the result would be a cursor that the server keeps open.
+    in_recovery, read_only = connection.execute(_STATE).one()
     if in_recovery:
         raise ReadOnlyError(
             Code.DATABASE_UNUSABLE,

@@ -38,8 +38,9 @@ def connect(path: Path, *, lock_timeout: float) -> sqlite3.Connection:
     )
 
 
-def make_engine(path: Path, *, lock_timeout: float) -> Engine:
-    """An engine on an existing file, which is never created here. `lock_timeout` is in seconds."""
+def make_engine(path: Path, *, lock_timeout: float, sessions: int = 1) -> Engine:
+    """An engine on an existing file, which is never created here, and which keeps so many `sessions`. `lock_timeout` is
+    in seconds."""
     engine = create_engine(
         "sqlite://",
         creator=partial(connect, path, lock_timeout=lock_timeout),
@@ -47,6 +48,7 @@ def make_engine(path: Path, *, lock_timeout: float) -> Engine:
         # To the URL of a file in memory belongs a pool that closes connections which other threads are using.
         poolclass=QueuePool,
         pool_timeout=lock_timeout,
+        pool_size=sessions,
     )
 
     @event.listens_for(engine, "connect")

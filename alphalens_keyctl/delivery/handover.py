@@ -43,6 +43,11 @@ class Handover:
             self._staged.append(destination)
             destination.stage(Parcel(key, raw, replaced, attempt))
 
+    def held(self) -> list[tuple[str, RawKey]]:
+        """Return the raw key that each destination held when it was prepared, of those that can tell."""
+        found = ((destination.name, destination.held()) for destination in self._staged)
+        return [(name, raw) for name, raw in found if raw is not None]
+
     def hand_over(self) -> None:
         """Give each destination the key. Raises `KeyctlError` (delivery_failed) for the first that fails."""
         for destination in self._destinations:

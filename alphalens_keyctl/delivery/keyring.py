@@ -10,7 +10,7 @@ from alphalens_keyctl.delivery import child
 from alphalens_keyctl.delivery.destination import Parcel, failed, raw_key_in
 from alphalens_keyctl.delivery.redaction import without
 from alphalens_keyctl.errors import KeyctlError
-from alphalens_keyctl.keyformat import RawKey, redact, same_digest
+from alphalens_keyctl.keyformat import RawKey, redact
 
 SERVICE: Final = "alphalens-keyctl"
 # The keys that this program itself goes to servers with, by their URLs. Of a service of their own: a key may have any
@@ -23,22 +23,16 @@ _HINT: Final = "Use --key-file PATH, or unlock or install a keyring."
 
 
 class Entry(NamedTuple):
-    """What the keyring has under a key's name: whether there is an entry, and the id of the key in it, or None."""
+    """What the keyring has under a key's name: whether there is an entry, and the raw key in it, or None."""
 
     present: bool
-    key_id: str | None
+    raw: RawKey | None
 
 
-def look(user: str, digests: Mapping[str, bytes]) -> Entry:
-    """Return what the keyring has under the name `user`. `digests` are those of the keys it may be, by id.
-
-    Raises `KeyctlError` (delivery_failed) when the keyring cannot be asked.
-    """
+def look(user: str) -> Entry:
+    """Return what the keyring has under the name `user`. Raises `KeyctlError` (delivery_failed)."""
     held = _ask("read", user)
-    raw = raw_key_in(held)
-    digest = digests.get(raw.id) if raw is not None else None
-    known = raw is not None and digest is not None and same_digest(raw.digest(), digest)
-    return Entry(held is not None, raw.id if raw is not None and known else None)
+    return Entry(held is not None, raw_key_in(held))
 
 
 def backend() -> str:
@@ -54,7 +48,7 @@ def remove(user: str) -> None:
 
 def held(user: str) -> RawKey | None:
     """Return the raw key under the name `user`, or None. Raises `KeyctlError` (delivery_failed)."""
-    return raw_key_in(_ask("read", user))
+    return look(user).raw
 
 
 def own_key(url: str) -> RawKey | None:

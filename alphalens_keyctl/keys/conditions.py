@@ -1,11 +1,24 @@
 """What is asked of a key in SQL, on both databases: its status at an instant, its labels, what its texts contain."""
 
+import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from string import punctuation
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Boolean, ColumnElement, Text, and_, bindparam, case, or_
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    Boolean,
+    ColumnElement,
+    Connection,
+    Text,
+    and_,
+    bindparam,
+    case,
+    or_,
+    text,
+)
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -32,11 +45,25 @@ def _write_retirement(_element: _Retirement, compiler: SQLCompiler, **_: object)
 RETIRES: Final = _Retirement()
 
 
-def status_at(now: datetime) -> ColumnElement[str]:
+def one_of(connection: Connection, column: ColumnElement[Any], values: Iterable[int | str]) -> ColumnElement[bool]:
+    """Whether a column has one of these values, which are one parameter: with a parameter for each, a statement of
+    thousands would take longer to build than to run."""
+    if connection.dialect.name == "postgresql":
+        each = text("SELECT unnest(CAST(:values AS text[]))").bindparams(values=list(values))
+    else:
+        each = text("SELECT value FROM json_each(:values)").bindparams(values=json.dumps(list(values)))
+    return column.in_(each)
+
+
+# The instant at which a statement that is made once is executed: the parameter "now".
+NOW: Final = bindparam("now", type_=key_table.c.expires_at.type)
+
+
+def status_at(now: datetime | BindParameter[datetime]) -> ColumnElement[str]:
     """The status of a key at an instant: the stored one, and what the clock makes of it, as `Key.status_at` has it."""
     c = key_table.c
     return case(
-        (c.status.in_([Status.PENDING, Status.REVOKED]), c.status),
+        (or_(c.status == Status.PENDING, c.status == Status.REVOKED), c.status),
         # A key rotated out has given its name up: past its end the key is retired, whichever end came first.
         (and_(c.retires_at.is_not(None), or_(now >= RETIRES, c.expires_at <= now)), Status.RETIRED.value),
         (c.expires_at <= now, Status.EXPIRED.value),
@@ -79,7 +106,7 @@ class holds_any(ColumnElement[bool]):  # noqa: N801  # reads as the functions of
 
     def __init__(self, column: ColumnElement[Any], texts: Iterable[str]) -> None:
         self.column = column
-        self.texts = [bindparam(None, text, Text, unique=True) for text in sorted(texts)]
+        self.texts = [bindparam(None, each, Text, unique=True) for each in sorted(texts)]
 
     def self_group(self, against: object = None) -> ColumnElement[bool]:
         return self
@@ -88,7 +115,7 @@ class holds_any(ColumnElement[bool]):  # noqa: N801  # reads as the functions of
 @compiles(holds_any, "sqlite")
 def _look_through_list(element: holds_any, compiler: SQLCompiler, **how: Any) -> str:
     column = compiler.process(element.column, **how)
-    texts = ", ".join(compiler.process(text, **how) for text in element.texts)
+    texts = ", ".join(compiler.process(each, **how) for each in element.texts)
     # What is no JSON has no text; `json_each` of it would be the end of the whole list.
     listed = f"CASE WHEN json_valid({column}) THEN {column} END"
     # The first condition lets the index be used that has restricted keys alone.
@@ -98,7 +125,7 @@ def _look_through_list(element: holds_any, compiler: SQLCompiler, **how: Any) ->
 @compiles(holds_any, "postgresql")
 def _ask_list(element: holds_any, compiler: SQLCompiler, **how: Any) -> str:
     column = compiler.process(element.column, **how)
-    texts = ", ".join(f"CAST({compiler.process(text, **how)} AS text)" for text in element.texts)
+    texts = ", ".join(f"CAST({compiler.process(each, **how)} AS text)" for each in element.texts)
     return f"({column} IS NOT NULL AND {column} ?| ARRAY[{texts}])"
 
 
@@ -112,9 +139,9 @@ class contains(ColumnElement[bool]):  # noqa: N801  # reads as the functions of 
     inherit_cache = False  # an element holds its own text
     type = Boolean()
 
-    def __init__(self, column: ColumnElement[str], text: str) -> None:
+    def __init__(self, column: ColumnElement[str], part: str) -> None:
         self.column = column
-        cases = [sorted({each for each in (c, c.lower(), c.upper(), c.title()) if len(each) == 1}) for c in text]
+        cases = [sorted({each for each in (c, c.lower(), c.upper(), c.title()) if len(each) == 1}) for c in part]
         self.glob = bindparam(None, f"*{''.join(map(_in_glob, cases))}*", Text, unique=True)
         self.pattern = bindparam(None, "".join(map(_in_pattern, cases)), Text, unique=True)
 
@@ -207,7 +234,7 @@ def matches(column: ColumnElement[str], glob: str) -> ColumnElement[bool]:
     return and_(starts_with(column, start), like) if start else like
 
 
-def starts_with(column: ColumnElement[str], start: str) -> ColumnElement[bool]:
+def starts_with(column: ColumnElement[str], start: str | BindParameter[str]) -> ColumnElement[bool]:
     """Whether a column in byte order begins with `start`: a range, which an index serves."""
     # In byte order everything that begins with `start` lies before `start` and the last code point.
     return and_(column >= start, column < start + "\U0010ffff")

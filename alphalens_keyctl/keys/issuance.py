@@ -18,6 +18,7 @@ from alphalens_keyctl.database import Attempt
 from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.keyformat import RawKey
 from alphalens_keyctl.keys import lifecycle, rotation, stored_policy
+from alphalens_keyctl.keys.last_copy import Held
 from alphalens_keyctl.keys.lifecycle import Draft
 from alphalens_keyctl.keys.rotation import Retirement
 from alphalens_keyctl.models import Key, Status
@@ -125,8 +126,11 @@ class Steps(Protocol):
     def begin_rotation(self, key_id: str, plan: RotationPlan) -> AbstractContextManager[Begun]:
         """Write a successor that opens nothing yet; else as `begin_create`. Begins nothing where the key is not due."""
 
-    def begin_delivering(self, begun: Begun, destinations: Sequence[str], *, limit: float) -> None:
-        """Let the key open, since `destinations` are about to hold it. The delivery takes `limit` seconds at most."""
+    def begin_delivering(
+        self, begun: Begun, destinations: Sequence[str], *, limit: float, held: Sequence[Held] = ()
+    ) -> None:
+        """Let the key open, since `destinations` are about to hold it. The delivery takes `limit` seconds at most.
+        Raises as `last_copy.refuse` does for what they hold now."""
 
     def hand_over_name(
         self, begun: Begun, *, at: datetime, retirement: Retirement, delivered_to: Sequence[str]
@@ -157,6 +161,9 @@ class Destinations(Protocol):
     def stage(self, key: Key, raw: RawKey, replaced: frozenset[str], attempt: Attempt) -> None:
         """Prepare the delivery as far as that goes without a destination holding the new key. `replaced` are the ids of
         the keys that destinations may hold now; `attempt` lasts until the delivery is over. Raises `KeyctlError`."""
+
+    def held(self) -> Sequence[Held]:
+        """The raw key that each destination held when the delivery was prepared, of those that can tell."""
 
     def hand_over(self) -> None:
         """Give the raw key to each destination. Raises `KeyctlError` unless every destination has it for certain."""
@@ -293,7 +300,7 @@ def _hand_over(steps: Steps, begun: Begun, raw: RawKey, destinations: Destinatio
     if not destinations.names:
         return
     destinations.stage(begun.key, raw, begun.replaced, begun.attempt)
-    steps.begin_delivering(begun, destinations.names, limit=destinations.limit)
+    steps.begin_delivering(begun, destinations.names, limit=destinations.limit, held=destinations.held())
     # A destination that was handed the key after another attempt had taken over would hold the older key in the end.
     begun.attempt.prove()
     destinations.hand_over()

@@ -15,6 +15,7 @@ from alphalens_keyctl.database import Attempts, Writing
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import DIGEST_SCHEME, RawKey
 from alphalens_keyctl.keys import lookup, selection, stored_policy
+from alphalens_keyctl.keys.conditions import one_of
 from alphalens_keyctl.keys.stored_policy import Breach
 from alphalens_keyctl.logs import audit
 from alphalens_keyctl.models import Action, Key, Status, key_table
@@ -22,7 +23,7 @@ from alphalens_keyctl.moments import rfc3339, utc_now
 from alphalens_keyctl.provenance import Act
 from alphalens_keyctl.text import fold
 
-_AT_ONCE: Final = 1000
+_AT_ONCE: Final = 5000
 
 
 class Draft(NamedTuple):
@@ -239,7 +240,7 @@ def change_each(tx: Writing, key_ids: Sequence[str], **values: object) -> None:
     """Update many keys with the same values. Raises as `change_where` does."""
     for start in range(0, len(key_ids), _AT_ONCE):
         some = key_ids[start : start + _AT_ONCE]
-        change_where(tx, key_table.c.id.in_(some), len(some), **values)
+        change_where(tx, one_of(tx, key_table.c.id, some), len(some), **values)
 
 
 def rename_each(tx: Writing, key_ids: Sequence[str], name: str) -> None:
@@ -249,7 +250,7 @@ def rename_each(tx: Writing, key_ids: Sequence[str], name: str) -> None:
         # No database folds letters beyond ASCII, so it takes a new spelling only with a new folded form. Another
         # spelling of the same name goes by way of a name that no other key can have: the key's own id.
         respelled = key_table.c.name_folded == folded
-        same = tx.scalars(select(key_table.c.id).where(key_table.c.id.in_(key_ids), respelled)).all()
+        same = tx.scalars(select(key_table.c.id).where(one_of(tx, key_table.c.id, key_ids), respelled)).all()
         change_each(tx, same, name=key_table.c.id, name_folded=func.lower(key_table.c.id))
     change_each(tx, key_ids, name=name, name_folded=folded)
 

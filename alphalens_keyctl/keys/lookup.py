@@ -1,16 +1,17 @@
 """KEY, as the command line takes it → the one key that it means; and the lineage of a key."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Select, and_, case, select, text
+from sqlalchemy import Connection, Select, bindparam, case, false, select, text, true, union_all
 
 from alphalens_keyctl.damage import key_of
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.keyformat import RawKey, is_id, same_digest
+from alphalens_keyctl.keyformat import RawKey, same_digest
 from alphalens_keyctl.keys import within as sight
-from alphalens_keyctl.keys.conditions import starts_with, status_at
+from alphalens_keyctl.keys.conditions import NOW, one_of, starts_with, status_at
 from alphalens_keyctl.keys.selection import few_at_once, get, select_keys
 from alphalens_keyctl.keys.within import Within
 from alphalens_keyctl.models import CURRENT_SQL, FINAL, OPENING, Key, Status, key_table
@@ -83,7 +84,7 @@ def still_opening(connection: Connection, key_ids: Sequence[str], *, now: dateti
     """The other keys that open at `now` and share a name with one of these: a predecessor in its grace, for example."""
     left_out, said = frozenset(key_ids), set[str]()
     for some_ids in few_at_once(key_ids):
-        names = select(key_table.c.name_folded).where(key_table.c.id.in_(some_ids))
+        names = select(key_table.c.name_folded).where(one_of(connection, key_table.c.id, some_ids))
         opens = status_at(now).in_(sorted(OPENING))
         for row in connection.execute(select_keys(now).where(key_table.c.name_folded.in_(names), opens)).all():
             if row.id not in left_out and row.id not in said:
@@ -131,12 +132,48 @@ def _successor(connection: Connection, key: Key) -> str | None:
     """The id of the successor of a key, also of one that never became current and that destinations may hold."""
     if key.replaced_by is not None:
         return key.replaced_by
-    delivering = and_(key_table.c.delivering_to.is_not(None), key_table.c.revoked_at.is_(None))
-    return connection.scalar(select(key_table.c.id).where(key_table.c.replaces == key.id, delivering))
+    return connection.scalar(_DELIVERING_SUCCESSOR, {"key_id": key.id})
 
 
-def find(connection: Connection, reference: Reference, *, now: datetime, within: Within | None = None) -> Key:
-    """The one key that KEY means: an id, a name, the start of an id, or a raw key.
+_DELIVERING_SUCCESSOR: Final = select(key_table.c.id).where(
+    key_table.c.replaces == bindparam("key_id"),
+    key_table.c.delivering_to.is_not(None),
+    key_table.c.revoked_at.is_(None),
+)
+
+
+class Beside(NamedTuple):
+    """What one statement found: a caller's own key, None where there is none, and the keys that a text may mean, by id,
+    whoever may see them."""
+
+    caller: Key | None
+    fitting: Mapping[str, Key]
+
+
+def beside(connection: Connection, caller: str, reference: str, *, now: datetime) -> Beside:
+    """The key with the id `caller`, and what `find` chooses from for a caller who sees every key."""
+    query = _query_fitting(id_start=is_id_start(reference), caller=True)
+    values = {"now": now, "folded": fold(reference), "start": reference, "caller": caller}
+    own, fitting = None, {}
+    for row in connection.execute(query, values):
+        key = key_of(row[:-1])
+        if row.is_caller:
+            own = key
+        else:
+            fitting[key.id] = key
+    return Beside(own, fitting)
+
+
+def find(
+    connection: Connection,
+    reference: Reference,
+    *,
+    now: datetime,
+    within: Within | None = None,
+    found: Mapping[str, Key] | None = None,
+) -> Key:
+    """The one key that KEY means: an id, a name, the start of an id, or a raw key. `found` is what `beside` found for
+    it; None where nobody has looked yet.
 
     A name means its current key, else the latest key that had the name. A text that fits the name of one key and the id
     of another is refused, because whoever may name keys could otherwise direct a revocation to another key. With
@@ -145,7 +182,8 @@ def find(connection: Connection, reference: Reference, *, now: datetime, within:
     """
     if not isinstance(reference, str):
         return _find_raw(connection, reference, now, within)
-    found = _fitting(connection, reference, now, within)
+    if found is None:
+        found = _fitting(connection, reference, now, within)
     if not found:
         if within is not None and _fitting(connection, reference, now, None):
             raise sight.refusal(f"the key that '{reference}' means")
@@ -169,23 +207,42 @@ def find(connection: Connection, reference: Reference, *, now: datetime, within:
 def _fitting(connection: Connection, reference: str, now: datetime, within: Within | None) -> dict[str, Key]:
     """The keys that a text may mean, by id: one by its whole id, one by its name, two at most by the start of its
     id."""
-    queries = []
-    if is_id(reference):
-        queries.append(select_keys(now).where(key_table.c.id == reference))
-    queries.append(
-        select_keys(now)
-        .where(key_table.c.name_folded == fold(reference))
+    query = _query_fitting(
+        id_start=is_id_start(reference), seen=within is not None, team=within is not None and within.owner is not None
+    )
+    values = {"now": now, "folded": fold(reference), "start": reference}
+    if within is not None:
+        values |= within.parameters()
+    return {row.id: key_of(row) for row in connection.execute(query, values)}
+
+
+@cache
+def _query_fitting(*, id_start: bool, seen: bool = False, team: bool = False, caller: bool = False) -> Select[Any]:
+    """The one statement that finds what fits a text, which may be the start of an id. `seen`: only keys that the caller
+    may see, among them with `team` those of an owner. `caller`: the caller's own key too, and a last column that tells.
+
+    Made once: SQLAlchemy takes several times as long to make a statement as to execute it.
+    """
+    c = key_table.c
+    by_name = (
+        select(c.id)
+        .where(c.name_folded == bindparam("folded"))
         # A key that was never delivered comes last: nobody means it by the name.
-        .order_by(
-            case((text(CURRENT_SQL), 0), (key_table.c.activated_at.is_not(None), 1), else_=2),
-            key_table.c.created_at.desc(),
-            key_table.c.id,
-        )
+        .order_by(case((text(CURRENT_SQL), 0), (c.activated_at.is_not(None), 1), else_=2), c.created_at.desc(), c.id)
         .limit(1)
     )
-    if is_id_start(reference):
-        queries.append(select_keys(now).where(starts_with(key_table.c.id, reference)).limit(2))
-    return {row.id: key_of(row) for query in queries for row in connection.execute(_narrowed(query, within))}
+    # A whole id is the start of itself alone.
+    by_id = select(c.id).where(starts_with(c.id, bindparam("start", type_=c.id.type))).limit(2)
+    wanted = [by_name, by_id] if id_start else [by_name]
+    if seen:
+        wanted = [each.where(sight.bound(owner=team)) for each in wanted]
+    # SQLite takes no LIMIT inside a UNION, but inside a table of one.
+    parts = [select(each.subquery().c.id) for each in wanted]
+    if not caller:
+        return select_keys(NOW).where(c.id.in_(union_all(*parts)))
+    own = select(c.id, true().label("is_caller")).where(c.id == bindparam("caller"))
+    either = union_all(own, *(part.add_columns(false().label("is_caller")) for part in parts)).subquery()
+    return select_keys(NOW).add_columns(either.c.is_caller).join(either, either.c.id == c.id)
 
 
 def _find_raw(connection: Connection, raw: RawKey | DigestedKey, now: datetime, within: Within | None) -> Key:

@@ -8,12 +8,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Row, and_, literal_column, select, text
+from sqlalchemy import ColumnElement, Select, and_, literal_column, select
 
 from alphalens_keyctl.damage import legible
 from alphalens_keyctl.database import Writing
 from alphalens_keyctl.keys import lifecycle
-from alphalens_keyctl.keys.conditions import status_at
+from alphalens_keyctl.keys.conditions import one_of, status_at
 from alphalens_keyctl.keys.lifecycle import Changed
 from alphalens_keyctl.logs import audit, bound_rows
 from alphalens_keyctl.models import Action, Status, key_table
@@ -89,20 +89,24 @@ def apply(
     wanted = sorted(set(key_ids))
     done = Changed([], [])
     row_keys: list[int | str] = []
+    details: dict[str, dict[str, object]] = {}
     for some in _some_at_once(wanted):
-        rows = _locked(tx, rule, some, act.at)
-        changed = {row.id for row in rows}
-        done.changed.extend(key_id for key_id in some if key_id in changed)
-        done.unchanged.extend(key_id for key_id in some if key_id not in changed)
-        row_keys.extend(row.row_key for row in rows)
-        said = ((row.id, legible(row.name), {"reason": reason, "was": row.status}) for row in rows)
-        audit.append_each(tx, act, rule.action, said, after=after)
+        rows = bound_rows.with_digests(tx, _locked(tx, rule, some, act.at), after)
+        digests = {key_id: digest for key_id, *_, digest in rows}
+        done.changed.extend(key_id for key_id in some if key_id in digests)
+        done.unchanged.extend(key_id for key_id in some if key_id not in digests)
+        events = []
+        for key_id, name, status, row_key, _digest in rows:
+            detail = details.setdefault(status, {"reason": reason, "was": status})
+            events.append((key_id, legible(name), detail))
+            row_keys.append(row_key)
+        audit.append_each(tx, act, rule.action, events, bound=digests)
         tell(len(done.changed) // 2 + len(done.unchanged))
     written = len(wanted) - len(row_keys) // 2
     # A second time, now in the order in which the rows stand in the table: in the order of ids SQLite would read and
     # write every page of a large table again for each few rows.
     for some_rows in _some_at_once(sorted(row_keys)):
-        these = _row_key(tx).in_(_unfolded(tx, some_rows))
+        these = one_of(tx, _row_key(tx), some_rows)
         lifecycle.change_where(tx, these, len(some_rows), **values)
         tell(written := written + len(some_rows) // 2)
     return done
@@ -112,27 +116,17 @@ def _some_at_once(of: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
     return (of[start : start + _AT_ONCE] for start in range(0, len(of), _AT_ONCE))
 
 
-def _locked(tx: Writing, rule: _Rule, key_ids: Sequence[str], now: datetime) -> Sequence[Row[Any]]:
-    """The keys to which the rule applies: what the audit log says of each, and where its row stands. No other
-    transaction can change these keys until this one ends."""
-    query = (
+def _locked(tx: Writing, rule: _Rule, key_ids: Sequence[str], now: datetime) -> Select[Any]:
+    """A query for the keys to which the rule applies: what the audit log says of each, and where its row stands. No
+    other transaction can change these keys from then on until this one ends."""
+    return (
         select(key_table.c.id, key_table.c.name, status_at(now).label("status"), _row_key(tx).label("row_key"))
-        .where(key_table.c.id.in_(_unfolded(tx, key_ids)), rule.applies(now))
+        .where(one_of(tx, key_table.c.id, key_ids), rule.applies(now))
         .order_by(key_table.c.id)
         .with_for_update(key_share=True)
     )
-    return tx.execute(query).all()
 
 
 def _row_key(tx: Writing) -> ColumnElement[Any]:
     """What finds a row soonest while the transaction lasts."""
     return literal_column("api_key.rowid") if tx.dialect.name == "sqlite" else key_table.c.id
-
-
-def _unfolded(tx: Writing, values: Sequence[int | str]) -> Any:
-    """Values as one parameter. A statement with a parameter for each value would have to be built anew each time."""
-    if tx.dialect.name == "postgresql":
-        return text("SELECT unnest(CAST(:values AS text[]))").bindparams(values=list(values))
-    import json
-
-    return text("SELECT value FROM json_each(:values)").bindparams(values=json.dumps(list(values)))

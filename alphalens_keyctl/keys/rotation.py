@@ -14,6 +14,7 @@ from alphalens_keyctl.database import Attempts, Writing
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import RawKey
 from alphalens_keyctl.keys import lifecycle, lookup, selection
+from alphalens_keyctl.keys.conditions import one_of
 from alphalens_keyctl.keys.lifecycle import Draft, Pending
 from alphalens_keyctl.models import Action, Key, Status, key_table
 from alphalens_keyctl.moments import rfc3339
@@ -207,7 +208,7 @@ def strays(tx: Writing, names: Iterable[str], known: Collection[str], now: datet
     found: list[Key] = []
     for some_names in selection.few_at_once([fold(name) for name in names]):
         query = selection.select_keys(now).where(
-            key_table.c.name_folded.in_(some_names),
+            one_of(tx, key_table.c.name_folded, some_names),
             key_table.c.activated_at.is_(None),
             key_table.c.revoked_at.is_(None),
             key_table.c.delivering_to.is_not(None),

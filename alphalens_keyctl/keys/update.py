@@ -19,7 +19,7 @@ from alphalens_keyctl.damage import key_of
 from alphalens_keyctl.database import Attempts, Writing
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keys import lifecycle, lookup, rotation, selection, stored_policy
-from alphalens_keyctl.keys.conditions import holds_any
+from alphalens_keyctl.keys.conditions import holds_any, one_of
 from alphalens_keyctl.keys.lifecycle import Changed
 from alphalens_keyctl.keys.stored_policy import Breach, StoredPolicy
 from alphalens_keyctl.logs import audit
@@ -119,7 +119,10 @@ def restricted_first(connection: Connection, key_ids: Sequence[str], new: Update
     found = {}
     for name in new.added:
         free = [
-            connection.scalar(select(func.count()).where(key_table.c.id.in_(some), key_table.c[name].is_(None))) or 0
+            connection.scalar(
+                select(func.count()).where(one_of(connection, key_table.c.id, some), key_table.c[name].is_(None))
+            )
+            or 0
             for some in selection.few_at_once(key_ids)
         ]
         if any(free):
@@ -260,7 +263,7 @@ def _followers(
         found: list[Key] = []
         for some in selection.few_at_once(before):
             unfinished = and_(key_table.c.activated_at.is_(None), key_table.c.revoked_at.is_(None))
-            query = selection.select_keys(now).where(key_table.c.replaces.in_(some), unfinished)
+            query = selection.select_keys(now).where(one_of(connection, key_table.c.replaces, some), unfinished)
             found += [key_of(row) for row in connection.execute(query)]
         yield from found
         before = [key.id for key in found]
@@ -318,7 +321,7 @@ def _unfinished(key: Key) -> KeyctlError:
 
 def _locked(tx: Writing, key_ids: Sequence[str], now: datetime) -> list[Key]:
     """The keys with these ids that are there. No other transaction changes them until this one ends."""
-    query = selection.select_keys(now).where(key_table.c.id.in_(key_ids)).order_by(key_table.c.id)
+    query = selection.select_keys(now).where(one_of(tx, key_table.c.id, key_ids)).order_by(key_table.c.id)
     return [key_of(row) for row in tx.execute(query.with_for_update(key_share=True)).all()]
 
 

@@ -12,6 +12,8 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cache
+from itertools import chain
 from json.encoder import encode_basestring_ascii
 from typing import Any, Final, NamedTuple
 
@@ -21,8 +23,9 @@ from alphalens_keyctl.database import Database, Writing
 from alphalens_keyctl.database.instants import microsecond_text
 from alphalens_keyctl.database.streaming import pages
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.logs import bound_policy, bound_rows
-from alphalens_keyctl.logs.bound_rows import After, RowFault
+from alphalens_keyctl.logs import around_chain, bound_rows
+from alphalens_keyctl.logs.around_chain import Trouble
+from alphalens_keyctl.logs.bound_rows import RowFault
 from alphalens_keyctl.models import Action, Event, event_table
 from alphalens_keyctl.moments import rfc3339_exact
 from alphalens_keyctl.provenance import Act
@@ -30,6 +33,8 @@ from alphalens_keyctl.provenance import Act
 GENESIS: Final = bytes(32)
 _ROWS_AT_ONCE: Final = 2000
 _EVENTS_AT_ONCE: Final = 5000
+# Nine parameters for each: every SQLite takes 999 in a statement.
+_EVENTS_AT_ONCE_ON_SQLITE: Final = 100
 
 
 class Head(NamedTuple):
@@ -54,9 +59,9 @@ class BreakKind(StrEnum):
     UNLINKED = "unlinked"
     TRUNCATED = "truncated"
     REWRITTEN = "rewritten"
-    DAMAGED = "damaged"
-    INDEX = "index"
-    ALTERED_POLICY = "altered_policy"
+    DAMAGED = Trouble.DAMAGED.value
+    INDEX = Trouble.INDEX.value
+    ALTERED_POLICY = Trouble.ALTERED_POLICY.value
     ALTERED_KEY = RowFault.ALTERED.value
     UNKNOWN_KEY = RowFault.UNKNOWN.value
     MISSING_KEY = RowFault.MISSING.value
@@ -71,15 +76,15 @@ class Break(NamedTuple):
     about: str | None = None
 
 
-class _Link(NamedTuple):
-    """What an event has for itself among events that are written together."""
+class _Links(NamedTuple):
+    """Events that are written together, each of which follows the one before. `hashes` has the hash of the event before
+    the first of them in front."""
 
-    seq: int
-    key_id: str | None
-    key_name: str | None
-    detail: str
-    previous_hash: bytes
-    hash: bytes
+    last_seq: int
+    key_ids: list[str | None]
+    key_names: list[str | None]
+    details: list[str]
+    hashes: list[bytes]
 
 
 class Verdict(NamedTuple):
@@ -106,14 +111,13 @@ class LogFilter(NamedTuple):
     after_seq: int | None = None
 
 
+COLUMNS_OF_E: Final = [event_table.c[name] for name in Event._fields]
 # Stands for the digest of a row until it is known; nobody else can write it.
 _ROW: Final = secrets.token_hex(32)
 _COLUMNS: Final = ", ".join(event_table.c.keys())
-# Written past SQLAlchemy, which would take as long for each row as the database does.
-_APPEND: Final = f"INSERT INTO audit_event ({_COLUMNS}) VALUES ({', '.join('?' * len(event_table.c))})"  # noqa: S608  # the columns of our own table
 # As one statement, since PostgreSQL looks at the chain once for each. All hashes are one value, 32 bytes each, the
 # one that was last before them in front.
-_APPEND_MANY: Final = f"""INSERT INTO audit_event ({_COLUMNS})
+_APPEND_ON_POSTGRESQL: Final = f"""INSERT INTO audit_event ({_COLUMNS})
     SELECT %(last)s + place, %(at)s, %(actor)s, %(action)s, key_id, key_name, detail,
         substring(CAST(%(hashes)s AS bytea) FROM CAST(place * 32 - 31 AS integer) FOR 32),
         substring(CAST(%(hashes)s AS bytea) FROM CAST(place * 32 + 1 AS integer) FOR 32)
@@ -161,39 +165,39 @@ def append_each(
     action: Action,
     about: Iterable[tuple[str | None, str | None, Mapping[str, object]]],
     *,
-    after: After | None = None,
+    bound: Mapping[str, str] | None = None,
 ) -> None:
-    """Write an event for each key at the end of the chain. `about` has the id, the name and the detail of each.
+    """Write an event for each key at the end of the chain. `about` has the id, the name and the detail of each; events
+    that say the same best share one detail.
 
-    The event binds the row of its key as the row is now; with `after`, as the row is once the caller has written these
-    values in the same transaction. Raises as `append` does.
+    The event binds the row of its key as the row is now; with `bound`, to these digests by id, of rows that the caller
+    is about to write in the same transaction. Raises as `append` does.
     """
     about = list(about)
-    bound = bound_rows.digests(tx, [key_id for key_id, _, _ in about if key_id is not None], after)
+    if bound is None:
+        bound = bound_rows.digests(tx, [key_id for key_id, _, _ in about if key_id is not None])
     last = head(tx)
     seq, previous = last.seq, last.hash
     where = {**act.origin._asdict(), "database_user": tx.info.get("database_user")}
     origin = {name: value for name, value in where.items() if value is not None}
     at = act.at.astimezone(UTC)
     written = rfc3339_exact(at)
-    rows: list[_Link] = []
-    last_detail, plain, binding = None, "", [""]
+    actor, doing, sha256 = act.actor, action.value, hashlib.sha256
+    links = _Links(seq, [], [], [], [previous])
+    texts: dict[int, tuple[str, list[str]]] = {}  # by the identity of a detail, all of which `about` keeps alive
     for key_id, key_name, detail in about:
-        # Most of a million revocations have the same detail.
-        if detail != last_detail:
-            said = {name: value for name, value in detail.items() if value is not None} | {"origin": origin}
-            last_detail = detail
-            plain = json.dumps(said, sort_keys=True, separators=(",", ":"))
-            binding = json.dumps(said | {"row": _ROW}, sort_keys=True, separators=(",", ":")).split(_ROW)
+        if id(detail) not in texts:
+            texts[id(detail)] = _texts(detail, origin)
+        plain, binding = texts[id(detail)]
         seq += 1
         text = plain if key_id is None else bound[key_id].join(binding)
-        form = canonical(seq, written, act.actor, action.value, key_id, key_name, text, previous)
-        digest = hashlib.sha256(form).digest()
-        rows.append(_Link(seq, key_id, key_name, text, previous, digest))
-        previous = digest
-    if rows:
-        write = _insert_at_once if tx.dialect.name == "postgresql" else _insert_each
-        write(tx, at, act.actor, action, rows)
+        previous = sha256(canonical(seq, written, actor, doing, key_id, key_name, text, previous)).digest()
+        links.key_ids.append(key_id)
+        links.key_names.append(key_name)
+        links.details.append(text)
+        links.hashes.append(previous)
+    write = _insert_on_postgresql if tx.dialect.name == "postgresql" else _insert_on_sqlite
+    write(tx, at, actor, doing, links)
     if head(tx).hash != previous:
         # A trigger or rule that is not ours can swallow an insert without an error.
         raise KeyctlError(
@@ -203,53 +207,77 @@ def append_each(
         )
 
 
-def _insert_each(tx: Writing, at: datetime, actor: str, action: Action, rows: Sequence["_Link"]) -> None:
+def _texts(detail: Mapping[str, object], origin: Mapping[str, object]) -> tuple[str, list[str]]:
+    """The JSON of a detail, and its two parts around the digest of a row."""
+    said = {name: value for name, value in detail.items() if value is not None} | {"origin": origin}
+    plain, bound = (json.dumps(each, sort_keys=True, separators=(",", ":")) for each in (said, said | {"row": _ROW}))
+    return plain, bound.split(_ROW)
+
+
+def _insert_on_sqlite(tx: Writing, at: datetime, actor: str, action: str, links: _Links) -> None:
     stored = at.strftime("%Y-%m-%d %H:%M:%S.%f")
-    tx.exec_driver_sql(_APPEND, [(seq, stored, actor, action.value, *rest) for seq, *rest in rows])
+    seqs = range(links.last_seq + 1, links.last_seq + len(links.hashes))
+    own = zip(seqs, links.key_ids, links.key_names, links.details, links.hashes, links.hashes[1:], strict=False)
+    rows = [(seq, stored, actor, action, *rest) for seq, *rest in own]
+    for start in range(0, len(rows), _EVENTS_AT_ONCE_ON_SQLITE):
+        some = rows[start : start + _EVENTS_AT_ONCE_ON_SQLITE]
+        tx.exec_driver_sql(_append_on_sqlite(len(some)), tuple(chain.from_iterable(some)))
 
 
-def _insert_at_once(tx: Writing, at: datetime, actor: str, action: Action, rows: Sequence["_Link"]) -> None:
-    for start in range(0, len(rows), _EVENTS_AT_ONCE):
-        some = rows[start : start + _EVENTS_AT_ONCE]
+@cache
+def _append_on_sqlite(number: int) -> str:
+    """The statement that writes so many events. For each statement, and not for each row, SQLite saves the pages of the
+    table and its indexes that the statement may have to put back, because a trigger may refuse the row."""
+    row = f"({', '.join('?' * len(event_table.c))})"
+    return f"INSERT INTO audit_event ({_COLUMNS}) VALUES {', '.join([row] * number)}"  # noqa: S608  # our own columns
+
+
+def _insert_on_postgresql(tx: Writing, at: datetime, actor: str, action: str, links: _Links) -> None:
+    for start in range(0, len(links.details), _EVENTS_AT_ONCE):
+        end = start + _EVENTS_AT_ONCE
         values = {
-            "last": some[0].seq - 1, "at": at, "actor": actor, "action": action.value,
-            "key_ids": [row.key_id for row in some], "key_names": [row.key_name for row in some],
-            "details": [row.detail for row in some],
-            "hashes": b"".join([some[0].previous_hash, *(row.hash for row in some)]),
+            "last": links.last_seq + start, "at": at, "actor": actor, "action": action,
+            "key_ids": links.key_ids[start:end], "key_names": links.key_names[start:end],
+            "details": links.details[start:end], "hashes": b"".join(links.hashes[start : end + 1]),
         }  # fmt: skip
-        tx.exec_driver_sql(_APPEND_MANY, values)
+        tx.exec_driver_sql(_APPEND_ON_POSTGRESQL, values)
 
 
 def head(connection: Connection) -> Head:
     """The last event of the chain, or `Head(0, GENESIS, None)`."""
     query = select(event_table.c.seq, event_table.c.hash, event_table.c.at).order_by(event_table.c.seq.desc()).limit(1)
     row = connection.execute(query).first()
-    return Head(row[0], _bytes(row[1]), row[2]) if row else Head(0, GENESIS, None)
+    return Head(row[0], stored_bytes(row[1]), row[2]) if row else Head(0, GENESIS, None)
 
 
-def read(connection: Connection, wanted: LogFilter, *, limit: int | None = None) -> Iterator[Event]:
-    """The events that match, oldest first, streamed; with `limit`, the latest so many, or where reading goes on behind
-    an event, the next so many."""
-    columns = [event_table.c[name] for name in Event._fields]
-    query = select(*columns).where(_where(wanted))
-    if limit is not None and wanted.after_seq is None:
-        newest = query.order_by(event_table.c.seq.desc()).limit(limit).subquery()
-        query = select(*(newest.c[name] for name in Event._fields)).order_by(newest.c.seq)
-    else:
-        query = query.order_by(event_table.c.seq).limit(limit)
-    for row in connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query):
-        yield event_of(row)
+def read(
+    connection: Connection, wanted: LogFilter, *, limit: int | None = None, reverse: bool = False
+) -> Iterator[Event]:
+    """The events that match, oldest first, or with `reverse` newest first, streamed; with `limit`, the latest so many,
+    or where reading goes on behind an event, the next so many."""
+    query = chosen(wanted, limit=limit, reverse=reverse)
+    return map(event_of, connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query))
+
+
+def chosen(wanted: LogFilter, *, limit: int | None = None, reverse: bool = False) -> Select[Any]:
+    """The query that `read` streams; `event_of` makes an event of each row."""
+    query, seq = select(*COLUMNS_OF_E).where(fits(wanted)), event_table.c.seq
+    latest = wanted.after_seq is None
+    if limit is not None and latest != reverse:
+        some = query.order_by(seq.desc() if latest else seq).limit(limit).subquery()
+        query, seq, limit = select(*(some.c[name] for name in Event._fields)), some.c.seq, None
+    return query.order_by(seq.desc() if reverse else seq).limit(limit)
 
 
 def event_of(row: Sequence[Any]) -> Event:
-    """The event of a row that has the columns of `Event`, in that order."""
+    """The event of a row of `COLUMNS_OF_E`. What somebody made unreadable is told as far as it goes (promise 14)."""
     seq, at, *texts, detail, stored = row
-    return Event._make((seq, at, *map(_text, texts), _parsed(_text(detail)), _bytes(stored)))
+    return Event._make((seq, at, *map(_text, texts), _parsed(_text(detail)), stored_bytes(stored)))
 
 
 def count(connection: Connection, wanted: LogFilter) -> int:
     """The number of events that match."""
-    return connection.scalar(select(func.count()).select_from(event_table).where(_where(wanted))) or 0
+    return connection.scalar(select(func.count()).select_from(event_table).where(fits(wanted))) or 0
 
 
 def verify(database: Database, saved: Head | None = None, *, log_only: bool = False) -> Verdict:
@@ -267,7 +295,7 @@ def verify(database: Database, saved: Head | None = None, *, log_only: bool = Fa
     stopped = threading.Event()
     with ThreadPoolExecutor(max_workers=1) as aside:
         # Beside the walk: the two take about as long, and SQLite's check needs no interpreter.
-        aside_found = aside.submit(_faults, database, stopped, log_only)
+        aside_found = aside.submit(around_chain.faults, database, stopped.is_set, log_only=log_only)
         try:
             with database.reading() as connection:
                 verdict = _walked(connection, saved)
@@ -280,30 +308,12 @@ def verify(database: Database, saved: Head | None = None, *, log_only: bool = Fa
         except BaseException:
             stopped.set()
             raise
-    fault, unlike = aside_found.result() if verdict.broken is None else (None, None)
-    if verdict.broken is None:
-        # Faulty indexes can make a row look unbound.
-        verdict = verdict._replace(broken=fault)
-    if verdict.broken is None and unbound is not None:
-        verdict = verdict._replace(broken=Break(None, BreakKind(unbound.fault), unbound.key_id))
-    return verdict if verdict.broken is not None else verdict._replace(broken=unlike)
-
-
-def _faults(database: Database, stopped: threading.Event, log_only: bool) -> tuple[Break | None, Break | None]:
-    """What is wrong with the tables and indexes; and, where nothing is and unless `log_only`, with the labels by which
-    keys are found, or with the stored policy."""
-    from alphalens_keyctl.database import indexes  # for speed: every command loads this file
-
-    with database.reading() as connection:
-        if (about := indexes.unsound(connection, stop=stopped.is_set)) is not None:
-            return Break(None, BreakKind.DAMAGED, about), None
-        if (about := indexes.altered(connection)) is not None:
-            return Break(None, BreakKind.INDEX, about), None
-        if log_only:
-            return None, None
-        if (about := indexes.mislabelled(connection)) is not None:
-            return None, Break(None, BreakKind.INDEX, about)
-        return None, Break(None, BreakKind.ALTERED_POLICY) if bound_policy.is_unbound(connection) else None
+    if verdict.broken is not None:
+        return verdict
+    # Faulty indexes can make a row look unbound.
+    fault, unlike = aside_found.result()
+    found = fault or unbound or unlike
+    return verdict if found is None else verdict._replace(broken=Break(None, BreakKind(found[0]), found[1]))
 
 
 def _walked(connection: Connection, saved: Head | None) -> Verdict:
@@ -320,7 +330,7 @@ def _walked(connection: Connection, saved: Head | None) -> Verdict:
     ).order_by(event_table.c.seq)
     last_seq, last_hash, last_at = 0, GENESIS, None
     sha256 = hashlib.sha256
-    for rows in pages(connection, query):
+    for rows in pages(connection, query, plain=True):
         for row in rows:
             seq, at, actor, action, key_id, key_name, detail, previous_hash, stored = row
             if seq != last_seq + 1:
@@ -344,7 +354,8 @@ def _verdict(seq: int, last_hash: bytes, at: str | None, broken: Break | None) -
     return Verdict(seq, Head(seq, last_hash, datetime.fromisoformat(at) if at else None), broken)
 
 
-def _where(wanted: LogFilter) -> ColumnElement[bool]:
+def fits(wanted: LogFilter) -> ColumnElement[bool]:
+    """The condition of the rows that match."""
     column = event_table.c
     conditions = [
         column.key_id.in_(wanted.key_ids) if wanted.key_ids is not None else None,
@@ -367,7 +378,8 @@ def _text(value: object) -> str | None:
     return value if value is None else str(value)
 
 
-def _bytes(value: object) -> bytes:
+def stored_bytes(value: object) -> bytes:
+    """The value of a column of bytes, as far as it can be told."""
     return bytes(value) if isinstance(value, bytes | memoryview) else str(value).encode("utf-8", "surrogateescape")
 
 

@@ -13,14 +13,15 @@ import json
 import sqlite3
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Select, TextClause, bindparam, text
 from sqlalchemy.exc import OperationalError
 
 from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.models import key_table
 from alphalens_keyctl.vocabulary import STATUS_SQL
 
 # Whatever an event may set or change.
@@ -38,7 +39,9 @@ _ROWS_AT_ONCE: Final = 2000
 _KEYS_AT_ONCE: Final = 5000
 _NO_JSON: Final = "JSON cannot hold BLOB values"
 
-# Values that a change is about to write.
+_AFTER: Final = "after_"
+
+# Values that a change is about to write, by column of `BOUND`.
 After = Mapping[str, "datetime | str | None"]
 
 
@@ -58,9 +61,8 @@ class Unbound(NamedTuple):
     key_id: str
 
 
-def digests(connection: Connection, key_ids: Sequence[str], after: After | None = None) -> dict[str, str]:
-    """The digests, in hex, of the rows of the keys with these ids, by id. With `after`, the rows as they will be once
-    these columns have these values.
+def digests(connection: Connection, key_ids: Sequence[str]) -> dict[str, str]:
+    """The digests, in hex, of the rows of the keys with these ids, by id.
 
     Raises `KeyctlError` (database_unusable) for a key that has no row, or none that the user of the database sees.
     """
@@ -68,7 +70,7 @@ def digests(connection: Connection, key_ids: Sequence[str], after: After | None 
     wanted = list(dict.fromkeys(key_ids))
     read = _on_postgresql if connection.dialect.name == "postgresql" else _on_sqlite
     for start in range(0, len(wanted), _KEYS_AT_ONCE):
-        found.update(read(connection, wanted[start : start + _KEYS_AT_ONCE], after or {}))
+        found.update(read(connection, wanted[start : start + _KEYS_AT_ONCE]))
     if len(found) != len(wanted):
         missing = next(key_id for key_id in wanted if key_id not in found)
         raise KeyctlError(
@@ -77,6 +79,27 @@ def digests(connection: Connection, key_ids: Sequence[str], after: After | None 
             "Check the database for row security and for triggers that are not ours.",
         )
     return found
+
+
+def with_digests(connection: Connection, query: Select[Any], after: After) -> list[tuple[Any, ...]]:
+    """The rows that a query of keys finds, and behind the columns of each the digest, in hex, of the key's row as the
+    row will be once the columns of `after` have these values."""
+    if connection.dialect.name == "postgresql":
+        form = f"encode({_postgresql_digest(after)}, 'hex')"
+        return list(map(tuple, connection.execute(query.add_columns(_with_values(form, after)))))
+    try:
+        found = connection.execute(query.add_columns(_with_values(_sqlite_row(after), after))).all()
+    except OperationalError as error:
+        if not _is_no_json(error):
+            raise
+        found = connection.execute(query.add_columns(_with_values(_sqlite_any_row(after), after))).all()
+    sha256 = hashlib.sha256
+    return [(*columns, sha256(form).hexdigest()) for *columns, form in found]
+
+
+def _with_values(form: str, after: After) -> TextClause:
+    types = key_table.c
+    return text(form).bindparams(*(bindparam(_AFTER + name, value, types[name].type) for name, value in after.items()))
 
 
 def first_unbound(connection: Connection) -> Unbound | None:
@@ -159,28 +182,20 @@ def _streamed(connection: Connection, query: str) -> Iterator[Any]:
         yield from rows
 
 
-def _on_postgresql(connection: Connection, key_ids: Sequence[str], after: After) -> dict[str, str]:
-    values: dict[str, object] = {f"after_{name}": value for name, value in after.items()}
-    expression = _postgresql_digest(after)
-    query = f"SELECT id, encode({expression}, 'hex') FROM api_key WHERE id = ANY(%(ids)s)"  # noqa: S608  # our own names
-    rows = connection.exec_driver_sql(query, {"ids": list(key_ids), **values})
-    return dict(map(tuple, rows))
+def _on_postgresql(connection: Connection, key_ids: Sequence[str]) -> dict[str, str]:
+    query = f"SELECT id, encode({_postgresql_digest({})}, 'hex') FROM api_key WHERE id = ANY(%(ids)s)"  # noqa: S608  # our own names
+    return dict(map(tuple, connection.exec_driver_sql(query, {"ids": list(key_ids)})))
 
 
-def _on_sqlite(connection: Connection, key_ids: Sequence[str], after: After) -> dict[str, str]:
-    values = [_stored(after[name]) for name in BOUND if name in after]
-    ids = json.dumps(list(key_ids))
+def _on_sqlite(connection: Connection, key_ids: Sequence[str]) -> dict[str, str]:
+    ids = (json.dumps(list(key_ids)),)
     try:
-        rows = connection.exec_driver_sql(_SQLITE_SOME.format(_sqlite_row(after)), (*values, ids)).all()
+        rows = connection.exec_driver_sql(_SQLITE_SOME.format(_sqlite_row({})), ids).all()
     except OperationalError as error:
         if not _is_no_json(error):
             raise
-        rows = connection.exec_driver_sql(_SQLITE_SOME.format(_sqlite_any_row(after)), (*values, ids)).all()
+        rows = connection.exec_driver_sql(_SQLITE_SOME.format(_sqlite_any_row({})), ids).all()
     return {key_id: hashlib.sha256(form).hexdigest() for key_id, form in rows}
-
-
-def _stored(value: object) -> object:
-    return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f") if isinstance(value, datetime) else value
 
 
 def _is_no_json(error: OperationalError) -> bool:
@@ -199,7 +214,7 @@ def _sqlite_any_row(after: After) -> str:
 
 
 def _sqlite_form(forms: Mapping[str, str], after: After) -> str:
-    told = {**forms, "digest": "hex(digest)"} | dict.fromkeys(after, "?")
+    told = {**forms, "digest": "hex(digest)"} | {name: f":{_AFTER}{name}" for name in after}
     # As bytes, since text that is not UTF-8 is stored too.
     return f"CAST(json_array({', '.join(told[name] for name in BOUND)}) AS BLOB)"
 
@@ -214,10 +229,10 @@ def _postgresql_json(name: str, after: After) -> str:
         return "to_json(upper(encode(digest, 'hex')))"
     if name not in _TIMES:
         value = (
-            f"CAST(%(after_{name})s AS text)" if name in after else f"CAST({name} AS text)" if name in _JSON else name
+            f"CAST(:{_AFTER}{name} AS text)" if name in after else f"CAST({name} AS text)" if name in _JSON else name
         )
         return f"coalesce(CAST(to_json({value}) AS text), 'null')"
-    value = f"CAST(%(after_{name})s AS timestamptz)" if name in after else name
+    value = f"CAST(:{_AFTER}{name} AS timestamptz)" if name in after else name
     # With the era, because without it 2026 BC would look like 2026.
     return (
         f"CASE WHEN {value} IS NULL THEN 'null' WHEN NOT isfinite({value}) THEN '\"infinite\"' ELSE '\"' ||"

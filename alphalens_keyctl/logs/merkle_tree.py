@@ -34,20 +34,32 @@ def inclusion(blocks: Iterable[Sequence[bytes]], index: int) -> tuple[bytes, lis
 
 def includes(root: bytes, size: int, entry: bytes, index: int, proof: Sequence[bytes]) -> bool:
     """Return whether the proof shows that `entry` has the number `index`, from 0, in the list of that size and root."""
+    found = roots(size, entry, index, proof)
+    return found is not None and found[1] == root
+
+
+def roots(size: int, entry: bytes, index: int, proof: Sequence[bytes]) -> tuple[bytes, bytes] | None:
+    """Return the root over the first `index + 1` entries and the root over all, if the proof is that `entry` has the
+    number `index` in a list of `size`; None for a proof that is none of such a list.
+
+    What the proof has to the left of the entry is all that stands before the entry: the proof of the last entry that
+    somebody knew also shows that the list only grew since.
+    """
     if not 0 <= index < size:
-        return False
-    here, last, found = index, size - 1, leaf(entry)
+        return None
+    here, last = index, size - 1
+    before = found = leaf(entry)
     for step in proof:
         if last == 0:
-            return False
+            return None
         if here & 1 or here == last:
-            found = node(step, found)
+            before, found = node(step, before), node(step, found)
             while here and not here & 1:
                 here, last = here >> 1, last >> 1
         else:
             found = node(found, step)
         here, last = here >> 1, last >> 1
-    return last == 0 and found == root
+    return (before, found) if last == 0 else None
 
 
 def _climbed(blocks: Iterable[Sequence[bytes]], index: int | None) -> tuple[bytes, list[bytes]]:

@@ -13,8 +13,8 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, selec
 
 from alphalens_keyctl.database.sums import saturating_sum
 from alphalens_keyctl.logs import audit
-from alphalens_keyctl.logs.audit import Head, Verdict
-from alphalens_keyctl.models import Action, Event, Reason, event_table, key_table, usage_table
+from alphalens_keyctl.logs.audit import Head
+from alphalens_keyctl.models import Action, Reason, event_table, key_table, usage_table
 from alphalens_keyctl.moments import UNREADABLE, Period
 
 # Entries and keys that a list of the report names, and actors.
@@ -114,14 +114,12 @@ class Activity(NamedTuple):
 
 
 class Report(NamedTuple):
-    """The evidence for a period. `head` is the last event of the log at `made_at`, with the root of the tree, and
-    `verdict` what a check of the log up to there, and of the keys, found. `keys` are the keys by status, and `breaches`
-    who breaks the policy, both at `made_at`: neither can be told of an earlier instant."""
+    """The evidence for a period. `head` is the last event of the log at `made_at`. `keys` are the keys by status, and
+    `breaches` who breaks the policy, both at `made_at`: neither can be told of an earlier instant."""
 
     period: Period
     made_at: datetime
     head: Head
-    verdict: Verdict
     keys: Mapping[str, int]
     activity: Activity
     breaches: list[Breach]
@@ -130,11 +128,6 @@ class Report(NamedTuple):
     def ended(self) -> bool:
         """Whether the period was over when the report was made."""
         return self.period.until <= self.made_at
-
-    @property
-    def sound(self) -> bool:
-        """Whether the check found the log and the keys sound."""
-        return self.verdict.broken is None
 
 
 def activity(connection: Connection, period: Period, rotation_age: timedelta) -> Activity:
@@ -167,9 +160,8 @@ def _during(period: Period) -> ColumnElement[bool]:
 
 def _events(period: Period) -> Select[Any]:
     """The events of a period, each with the birth of its key."""
-    columns = [event_table.c[name] for name in Event._fields]
     of_key = event_table.outerjoin(key_table, key_table.c.id == event_table.c.key_id)
-    query = select(*columns, key_table.c.created_at.label("born")).select_from(of_key)
+    query = select(*audit.COLUMNS_OF_E, key_table.c.created_at.label("born")).select_from(of_key)
     return query.where(_during(period)).order_by(event_table.c.seq)
 
 

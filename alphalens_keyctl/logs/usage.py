@@ -5,9 +5,23 @@ The database makes the sums, so that a summary of a million rows reads a few hun
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from functools import cache, lru_cache
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, Text, and_, case, cast, func, select, text
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Select,
+    Text,
+    and_,
+    bindparam,
+    case,
+    cast,
+    func,
+    select,
+    text,
+)
 
 from alphalens_keyctl.database.instants import epoch_second, microsecond_text
 from alphalens_keyctl.database.sums import saturating_sum, saturating_total
@@ -204,21 +218,57 @@ def summary(connection: Connection, wanted: UsageFilter, buckets: Buckets, *, mo
 def profile(connection: Connection, key_id: str, *, now: datetime) -> Profile:
     """The use of the key with exactly this id, over the `PROFILE_DAYS` days that end with today (UTC)."""
     until = now.replace(hour=0, minute=0, second=0, microsecond=0) + _DAY
-    buckets = Buckets(until - PROFILE_DAYS * _DAY, until, _DAY)
-    wanted = UsageFilter(key_ids=(key_id,), since=buckets.since, until=until)
-    position = _bucket(buckets).label("position")
-    query = select(position, _USES, _REFUSED).where(_where(wanted)).group_by(position)
-    found = {row[0]: row[1:] for row in connection.execute(query)}
-    days = [Day(at, *found.get(position, (0, 0))) for position, at in enumerate(buckets.starts())]
-    last = func.max(usage_table.c.at)
-    by_reason = (
-        select(_TEXTS["outcome"], _ATTEMPTS.label("attempts"), last)
-        .where(_where(wanted), _WAS_REFUSED)
-        .group_by(_TEXTS["outcome"])
-        .order_by(_ATTEMPTS.desc(), _TEXTS["outcome"])
+    since = until - PROFILE_DAYS * _DAY
+    wanted = {"key_id": key_id, "since": since, "until": until}
+    by_day = connection.execute(_by_day(), wanted | {"since_second": int(since.timestamp())})
+    found = {row[0]: row[1:] for row in by_day}
+    days = [Day(at, *found.get(position, _NO_USE)) for position, at in enumerate(_days_from(since))]
+    # Of a key without any, nothing more is asked.
+    from_where = connection.execute(_addresses_of_one_key(), wanted) if any(day.uses for day in days) else ()
+    refusals = connection.execute(_by_reason(), wanted) if any(day.refused for day in days) else ()
+    return Profile(
+        since,
+        until,
+        days,
+        [AddressUse._make(row[:3]) for row in from_where],
+        [Refusal(outcome, key_id, None, None, count, at) for outcome, count, at in refusals],
     )
-    refusals = [Refusal(outcome, key_id, None, None, count, at) for outcome, count, at in connection.execute(by_reason)]
-    return Profile(buckets.since, until, days, addresses(connection, wanted)[0], refusals)
+
+
+_NO_USE: Final = (0, 0)
+
+
+@lru_cache(maxsize=2)
+def _days_from(since: datetime) -> tuple[datetime, ...]:
+    return tuple(since + _DAY * position for position in range(PROFILE_DAYS))
+
+
+# The statements of `profile` are made once: SQLAlchemy takes several times as long to make one as to execute it.
+_OF_ONE_KEY: Final = and_(
+    usage_table.c.key_id == bindparam("key_id"),
+    usage_table.c.at >= bindparam("since"),
+    usage_table.c.at < bindparam("until"),
+)
+
+
+@cache
+def _by_day() -> Select[Any]:
+    since = bindparam("since_second", type_=BigInteger)
+    position = ((epoch_second(usage_table.c.at) - since) // int(_DAY.total_seconds())).label("position")
+    columns: list[ColumnElement[Any]] = [position, _USES, _REFUSED]
+    return select(*columns).where(_OF_ONE_KEY).group_by(position)
+
+
+@cache
+def _addresses_of_one_key() -> Select[Any]:
+    return _by_address(_OF_ONE_KEY)
+
+
+@cache
+def _by_reason() -> Select[Any]:
+    outcome = _TEXTS["outcome"]
+    query = select(outcome, _ATTEMPTS, func.max(usage_table.c.at)).where(_OF_ONE_KEY, _WAS_REFUSED)
+    return query.group_by(outcome).order_by(_ATTEMPTS.desc(), outcome)
 
 
 def _busiest_keys(
@@ -295,16 +345,19 @@ def accepted(connection: Connection, wanted: UsageFilter) -> int:
 def addresses(connection: Connection, wanted: UsageFilter) -> tuple[list[AddressUse], int]:
     """The addresses with the most accepted uses, and the number of all addresses. Uses whose address the service did
     not tell are left out."""
+    rows = connection.execute(_by_address(_where(wanted))).all()
+    return [AddressUse._make(row[:3]) for row in rows], rows[0][3] if rows else 0
+
+
+def _by_address(condition: ColumnElement[bool]) -> Select[Any]:
     address = _TEXTS["client_ip"]
-    query = (
+    return (
         select(address, _USES, func.max(usage_table.c.at), func.count().over())
-        .where(_where(wanted), _ACCEPTED, usage_table.c.client_ip.is_not(None))
+        .where(condition, _ACCEPTED, usage_table.c.client_ip.is_not(None))
         .group_by(address)
         .order_by(_USES.desc(), address)
         .limit(LONGEST_RANKING)
     )
-    rows = connection.execute(query).all()
-    return [AddressUse._make(row[:3]) for row in rows], rows[0][3] if rows else 0
 
 
 def _refusals(connection: Connection, wanted: UsageFilter) -> tuple[list[Refusal], int]:

@@ -11,10 +11,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from alphalens_keyctl.errors import Code, KeyctlError
+
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from alphalens_keyctl.errors import KeyctlError
+    from alphalens_keyctl.database.changes import Changes
+    from alphalens_keyctl.keyformat import RawKey
     from alphalens_keyctl.keys.bulk_file import Line
     from alphalens_keyctl.keys.bulk_issuance import Handout
     from alphalens_keyctl.keys.changes import Change, Targets
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from alphalens_keyctl.logs.audit import Head, LogFilter, Verdict
     from alphalens_keyctl.logs.old_key_use import OldKeyUse
     from alphalens_keyctl.logs.proof import Proof
+    from alphalens_keyctl.logs.recorded import Recorded
     from alphalens_keyctl.logs.report import Entry, Report
     from alphalens_keyctl.logs.usage import Buckets, Profile, Seen, Summary, UsageFilter
     from alphalens_keyctl.models import Event, Key, Use
@@ -106,9 +110,6 @@ class Backend(Protocol):
     def details(self, reference: Reference) -> Details:
         """Everything about the key that KEY means."""
 
-    def digests(self, keys: Sequence[Key]) -> Mapping[str, bytes]:
-        """The digests of the raw keys of these keys, by id; empty where the way tells none."""
-
     def abort(self, reference: Reference) -> tuple[Aborted, list[str]]:
         """Take a rotation back, as `rotation.abort` does. Returns also the destinations that the discarded keys had
         been delivered to."""
@@ -166,8 +167,23 @@ class Backend(Protocol):
 
     # The logs.
 
-    def events(self, wanted: LogFilter, *, limit: int | None) -> AbstractContextManager[Iterator[Event]]:
-        """The events that fit, oldest first, the latest `limit`; streamed while the block lasts."""
+    def events(
+        self, wanted: LogFilter, *, limit: int | None, reverse: bool = False
+    ) -> AbstractContextManager[Iterator[Event]]:
+        """The events that fit, as `audit.read` orders and limits them; streamed while the block lasts."""
+
+    def event(self, seq: int) -> Recorded:
+        """The event of this number. Raises `KeyctlError`: event_not_found, also where the caller may not see it."""
+
+    def last_event(self) -> Head:
+        """The last event that the caller may see: the place behind which new events come."""
+
+    def new_events(self, place: Head, wanted: LogFilter) -> tuple[Sequence[Event], Head]:
+        """The next events behind a place that fit, and the place up to which the log was read, as `following.read_on`
+        says."""
+
+    def changes(self) -> AbstractContextManager[Changes]:
+        """What tells, while the block lasts, that events may have been written."""
 
     def count_events(self, wanted: LogFilter) -> int:
         """How many events fit."""
@@ -177,7 +193,7 @@ class Backend(Protocol):
 
     def rooted_head(self, head: Head | None = None) -> Head:
         """The head, by default the last event of the log, with the tree over the events up to it, as `proof.rooted`
-        says; without it where the way tells none."""
+        says."""
 
     def prove(self, seq: int, size: int | None) -> tuple[Proof, bytes]:
         """The proof that an event is among the first `size`, by default among all, and the root over them, as
@@ -187,7 +203,7 @@ class Backend(Protocol):
         """Whether the log is sound and the keys are what it says, as `audit.verify` finds out."""
 
     def report(self, period: Period, rules: Sequence[Rule], limits: Thresholds) -> Report:
-        """What the logs say of a period, what the keys are now by the rules, and a check of the whole log."""
+        """What the logs say of a period, and what the keys are now, by the rules."""
 
     def report_entries(self, period: Period) -> AbstractContextManager[Iterator[Entry]]:
         """Every event of a period as a report has it, oldest first; streamed while the block lasts."""
@@ -223,3 +239,14 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Give up what the way holds open."""
+
+
+def issued(way: Backend, raw: RawKey) -> Key | None:
+    """The key that a raw key is; None where none of its kind was issued there, or the caller may not see the key.
+    Raises `KeyctlError`."""
+    try:
+        return way.find(raw)
+    except KeyctlError as error:
+        if error.code in (Code.KEY_NOT_FOUND, Code.FORBIDDEN):
+            return None
+        raise

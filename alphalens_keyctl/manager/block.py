@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from alphalens_keyctl.database import Attempt
 from alphalens_keyctl.keyformat import RawKey
+from alphalens_keyctl.keys.last_copy import Held
 from alphalens_keyctl.models import Key
 
 
@@ -22,6 +23,10 @@ class Block(NamedTuple):
 
     def stage(self, key: Key, raw: RawKey, replaced: frozenset[str], attempt: Attempt) -> None:
         return None
+
+    def held(self) -> Sequence[Held]:
+        """Nothing: the block alone knows what its store holds."""
+        return ()
 
     def hand_over(self) -> None:
         return None

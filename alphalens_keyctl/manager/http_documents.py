@@ -15,11 +15,15 @@ from alphalens_keyctl.keys.selection import TIMES, KeyDocument
 from alphalens_keyctl.keys.stored_policy import StoredPolicy
 from alphalens_keyctl.logs.audit import Break, BreakKind, Head, Verdict
 from alphalens_keyctl.logs.old_key_use import OldKey, OldKeyUse
+from alphalens_keyctl.logs.proof import Proof
+from alphalens_keyctl.logs.recorded import Recorded
 from alphalens_keyctl.logs.usage import AddressUse, Buckets, Day, KeyUse, Profile, Refusal, Summary
 from alphalens_keyctl.manager.backend import Details
 from alphalens_keyctl.manager.http_exchange import error_of
 from alphalens_keyctl.moments import UNREADABLE, Period, parse_span
 from alphalens_keyctl.values import Event, Key, Use
+from alphalens_keyctl.verification.judgement import Verification
+from alphalens_keyctl.vocabulary import Reason
 
 if TYPE_CHECKING:
     from alphalens_keyctl.keys.policy import Finding
@@ -77,6 +81,16 @@ def event(document: Mapping[str, Any]) -> Event:
     return Event(**values)
 
 
+def recorded(document: Mapping[str, Any]) -> Recorded:
+    """The document of `audit show --json`."""
+    return Recorded(event(document), bytes.fromhex(document["previous_hash"]), document["intact"] is True)
+
+
+def new_events(document: Mapping[str, Any]) -> tuple[Sequence[Event], Head]:
+    """Events behind a place, and the place up to which the log was read."""
+    return list(map(event, document["events"])), head(document["place"])
+
+
 def use(document: Mapping[str, Any]) -> Use:
     """U → the row."""
     return Use._make([document[name] for name in Use._fields])
@@ -88,21 +102,41 @@ def head(document: Mapping[str, Any]) -> Head:
     return Head(_number(document["seq"]), bytes.fromhex(document["hash"]), None if at is None else instant(at))
 
 
+def verdict(document: Mapping[str, Any]) -> Verdict:
+    """What `audit verify` found."""
+    broken = document["break"]
+    found = None
+    if broken is not None:
+        seq = broken["seq"]
+        found = Break(None if seq is None else _number(seq), BreakKind(broken["kind"]), broken["about"])
+    if document["sound"] is not (found is None):
+        raise ValueError("neither sound nor broken")
+    return Verdict(_number(document["events"]), head(document["head"]), found)
+
+
+def proof(document: Mapping[str, Any]) -> Proof:
+    """The proof of an event. What it proves is for the caller to see."""
+    steps = [bytes.fromhex(_text(step)) for step in document["path"]]
+    return Proof(
+        event(document["event"]), bytes.fromhex(document["previous_hash"]), _number(document["tree_size"]), tuple(steps)
+    )
+
+
+def verification(document: Mapping[str, Any]) -> Verification:
+    """The document of `verify --json`."""
+    about = document["key"]
+    return Verification(document["allowed"] is True, Reason(document["reason"]), None if about is None else key(about))
+
+
 def report(document: Mapping[str, Any]) -> "Report":
-    """The document of `audit report --json`."""
+    """The document of `GET /v1/report`."""
     from alphalens_keyctl.logs import report as reports  # no other command needs them
 
-    span, found, root = document["period"], document["verification"], document["head"]["root_hash"]
-    broken = found["break"]
+    span = document["period"]
     return reports.Report(
         Period(_text(span["name"]), instant(span["since"]), instant(span["until"])),
         instant(document["made_at"]),
-        head(document["head"])._replace(root=None if root is None else bytes.fromhex(root)),
-        Verdict(
-            _number(found["events"]),
-            head(found["head"]),
-            None if broken is None else Break(broken["seq"], BreakKind(broken["kind"]), broken["about"]),
-        ),
+        head(document["head"]),
         document["keys"],
         reports.Activity(
             document["actions"],

@@ -6,8 +6,10 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.keyformat import MalformedKeyError, parse
 from alphalens_keyctl.keys.changes import Targets
 from alphalens_keyctl.keys.issuance import RotationPlan
+from alphalens_keyctl.keys.last_copy import Held
 from alphalens_keyctl.keys.lifecycle import Draft
 from alphalens_keyctl.keys.lookup import Reference
 from alphalens_keyctl.keys.selection import Selection
@@ -26,6 +28,12 @@ def path(*parts: str) -> str:
 def reference(given: Reference) -> Any:
     """KEY in a body. Of a raw key only the digest is sent (promise 1)."""
     return given if isinstance(given, str) else {"id": given.id, "sha256": given.digest().hex()}
+
+
+def held(given: Held) -> dict[str, str]:
+    """What a destination holds; of the raw key only the digest is sent."""
+    destination, raw = given
+    return {"destination": destination, "id": raw.id, "sha256": raw.digest().hex()}
 
 
 def filters(wanted: Selection) -> dict[str, Any]:
@@ -73,12 +81,17 @@ def instant(given: datetime | None) -> str | None:
     return None if given is None else rfc3339_exact(given)
 
 
-def new_key(draft: Draft, *, if_missing: bool, lease: float) -> dict[str, Any]:
+def new_key(draft_: Draft, *, if_missing: bool, lease: float) -> dict[str, Any]:
     """The body that creates a key."""
+    return {**draft(draft_), "if_missing": if_missing, "lease": lease}
+
+
+def draft(given: Draft) -> dict[str, Any]:
+    """What a body says of a new key."""
     return {
-        "name": draft.name, "owner": draft.owner, "purpose": draft.purpose, "labels": dict(draft.labels),
-        "expires_at": instant(draft.expires_at), "override": draft.override, "scopes": _list(draft.scopes),
-        "allow_from": _list(draft.allow_from), "if_missing": if_missing, "lease": lease,
+        "name": given.name, "owner": given.owner, "purpose": given.purpose, "labels": dict(given.labels),
+        "expires_at": instant(given.expires_at), "override": given.override, "scopes": _list(given.scopes),
+        "allow_from": _list(given.allow_from),
     }  # fmt: skip
 
 
@@ -99,6 +112,15 @@ def successor(plan: RotationPlan, *, lease: float) -> dict[str, Any]:
     """The body that rotates a key."""
     ago = (utc_now() - plan.asked_at).total_seconds()
     return {**rotation(plan), "asked_ago": min(max(ago, 0.0), 86400.0), "lease": lease}
+
+
+def verification(presented: bytes, *, scope: Sequence[str] | None, address: str | None, record: bool) -> dict[str, Any]:
+    """The body that asks whether a raw key opens. What is none does not leave this machine."""
+    try:
+        raw = parse(presented).reveal()
+    except MalformedKeyError:
+        raw = ""
+    return {"raw_key": raw, "scope": list(scope or ()), "address": address, "record": record}
 
 
 def targets(asked: Targets, reason: str | None) -> dict[str, Any]:

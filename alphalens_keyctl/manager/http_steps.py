@@ -11,6 +11,7 @@ from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import MalformedKeyError
 from alphalens_keyctl.keys import lifecycle
 from alphalens_keyctl.keys.issuance import Begun, RotationPlan, Standing
+from alphalens_keyctl.keys.last_copy import Held
 from alphalens_keyctl.keys.lifecycle import Draft
 from alphalens_keyctl.keys.rotation import Retirement
 from alphalens_keyctl.manager import http_documents as documents
@@ -21,8 +22,8 @@ from alphalens_keyctl.values import Key
 # Seconds that a key which was begun is kept for this process, beyond those that its destinations take. So long, too,
 # nobody else can begin one where this process died.
 LEASE: Final = 60.0
-_LONGEST_LEASE: Final = 3600.0
-_TRIES: Final = 3
+LONGEST_LEASE: Final = 3600.0
+TRIES: Final = 3
 
 
 @contextmanager
@@ -50,12 +51,14 @@ class HttpSteps:
         """Write a successor that opens nothing yet, for as long as its lease."""
         yield self._begin(requests.path("keys", key_id, "rotate"), lambda: requests.successor(plan, lease=LEASE))
 
-    def begin_delivering(self, begun: Begun, destinations: Sequence[str], *, limit: float) -> None:
+    def begin_delivering(
+        self, begun: Begun, destinations: Sequence[str], *, limit: float, held: Sequence[Held] = ()
+    ) -> None:
         """Let the key open, since `destinations` are about to hold it."""
-        self._server.post(
-            requests.path("keys", begun.key.id, "deliver"),
-            {"to": list(destinations), "limit": min(limit + LEASE, _LONGEST_LEASE)},
-        )
+        body = {"to": list(destinations), "limit": min(limit + LEASE, LONGEST_LEASE)}
+        if others := [requests.held(each) for each in held if each[1].id not in begun.replaced]:
+            body["held"] = others
+        self._server.post(requests.path("keys", begun.key.id, "deliver"), body)
 
     def hand_over_name(
         self, begun: Begun, *, at: datetime, retirement: Retirement, delivered_to: Sequence[str]
@@ -92,7 +95,7 @@ class HttpSteps:
             return documents.key(found["key"])
 
     def _begin(self, path: str, body: Callable[[], Mapping[str, Any]]) -> Begun:
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             answer = self._server.post(path, body())
             with understood(self._server):
                 begun = _begun(answer)
@@ -100,11 +103,16 @@ class HttpSteps:
                 return begun
             # The raw key was in an answer that was lost, and is in no other: nobody will ever hold it (promise 2).
             self.discard(begun.key.id, reason=lifecycle.DELIVERY_FAILED)
-        raise KeyctlError(
-            Code.SERVER_UNREACHABLE,
-            f"the server at {self._server.address.display} cannot be reached: every answer with a new key was lost",
-            "Nothing was changed. Run the command again when the network is better.",
-        )
+        raise answers_lost(self._server)
+
+
+def answers_lost(server: Server) -> KeyctlError:
+    """The error where a raw key was in an answer that was lost, each time that it was asked for."""
+    return KeyctlError(
+        Code.SERVER_UNREACHABLE,
+        f"the server at {server.address.display} cannot be reached: every answer with a new key was lost",
+        "Nothing was changed. Run the command again when the network is better.",
+    )
 
 
 def _begun(answer: Answer) -> Begun:

@@ -9,8 +9,9 @@ from alphalens_keyctl import keyformat
 from alphalens_keyctl.database import Attempt
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import RawKey
-from alphalens_keyctl.keys import lifecycle, rotation, selection
+from alphalens_keyctl.keys import last_copy, lifecycle, rotation, selection
 from alphalens_keyctl.keys.issuance import Begun, RotationPlan, Standing
+from alphalens_keyctl.keys.last_copy import Held
 from alphalens_keyctl.keys.lifecycle import Draft
 from alphalens_keyctl.keys.rotation import Predecessors, Retirement
 from alphalens_keyctl.manager.access import Access, Changing
@@ -52,7 +53,9 @@ class DatabaseSteps:
                 begun = self._succeed(changing, key_id, raw, plan, attempt)
             yield begun
 
-    def begin_delivering(self, begun: Begun, destinations: Sequence[str], *, limit: float) -> None:
+    def begin_delivering(
+        self, begun: Begun, destinations: Sequence[str], *, limit: float, held: Sequence[Held] = ()
+    ) -> None:
         """Let the key open, since `destinations` are about to hold it."""
         # From here on the delivery takes as long as the destinations allow; a lease that ended earlier would let
         # another attempt take this one for dead.
@@ -60,6 +63,10 @@ class DatabaseSteps:
         with self._access.writing() as (tx, rights, act):
             rights.require(Deed.ROTATE, [lifecycle.require(tx, begun.key.id, act.at)])
             lifecycle.begin_delivering(tx, begun.key.id, act, destinations=destinations, lease=lease)
+            # In this transaction, so that no key comes to open between the look and the delivery.
+            last_copy.refuse(
+                tx, held, replaced=begun.replaced, now=act.at, visible=lambda key: rights.may(Deed.SEE, key)
+            )
 
     def hand_over_name(
         self, begun: Begun, *, at: datetime, retirement: Retirement, delivered_to: Sequence[str]

@@ -16,11 +16,12 @@ from alphalens_keyctl.keys.policy import Finding
 from alphalens_keyctl.keys.revocation import Revocation
 from alphalens_keyctl.keys.selection import Sort
 from alphalens_keyctl.keys.stored_policy import StoredPolicy
-from alphalens_keyctl.logs.audit import Head, LogFilter, Verdict
+from alphalens_keyctl.logs.audit import GENESIS, Head, LogFilter, Verdict
 from alphalens_keyctl.logs.proof import Proof
+from alphalens_keyctl.logs.recorded import Recorded
 from alphalens_keyctl.logs.report import Report
 from alphalens_keyctl.logs.usage import UsageFilter
-from alphalens_keyctl.manager import opening, values
+from alphalens_keyctl.manager import following, opening, values
 from alphalens_keyctl.manager.backend import Backend, Details
 from alphalens_keyctl.manager.block import Block
 from alphalens_keyctl.manager.http_exchange import Server, Waits
@@ -256,6 +257,26 @@ class KeyManager:
         with self._backend.events(wanted, limit=limit) as found:
             yield from found
 
+    def event(self, seq: int) -> Recorded:
+        """One audit event whole. Raises `KeyctlError` (event_not_found)."""
+        return self._backend.event(seq)
+
+    def follow(
+        self, key: str | None = None, *, after: int | None = None, actor: str | None = None, action: str | None = None
+    ) -> Iterator[Event]:
+        """The audit events that fit as they are written, without end: from now on, or with `after` all behind the event
+        of that number. An outage is waited out, ten minutes at most. Raises `KeyctlError` (log_replaced) where the log
+        is no longer the one that was read."""
+        wanted = LogFilter(
+            None if key is None else self._backend.key_ids(values.reference(key)),
+            actor,
+            None if action is None else one_of(Action, action, "action"),
+            after_seq=after,
+        )
+        place = self._backend.last_event() if after is None else Head(0, GENESIS, None)
+        for some in following.follow(self._backend, wanted, place):
+            yield from some
+
     def head(self, *, rooted: bool = False) -> Head:
         """The last event of the audit log. Kept elsewhere, it shows a log that was cut off or rewritten.
 
@@ -274,7 +295,8 @@ class KeyManager:
         return self._backend.verify_log(saved, log_only=log_only)
 
     def report(self, period: str) -> Report:
-        """What the logs say of a period (`2026-Q3`), what the keys are now, and a check of the whole log."""
+        """What the logs say of a period (`2026-Q3`), and what the keys are now; `verify_log(report.head)` checks the
+        log that it is from."""
         limits = self._settings.check
         rules = policy.chosen((), ignored=limits.ignore)
         return self._backend.report(parse_period(period, now=utc_now()), rules, limits)

@@ -3,7 +3,7 @@
 from __future__ import annotations  # for speed, as below
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from alphalens_keyctl.manager.access import Access, Reading
 from alphalens_keyctl.manager.backend import Details, Progress, Rotatable, untold
 from alphalens_keyctl.manager.outcome import ChangeOutcome
 from alphalens_keyctl.manager.rights import Deed, Rights, names_hidden
-from alphalens_keyctl.models import Action, Status
+from alphalens_keyctl.models import Action
 
 # For speed: what few commands need is imported by the methods that do it.
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from alphalens_keyctl.database import Database
+    from alphalens_keyctl.database.changes import Changes
     from alphalens_keyctl.keys.bulk_file import Line
     from alphalens_keyctl.keys.bulk_issuance import Handout
     from alphalens_keyctl.keys.changes import Change, Chosen, Targets
@@ -35,8 +36,10 @@ if TYPE_CHECKING:
     from alphalens_keyctl.keys.selection import KeyDocument, Place, Selection
     from alphalens_keyctl.logs.audit import Head, LogFilter, Verdict
     from alphalens_keyctl.logs.proof import Proof
+    from alphalens_keyctl.logs.recorded import Recorded
     from alphalens_keyctl.logs.report import Entry, Report
     from alphalens_keyctl.logs.usage import Buckets, Seen, Summary, UsageFilter
+    from alphalens_keyctl.manager.bulk_steps import DatabaseBulkSteps
     from alphalens_keyctl.manager.issuing import DatabaseSteps
     from alphalens_keyctl.models import Event, Key, Use
     from alphalens_keyctl.moments import Period
@@ -63,14 +66,21 @@ class OverDatabase:
 
         return DatabaseSteps(self._access, prefix=self._prefix, lease=self._lease)
 
+    @cached_property
+    def bulk_steps(self) -> DatabaseBulkSteps:
+        """The steps of taking a fleet in."""
+        from alphalens_keyctl.manager.bulk_steps import DatabaseBulkSteps
+
+        return DatabaseBulkSteps(self._access, prefix=self._prefix)
+
     def rights(self) -> Rights:
         """What the caller may do now."""
         with self._access.reading() as reading:
             return reading.rights
 
     def find(self, reference: Reference) -> Key:
-        with self._access.reading() as (connection, rights, act):
-            return lookup.find(connection, reference, now=act.at, within=rights.sight)
+        with self._access.finding(reference) as (_reading, key):
+            return key
 
     def left(self, key_id: str) -> Key:
         """The key as a step left it that this caller was allowed: its own key may have ended by that step."""
@@ -80,15 +90,18 @@ class OverDatabase:
     def details(self, reference: Reference) -> Details:
         from alphalens_keyctl.logs import old_key_use, usage
 
-        with self._access.reading() as reading:
-            key, lineage = _lineage(reading, reference)
+        with self._access.finding(reference) as (reading, key):
+            lineage = _lineage(reading, key)
             used = usage.profile(reading.connection, key.id, now=reading.act.at)
             return Details(key, lineage, used, old_key_use.read(reading.connection, lineage))
 
-    def digests(self, keys: Sequence[Key]) -> Mapping[str, bytes]:
-        with self._access.reading() as (connection, rights, act):
-            rights.require_ids(connection, Deed.SEE, [key.id for key in keys], act.at)
-            return selection.digests(connection, keys)
+    def require_evidence(self, what: str) -> None:
+        """Raise `KeyctlError` (forbidden) unless the caller may see the whole log. `what` follows "you may not"."""
+        self.rights().require_all(what, to_see=True)
+
+    def require_verifying(self, key: Key | None, *, recorded: bool) -> None:
+        """Raise as `Rights.require_verifying` does."""
+        self.rights().require_verifying(key, recorded=recorded)
 
     def abort(self, reference: Reference) -> tuple[Aborted, list[str]]:
         from alphalens_keyctl.keys import rotation
@@ -103,17 +116,11 @@ class OverDatabase:
     def create_each(self, lines: Sequence[Line], handout: Handout, *, progress: Progress = untold) -> list[Created]:
         from alphalens_keyctl.keys import bulk_issuance
 
-        access = self._access
         with progress(len(lines)) as tell:
-            return bulk_issuance.take_in(
-                access.database, lines, access.act, handout, prefix=self._prefix, permits=access.permit, tell=tell
-            )
+            return bulk_issuance.take_in(self.bulk_steps, lines, handout, tell=tell)
 
     def try_create_each(self, lines: Sequence[Line]) -> None:
-        from alphalens_keyctl.keys import bulk_issuance
-
-        access = self._access
-        bulk_issuance.refuse(access.database, lines, access.act.now(), permits=access.permit)
+        self.bulk_steps.try_begin(lines)
 
     @contextmanager
     def keys(self, wanted: Selection, *, sort: Sort, limit: int | None) -> Iterator[Iterator[Key]]:
@@ -144,21 +151,10 @@ class OverDatabase:
             return selection.owners_like(connection, owner, within=rights.sight)
 
     def to_rotate(self, references: Sequence[Reference], wanted: Selection | None, plan: RotationPlan) -> Rotatable:
-        from alphalens_keyctl.keys import issuance
+        from alphalens_keyctl.manager import rotatable
 
         with self._access.reading() as reading:
-            keys = _to_rotate(reading, references, wanted)
-            connection, rights, act = reading
-            due = [key for key in keys if plan.due.applies(key, act.at)]
-            ids = {key.id for key in due}
-            stopped_by = None
-            try:
-                rights.require(Deed.ROTATE, due)
-                rights.require_keeping_policy(plan.override)
-                issuance.refuse_forbidden(connection, due, plan, now=act.at)
-            except KeyctlError as error:
-                stopped_by = error
-            return Rotatable(keys, due, [key for key in keys if key.id not in ids], stopped_by)
+            return rotatable.found(reading, references, wanted, plan)
 
     def preview(self, change: Change, targets: Targets) -> ChangeOutcome:
         from alphalens_keyctl.keys import changes
@@ -197,14 +193,36 @@ class OverDatabase:
     def seen(self, reference: Reference, since: datetime) -> tuple[Key, list[Seen]]:
         from alphalens_keyctl.logs import usage
 
-        with self._access.reading() as reading:
-            key, lineage = _lineage(reading, reference)
-            return key, usage.seen(reading.connection, [member.id for member in lineage], since=since)
+        with self._access.finding(reference) as (reading, key):
+            ids = [member.id for member in _lineage(reading, key)]
+            return key, usage.seen(reading.connection, ids, since=since)
 
     @contextmanager
-    def events(self, wanted: LogFilter, *, limit: int | None) -> Iterator[Iterator[Event]]:
+    def events(self, wanted: LogFilter, *, limit: int | None, reverse: bool = False) -> Iterator[Iterator[Event]]:
         with self._access.reading() as (connection, rights, _act):
-            yield audit.read(connection, _visible_events(wanted, rights), limit=limit)
+            yield audit.read(connection, _visible_events(wanted, rights), limit=limit, reverse=reverse)
+
+    def event(self, seq: int) -> Recorded:
+        from alphalens_keyctl.logs import recorded
+
+        with self._access.reading() as (connection, rights, _act):
+            return recorded.find(connection, _visible_events(audit.LogFilter(), rights), seq)
+
+    def last_event(self) -> Head:
+        from alphalens_keyctl.logs import following
+
+        with self._access.reading() as (connection, rights, _act):
+            return following.last(connection, _visible_events(audit.LogFilter(), rights))
+
+    def new_events(self, place: Head, wanted: LogFilter) -> tuple[Sequence[Event], Head]:
+        from alphalens_keyctl.logs import following
+
+        with self._access.reading() as (connection, rights, _act):
+            seen = _visible_events(audit.LogFilter(), rights)
+            return following.read_on(connection, place, _visible_events(wanted, rights), seen)
+
+    def changes(self) -> AbstractContextManager[Changes]:
+        return self._access.database.changes()
 
     def count_events(self, wanted: LogFilter) -> int:
         with self._access.reading() as (connection, rights, _act):
@@ -230,7 +248,7 @@ class OverDatabase:
             return proof.prove(connection, seq, size)
 
     def verify_log(self, saved: Head | None, *, log_only: bool = False) -> Verdict:
-        self.rights().require_all("verify the log", to_see=True)
+        self.require_evidence("verify the log")
         # A checkpoint has the tree alone, and no hash of its last event.
         known = saved if saved is not None and saved.hash else None
         verdict = audit.verify(self._access.database, known, log_only=log_only)
@@ -320,11 +338,10 @@ class OverDatabase:
         self._access.database.close()
 
 
-def _lineage(reading: Reading, reference: Reference) -> tuple[Key, list[Key]]:
-    """The key that KEY means, and as much of its lineage as the caller may see."""
+def _lineage(reading: Reading, key: Key) -> list[Key]:
+    """As much of the lineage of a key as the caller may see."""
     connection, rights, act = reading
-    key = lookup.find(connection, reference, now=act.at, within=rights.sight)
-    return key, [member for member in lookup.lineage(connection, key, now=act.at) if rights.may(Deed.SEE, member)]
+    return [member for member in lookup.lineage(connection, key, now=act.at) if rights.may(Deed.SEE, member)]
 
 
 def _narrowed(wanted: Selection, rights: Rights) -> Selection:
@@ -346,26 +363,6 @@ def _require_change(rights: Rights, connection: Connection, change: Change, chos
     rights.require_ids(connection, Deed.SEE, chosen.rest, now)
     if isinstance(change, changes.UpdateChange):
         rights.require_update(change.new)
-
-
-def _to_rotate(reading: Reading, references: Sequence[Reference], wanted: Selection | None) -> list[Key]:
-    from alphalens_keyctl.keys import changes
-
-    connection, rights, act = reading
-    named = [lookup.find(connection, each, now=act.at, within=rights.sight) for each in references]
-    if wanted is None:
-        if not references:
-            raise changes.which_keys("rotate")
-        return list({key.id: key for key in named}.values())
-    if not (wanted.statuses or wanted.expired):
-        wanted = wanted._replace(statuses=(Status.ACTIVE,))
-    fitting = selection.read(connection, _narrowed(wanted, rights), sort=Sort.NAME, limit=None, now=act.at)
-    if not references:
-        return fitting
-    ids = {key.id for key in named}
-    left = [key for key in fitting if key.id in ids]
-    changes.refuse_left_out([[key] for key in named], {key.id for key in left}, wanted, settable=True)
-    return left
 
 
 def _delivered_to(connection: Connection, keys: Sequence[Key]) -> list[str]:

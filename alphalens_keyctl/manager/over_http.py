@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from alphalens_keyctl.database.changes import Changes, Unannounced
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keys.changes import Change, RevocationChange, Targets, UpdateChange
 from alphalens_keyctl.keys.issuance import Created, RotationPlan
@@ -17,14 +18,17 @@ from alphalens_keyctl.keys.stored_policy import StoredPolicy
 from alphalens_keyctl.logs.audit import Head, LogFilter, Verdict
 from alphalens_keyctl.logs.usage import Buckets, Seen, Summary, UsageFilter
 from alphalens_keyctl.manager import http_documents as documents
+from alphalens_keyctl.manager import http_evidence
 from alphalens_keyctl.manager import http_requests as requests
 from alphalens_keyctl.manager.backend import Details, Progress, Rotatable, untold
 from alphalens_keyctl.manager.http_exchange import Query, Server
+from alphalens_keyctl.manager.http_outcome import HttpOutcome
 from alphalens_keyctl.manager.http_steps import HttpSteps, understood
 from alphalens_keyctl.moments import Period, shortest_span
 from alphalens_keyctl.output.documents import key_object
 from alphalens_keyctl.settings import PROGRAM, Thresholds
 from alphalens_keyctl.values import Event, Key, Use
+from alphalens_keyctl.verification.judgement import Verification
 from alphalens_keyctl.vocabulary import Reason
 
 if TYPE_CHECKING:  # for speed: most commands need neither
@@ -32,10 +36,14 @@ if TYPE_CHECKING:  # for speed: most commands need neither
     from alphalens_keyctl.keys.bulk_issuance import Handout
     from alphalens_keyctl.keys.policy import Finding, Rule
     from alphalens_keyctl.logs.proof import Proof
+    from alphalens_keyctl.logs.recorded import Recorded
     from alphalens_keyctl.logs.report import Entry, Report
 
 # What a KEY may hold that stands in a path as it is, whatever stands in front of the server.
 _PLAIN: Final = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z._ -]*")
+
+# Seconds after which a server is asked again whether there are new events.
+_LOOK_AGAIN: Final = 1.0
 
 _Value = TypeVar("_Value")
 
@@ -62,8 +70,13 @@ class OverHttp:
     def details(self, reference: Reference) -> Details:
         return self._read(documents.details, self._server.get(requests.path("keys", self._in_path(reference))))
 
-    def digests(self, keys: Sequence[Key]) -> Mapping[str, bytes]:
-        raise only_database("--keyring of this command")
+    def verify(
+        self, presented: bytes, *, scope: Sequence[str] | None, address: str | None, record: bool
+    ) -> Verification:
+        """Whether a raw key opens, as `KeyVerifier.verify` answers; with `record` that counts as a use."""
+        body = requests.verification(presented, scope=scope, address=address, record=record)
+        ask = self._server.post("/v1/verify", body).document if record else self._server.ask("/v1/verify", body)
+        return self._read(documents.verification, ask)
 
     def abort(self, reference: Reference) -> tuple[Aborted, list[str]]:
         answer = self._server.post(requests.path("keys", self._in_path(reference), "abort"))
@@ -72,10 +85,16 @@ class OverHttp:
     # Many keys.
 
     def create_each(self, lines: "Sequence[Line]", handout: "Handout", *, progress: Progress = untold) -> list[Created]:
-        raise only_database("create --from")
+        from alphalens_keyctl.keys import bulk_issuance
+        from alphalens_keyctl.manager.http_bulk_steps import HttpBulkSteps
+
+        with progress(len(lines)) as tell:
+            return bulk_issuance.take_in(HttpBulkSteps(self._server), lines, handout, tell=tell)
 
     def try_create_each(self, lines: "Sequence[Line]") -> None:
-        raise only_database("create --from")
+        from alphalens_keyctl.manager.http_bulk_steps import HttpBulkSteps
+
+        HttpBulkSteps(self._server).try_begin(lines)
 
     @contextmanager
     def keys(self, wanted: Selection, *, sort: Sort, limit: int | None) -> Iterator[Iterator[Key]]:
@@ -105,7 +124,7 @@ class OverHttp:
             body["filters"] = requests.filters(wanted)
         return self._read(_rotatable, self._server.ask("/v1/keys:to-rotate", body))
 
-    def preview(self, change: Change, targets: Targets) -> "HttpOutcome":
+    def preview(self, change: Change, targets: Targets) -> HttpOutcome:
         body = {**_changing(change, targets), "dry_run": True}
         outcome = self._read(HttpOutcome, self._server.ask(f"/v1/keys:{change.verb}", body))
         self._lately.update(outcome.lately)
@@ -113,7 +132,7 @@ class OverHttp:
 
     def change(
         self, change: Change, targets: Targets, *, only: frozenset[str] | None = None, progress: Progress = untold
-    ) -> "HttpOutcome":
+    ) -> HttpOutcome:
         body = {**_changing(change, targets), "only": None if only is None else sorted(only)}
         return self._read(HttpOutcome, self._server.post(f"/v1/keys:{change.verb}", body).document)
 
@@ -138,25 +157,39 @@ class OverHttp:
     # The logs.
 
     @contextmanager
-    def events(self, wanted: LogFilter, *, limit: int | None) -> Iterator[Iterator[Event]]:
-        with self._rows("/v1/events", [*self._logged(wanted), *_limited(limit)], documents.event) as found:
+    def events(self, wanted: LogFilter, *, limit: int | None, reverse: bool = False) -> Iterator[Iterator[Event]]:
+        query = [*self._logged(wanted), *_limited(limit), *([("reverse", "true")] if reverse else [])]
+        with self._rows("/v1/events", query, documents.event) as found:
             yield found
+
+    def event(self, seq: int) -> "Recorded":
+        return self._read(documents.recorded, self._server.get(f"/v1/events/{seq}"))
+
+    def last_event(self) -> Head:
+        return self._read(documents.head, self._server.get("/v1/events/last"))
+
+    def new_events(self, place: Head, wanted: LogFilter) -> tuple[Sequence[Event], Head]:
+        behind = [("place", str(place.seq)), ("hash", place.hash.hex())]
+        return self._read(documents.new_events, self._server.get("/v1/events/new", [*behind, *self._logged(wanted)]))
+
+    @contextmanager
+    def changes(self) -> Iterator[Changes]:
+        yield Unannounced(_LOOK_AGAIN)
 
     def count_events(self, wanted: LogFilter) -> int:
         return self._count("/v1/events:count", self._logged(wanted))
 
     def head(self) -> Head:
-        return self._read(documents.head, self._server.get("/v1/events/head"))
+        return http_evidence.head(self._server)
 
     def rooted_head(self, head: Head | None = None) -> Head:
-        # The server tells no root of the tree.
-        return head or self.head()
+        return http_evidence.rooted_head(self._server, head or self.head())
 
     def prove(self, seq: int, size: int | None) -> "tuple[Proof, bytes]":
-        raise only_database("audit prove")
+        return http_evidence.prove(self._server, seq, size)
 
     def verify_log(self, saved: Head | None, *, log_only: bool = False) -> Verdict:
-        raise only_database("audit verify")
+        return http_evidence.verify_log(self._server, saved, log_only=log_only)
 
     def report(self, period: Period, rules: "Sequence[Rule]", limits: Thresholds) -> "Report":
         query = [("period", period.name), *(("rule", rule.id) for rule in rules)]
@@ -185,7 +218,10 @@ class OverHttp:
         return ids
 
     def prune_usage(self, before: datetime, *, dry_run: bool) -> int:
-        raise only_database("audit prune")
+        body = {"before": requests.instant(before), "dry_run": dry_run}
+        path = "/v1/usage:prune"
+        document = self._server.ask(path, body) if dry_run else self._server.post(path, body).document
+        return self._read(lambda found: int(found["pruned"]), document)
 
     # The policy.
 
@@ -225,12 +261,11 @@ class OverHttp:
         return reference if isinstance(reference, str) else self.find(reference).id
 
     def _logged(self, wanted: LogFilter) -> Query:
-        if wanted.after_seq is not None:
-            raise only_database("audit --after")
         said = {
             "key": self._key_of(wanted.key_ids), "actor": wanted.actor,
             "action": None if wanted.action is None else wanted.action.value,
             "since": requests.instant(wanted.since), "until": requests.instant(wanted.until),
+            "after": wanted.after_seq, "before": wanted.before_seq,
         }  # fmt: skip
         return requests.query(said)
 
@@ -258,31 +293,6 @@ class OverHttp:
     def _read(self, value: Callable[[Any], _Value], document: Any) -> _Value:
         with understood(self._server):
             return value(document)
-
-
-class HttpOutcome:
-    """`Outcome` over HTTP: all of it was in the answer."""
-
-    def __init__(self, document: Mapping[str, Any]) -> None:
-        changed, unchanged = documents.keys(document["changed"]), documents.keys(document["unchanged"])
-        self._keys = {key.id: key for key in (*changed, *unchanged)}
-        self._documents = {each["id"]: each for each in (*document["changed"], *document["unchanged"])}
-        self.changed: Sequence[str] = [key.id for key in changed]
-        self.unchanged: Sequence[str] = [key.id for key in unchanged]
-        self.stopped_by = documents.error(document.get("stopped_by"))
-        self.narrowed: Mapping[str, int] = document.get("narrowed", {})
-        self.lately = {key_id: (uses, addresses) for key_id, (uses, addresses) in document.get("lately", {}).items()}
-        still_open = document.get("still_open")
-        self._still_open = None if still_open is None else documents.keys(still_open)
-
-    def keys(self, key_ids: Sequence[str]) -> list[Key]:
-        return [self._keys[key_id] for key_id in key_ids]
-
-    def documents(self, key_ids: Sequence[str]) -> Iterator[KeyDocument]:
-        return (documents.key_document(self._documents[key_id]) for key_id in key_ids)
-
-    def still_open(self) -> Iterator[Key] | None:
-        return None if self._still_open is None else iter(self._still_open)
 
 
 def only_database(what: str) -> KeyctlError:

@@ -1,15 +1,13 @@
-"""The report on a period: what the logs say of it, what the keys are now, and a check of the whole log."""
+"""The report on a period: what the logs say of it, and what the keys are now."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from sqlalchemy import Connection
 
-from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keys import census, policy
 from alphalens_keyctl.keys.policy import Finding, Rule
-from alphalens_keyctl.logs import audit, proof, report
-from alphalens_keyctl.logs.audit import Head
+from alphalens_keyctl.logs import audit, report
 from alphalens_keyctl.logs.report import Breach, Entry, KeyNamed, Report
 from alphalens_keyctl.manager.access import Access
 from alphalens_keyctl.manager.rights import Rights
@@ -21,30 +19,17 @@ def made(access: Access, period: Period, rules: Sequence[Rule], limits: Threshol
     """The report on a period, for a caller who may see everything."""
     with access.reading() as (connection, rights, act):
         _require_all(rights)
-        head = _head(connection)
+        head = audit.head(connection)
         activity = report.activity(connection, period, limits.rotation_age)
         keys = {status.value: number for status, number in census.by_status(connection, act.at).items()}
         breaches = list(_breaches(policy.check(connection, rules, limits, now=act.at)))
-    # By the head of the figures, so that the check is about the log that they are from, however much follows.
-    verdict = audit.verify(access.database, head)
-    return Report(period, act.at, head, verdict, keys, activity, breaches)
+        return Report(period, act.at, head, keys, activity, breaches)
 
 
 def entries(connection: Connection, rights: Rights, period: Period) -> Iterator[Entry]:
     """Every event of a period, for a caller who may see everything."""
     _require_all(rights)
     return report.entries(connection, period)
-
-
-def _head(connection: Connection) -> Head:
-    """The head with its root; without it where events are missing, of which the check tells."""
-    head = audit.head(connection)
-    try:
-        return proof.rooted(connection, head)
-    except KeyctlError as error:
-        if error.code is not Code.UNPROVEN:
-            raise
-        return head
 
 
 def _require_all(rights: Rights) -> None:

@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from alphalens_keyctl import scopes
 from alphalens_keyctl.errors import Code, KeyctlError
@@ -35,6 +35,7 @@ class Deed(StrEnum):
     SUSPEND = "suspend"
     RESUME = "resume"
     REVOKE = "revoke"
+    USE = "count a use of"
 
 
 # What every key may do to itself.
@@ -111,6 +112,14 @@ class Rights(NamedTuple):
         if not (self.sees_all if to_see else self.admin):
             hint = f"That takes {ADMIN} or {AUDIT}." if to_see else f"That takes {ADMIN}."
             raise KeyctlError(Code.FORBIDDEN, f"you may not {what}", hint)
+
+    def require_verifying(self, key: Key | None, *, recorded: bool) -> None:
+        """Raise `KeyctlError` (forbidden) unless the caller may hear whether the raw key of `key` opens, and with
+        `recorded` let that count as a use. None stands for a raw key that is none of this database."""
+        if key is not None:
+            self.require(Deed.USE if recorded else Deed.SEE, [key])
+        elif recorded:
+            self.require_all("record a raw key that is none")
 
     def require_managing(self, what: str) -> None:
         """Raise `KeyctlError` (forbidden) for a caller that manages no keys but itself. `what` is as above."""
@@ -195,9 +204,11 @@ def of(connection: Connection, caller: str | None, *, now: datetime) -> Rights:
 
     Raises `KeyctlError` (forbidden) where the key opens nothing any more.
     """
-    if caller is None:
-        return Rights()
-    key = selection.get(connection, caller, now=now)
+    return Rights() if caller is None else given(connection, caller, selection.get(connection, caller, now=now))
+
+
+def given(connection: Connection, caller: str, key: Key | None) -> Rights:
+    """The same, of a key that was read in this transaction; None where there is no key with the id `caller`."""
     if key is None or not key.opens:
         raise KeyctlError(
             Code.FORBIDDEN, f"your own key, {caller}, opens nothing any more", "Ask an admin for another one."
@@ -249,15 +260,18 @@ def _successors(connection: Connection, caller: str) -> tuple[frozenset[str], fr
     """`own` and `followers` of the rights of a caller."""
     own, followers, latest = {caller}, set[str](), [caller]
     while latest:
-        c = key_table.c
-        query = select(c.id, c.activated_at).where(
-            c.replaces.in_(latest), c.replaces.is_not(None), c.revoked_at.is_(None)
-        )
-        found = [row for row in connection.execute(query) if row.id not in own]
+        found = [row for row in connection.execute(_SUCCEEDING, {"replaced": latest}) if row.id not in own]
         latest = [row.id for row in found if row.activated_at is None]
         own.update(latest)
         followers.update(row.id for row in found if row.activated_at is not None)
     return frozenset(own), frozenset(followers)
+
+
+_SUCCEEDING: Final = select(key_table.c.id, key_table.c.activated_at).where(
+    key_table.c.replaces.in_(bindparam("replaced", expanding=True)),
+    key_table.c.replaces.is_not(None),
+    key_table.c.revoked_at.is_(None),
+)
 
 
 def _reserved(key: Key) -> list[str]:

@@ -15,9 +15,9 @@ from alphalens_keyctl.models import (
     REFUSED_SQL,
     event_table,
     key_table,
-    reply_table,
     usage_table,
 )
+from alphalens_keyctl.replies import reply_table
 
 _key, _event, _usage = key_table.c, event_table.c, usage_table.c
 _SUSPENDED: Final = "suspended_at IS NOT NULL"

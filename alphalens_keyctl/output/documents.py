@@ -1,13 +1,13 @@
 """Values → JSON, JSON Lines and CSV. JSON is ASCII (promise 10). The names are a contract with everybody's scripts: a
 field is added, never renamed."""
 
-import csv
-import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from alphalens_keyctl.columns import texts_of
@@ -17,13 +17,15 @@ from alphalens_keyctl.keys.stored_policy import StoredPolicy
 from alphalens_keyctl.logs.audit import Head, Verdict
 from alphalens_keyctl.models import Event, Key, Use
 from alphalens_keyctl.moments import UNREADABLE, rfc3339, rfc3339_exact, shortest_span
-from alphalens_keyctl.output.inert import for_spreadsheet, for_terminal
+from alphalens_keyctl.output.csv_rows import csv_rows
+from alphalens_keyctl.output.inert import for_terminal
 from alphalens_keyctl.output.json_rows import SPELLED, time_spelled, writer
 
 if TYPE_CHECKING:  # for speed: each of these is for few commands
     from alphalens_keyctl.keys.issuance import Created, Rotated
     from alphalens_keyctl.keys.rotation import Aborted
     from alphalens_keyctl.logs.old_key_use import OldKeyUse
+    from alphalens_keyctl.logs.recorded import Recorded
     from alphalens_keyctl.logs.usage import AddressUse, Profile
     from alphalens_keyctl.verification.judgement import Verification
 
@@ -45,17 +47,17 @@ def keys_as(
     form: Format, documents: Iterable[KeyDocument], columns: Sequence[str] = KeyDocument._fields
 ) -> Iterator[str]:
     """Keys in a machine format, streamed. `columns` are the fields of K that each key has, in this order."""
-    return key_rows(documents, columns) if form is Format.CSV else _json_as(form, key_texts(documents, columns))
+    return key_rows(documents, columns) if form is Format.CSV else _json_as(form, _key_pages(documents, columns))
 
 
 def events_as(form: Format, events: Iterable[Event]) -> Iterator[str]:
     """Audit events in a machine format, streamed."""
-    return event_rows(events) if form is Format.CSV else _json_as(form, event_texts(events))
+    return event_rows(events) if form is Format.CSV else _json_as(form, ([text] for text in event_texts(events)))
 
 
 def uses_as(form: Format, uses: Iterable[Use]) -> Iterator[str]:
     """Rows of the usage log in a machine format, streamed."""
-    return csv_rows(Use._fields, uses) if form is Format.CSV else _json_as(form, use_texts(uses))
+    return csv_rows(Use._fields, uses) if form is Format.CSV else _json_as(form, _use_pages(uses))
 
 
 def created_object(created: "Created | Rotated", *, shown: str | None) -> dict[str, Any]:
@@ -117,6 +119,10 @@ def key_object(key: Key) -> dict[str, Any]:
     return {name: _plain(value) for name, value in key._asdict().items()}
 
 
+# The same days are in every profile.
+_day_spelled: Final = lru_cache(maxsize=64)(rfc3339)
+
+
 def usage_object(profile: "Profile") -> dict[str, Any]:
     """What `show` says of the use of a key. Times are in whole seconds, as in K."""
     return {
@@ -124,7 +130,9 @@ def usage_object(profile: "Profile") -> dict[str, Any]:
         "until": rfc3339(profile.until),
         "uses": profile.uses,
         "refused": profile.refused,
-        "over_time": [{"at": rfc3339(day.at), "uses": day.uses, "refused": day.refused} for day in profile.over_time],
+        "over_time": [
+            {"at": _day_spelled(day.at), "uses": day.uses, "refused": day.refused} for day in profile.over_time
+        ],
         "addresses": _addresses(profile.addresses),
         "refusals": [
             {"outcome": refusal.outcome, "count": refusal.times, "last_at": _plain(refusal.last_at)}
@@ -159,6 +167,19 @@ def event_object(event: Event) -> dict[str, Any]:
     """An audit event as E, the contract's object for an event."""
     at = None if event.at == UNREADABLE else rfc3339_exact(event.at)
     return event._asdict() | {"at": at, "hash": event.hash.hex()}
+
+
+def recorded_object(recorded: "Recorded") -> dict[str, Any]:
+    """What `audit show` answers: E with its link of the chain, and what of its origin is fact and what is claim."""
+    from alphalens_keyctl.logs import recorded as records
+
+    origins = records.origins(recorded.event)
+    return event_object(recorded.event) | {
+        "previous_hash": recorded.previous_hash.hex(),
+        "intact": recorded.intact,
+        "facts": dict(origins.facts),
+        "claims": dict(origins.claims),
+    }
 
 
 def head_object(head: Head) -> dict[str, Any]:
@@ -203,8 +224,10 @@ def _addresses(addresses: "Sequence[AddressUse]") -> list[dict[str, Any]]:
     ]
 
 
-def _json_as(form: Format, texts: Iterable[str]) -> Iterator[str]:
-    return json_array(texts) if form is Format.JSON else json_lines(texts)
+def _json_as(form: Format, pages: Iterable[list[str]]) -> Iterator[str]:
+    if form is Format.JSON:
+        return json_array(chain.from_iterable(pages))
+    return ("\n".join(page) + "\n" for page in pages)
 
 
 def json_document(value: Mapping[str, Any]) -> str:
@@ -229,7 +252,10 @@ def json_lines(items: Iterable[str]) -> Iterator[str]:
 
 def key_texts(documents: Iterable[KeyDocument], columns: Sequence[str] = KeyDocument._fields) -> Iterator[str]:
     """Each K as JSON text, streamed. `columns` are the fields that stand in it, in this order."""
+    return chain.from_iterable(_key_pages(documents, columns))
 
+
+def _key_pages(documents: Iterable[KeyDocument], columns: Sequence[str]) -> Iterator[list[str]]:
     def damaged(row: Sequence[Any]) -> str:
         key = key_object(_damaged(row))
         return json.dumps({name: key[name] for name in columns})
@@ -244,6 +270,10 @@ def event_texts(events: Iterable[Event]) -> Iterator[str]:
 
 def use_texts(uses: Iterable[Use]) -> Iterator[str]:
     """Each U, the contract's object for a row of the usage log, as JSON text, streamed."""
+    return chain.from_iterable(_use_pages(uses))
+
+
+def _use_pages(uses: Iterable[Use]) -> Iterator[list[str]]:
     return writer(_U, Use._fields, lambda row: json.dumps(Use._make(row)._asdict(), default=legible))(uses)
 
 
@@ -273,26 +303,12 @@ def _in_a_line(name: str, cell: str) -> str:
     return " ".join([f"{label}={value}" for label, value in found.items()] if name == "labels" else found)
 
 
-def event_rows(events: Iterable[Event]) -> Iterator[str]:
-    """E as CSV (RFC 4180) with a header line, streamed. The detail is JSON in a cell."""
+def event_rows(events: Iterable[Event], *, header: bool = True) -> Iterator[str]:
+    """E as CSV (RFC 4180), with a header line or without, streamed. The detail is JSON in a cell."""
     rows = map(event_object, events)
-    return csv_rows(Event._fields, ((row | {"detail": json.dumps(row["detail"])}).values() for row in rows))
-
-
-def csv_rows(header: Iterable[str], rows: Iterable[Iterable[object]]) -> Iterator[str]:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer)
-    writer.writerow(header)
-    for row in rows:
-        writer.writerow(
-            "" if cell is None else for_spreadsheet(for_terminal(cell)) if isinstance(cell, str) else cell
-            for cell in row
-        )
-        if buffer.tell() > 1 << 16:
-            yield buffer.getvalue()
-            buffer.seek(0)
-            buffer.truncate()
-    yield buffer.getvalue()
+    return csv_rows(
+        Event._fields if header else (), ((row | {"detail": json.dumps(row["detail"])}).values() for row in rows)
+    )
 
 
 def _damaged(row: Sequence[Any]) -> Key:
@@ -344,7 +360,8 @@ def _picked(columns: Sequence[str]) -> Callable[[Sequence[object]], Sequence[obj
 
 
 _TEXT: Final = '"null" if {0} is None else quote({0})'
-_TIME: Final = '"null" if {0} is None else time({0})'
+# `time_spelled`, without a call of it for each time of a million keys.
+_TIME: Final = """"null" if {0} is None else f'"{{instant({0}) and {0}[:10]}}T{{{0}[11:19]}}Z"'"""
 _NUMBER: Final = "{0}:d"
 _FORMS: Final = (
     dict.fromkeys(TIMES, _TIME)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import cache, lru_cache
+from itertools import islice
 from json.encoder import encode_basestring_ascii
 from types import CodeType
 from typing import Any, Final, cast
@@ -11,19 +12,22 @@ from typing import Any, Final, cast
 from alphalens_keyctl import networks, scopes
 from alphalens_keyctl.damage import are_labels
 
-Writer = Callable[[Iterable[Sequence[Any]]], Iterator[str]]
+Writer = Callable[[Iterable[Sequence[Any]]], Iterator[list[str]]]
+# So few that the processor has them at hand until they are written.
+_ROWS_AT_ONCE: Final = 100
 
 
 def writer(
     members: tuple[tuple[str, str], ...], written: tuple[str, ...], otherwise: Callable[[Sequence[Any]], str]
 ) -> Writer:
-    """Return a function that streams rows as JSON objects.
+    """Return a function that streams rows as JSON objects, a page of them at a time.
 
     `members` are the columns in the order of a row: the name of each, and the Python expression that makes JSON of its
     value. `written` are the names of those that the objects have. `otherwise` writes a row with a value that has
     another type.
     """
-    known = {"quote": encode_basestring_ascii, "time": _time_text, "spelled": labels_spelled, "otherwise": otherwise}
+    known = {"quote": encode_basestring_ascii, "instant": datetime.fromisoformat, "spelled": labels_spelled}
+    known |= {"otherwise": otherwise, "page_of": lambda rows: list(islice(rows, _ROWS_AT_ONCE))}
     # None of these names may be a column's, which would hide it.
     known |= {"spelled_scopes": scopes_spelled, "spelled_networks": networks_spelled}
     exec(_compiled(members, written), known)  # noqa: S102  # of the names in this program's own field lists
@@ -42,14 +46,17 @@ def _compiled(members: tuple[tuple[str, str], ...], written: tuple[str, ...]) ->
     unwritten = "".join(form for name, form in forms.items() if name not in written)
     source = f"""
 def write(rows):
-    for row in rows:
-        try:
-            {", ".join(forms)} = row
-            f'''{unwritten}'''
-            text = f'''{{{{{", ".join(forms[name] for name in written)}}}}}'''
-        except (TypeError, ValueError, RecursionError):
-            text = otherwise(row)
-        yield text
+    rows = iter(rows)
+    while page := page_of(rows):
+        texts = []
+        for row in page:
+            try:
+                {", ".join(forms)} = row
+                f'''{unwritten}'''
+                texts.append(f'''{{{{{", ".join(forms[name] for name in written)}}}}}''')
+            except (TypeError, ValueError, RecursionError):
+                texts.append(otherwise(row))
+        yield texts
 """
     return compile(source, "<rows as JSON>", "exec")
 
@@ -58,12 +65,6 @@ def time_spelled(stored: str) -> str:
     """`2026-11-23 06:34:00.123456`, and what PostgreSQL adds, as `rfc3339` writes it. ValueError for no time."""
     datetime.fromisoformat(stored)
     return f"{stored[:10]}T{stored[11:19]}Z"
-
-
-def _time_text(stored: str) -> str:
-    """`time_spelled` as JSON text."""
-    datetime.fromisoformat(stored)
-    return f'"{stored[:10]}T{stored[11:19]}Z"'
 
 
 @lru_cache(maxsize=4096)

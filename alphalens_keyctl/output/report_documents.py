@@ -5,13 +5,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from alphalens_keyctl.logs.audit import Verdict
 from alphalens_keyctl.logs.report import Entry, Listed, Report
 from alphalens_keyctl.moments import UNREADABLE, rfc3339, rfc3339_exact
-from alphalens_keyctl.output.documents import csv_rows, head_object, verdict_object
+from alphalens_keyctl.output.csv_rows import csv_rows
+from alphalens_keyctl.output.documents import head_object, verdict_object
+
+
+def checked_report_object(report: Report, verdict: Verdict) -> dict[str, Any]:
+    """What `audit report` answers: the report, and what a check of the log and the keys found."""
+    return report_object(report) | {"sound": verdict.broken is None, "verification": verdict_object(verdict)}
 
 
 def report_object(report: Report) -> dict[str, Any]:
-    """What `audit report` answers. Ages and their limit are in days."""
+    """A report. Ages and their limit are in days."""
     activity, root = report.activity, report.head.root
     return {
         "period": {
@@ -21,9 +28,7 @@ def report_object(report: Report) -> dict[str, Any]:
             "ended": report.ended,
         },
         "made_at": rfc3339_exact(report.made_at),
-        "sound": report.sound,
         "head": head_object(report.head) | {"root_hash": None if root is None else root.hex()},
-        "verification": verdict_object(report.verdict),
         "keys": dict(report.keys),
         "actions": dict(activity.actions),
         "successors": activity.successors,

@@ -12,6 +12,7 @@ from html import escape
 from typing import Final, NamedTuple
 
 from alphalens_keyctl import __version__
+from alphalens_keyctl.logs.audit import Head, Verdict
 from alphalens_keyctl.logs.report import Breach, Doings, Entry, Listed, Report
 from alphalens_keyctl.models import Action
 from alphalens_keyctl.output import sentences
@@ -96,8 +97,9 @@ _DID: Final = {
 }  # fmt: skip
 
 
-def page(report: Report, source: str) -> Iterator[str]:
-    """Yield the page in pieces. `source` says where the keys are."""
+def page(report: Report, verdict: Verdict, source: str) -> Iterator[str]:
+    """Yield the page in pieces. `verdict` is what a check of the log, up to the report's head at least, and of the keys
+    found; `source` says where the keys are."""
     digest = b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
     title = f"API keys, {report.period.name}"
     yield (
@@ -111,7 +113,7 @@ def page(report: Report, source: str) -> Iterator[str]:
         f"<p>{_span(report)}. Made {moment(report.made_at)} by {PROGRAM} {_e(__version__)}, from {_e(source)}.</p>\n"
         "</header>\n<main>\n"
     )
-    yield _verification(report)
+    yield _verification(report.head, verdict)
     yield from _controls()
     yield from _keys(report)
     yield from _ages(report)
@@ -134,8 +136,7 @@ def page(report: Report, source: str) -> Iterator[str]:
     )
 
 
-def _verification(report: Report) -> str:
-    verdict, head = report.verdict, report.head
+def _verification(head: Head, verdict: Verdict) -> str:
     said = sentences.log_verdict(verdict, extends=False).partition(": ")[2]
     sentence = _e(said[0].upper() + said[1:])
     word, style = ("Sound", "sound") if verdict.broken is None else (f"Not sound: {verdict.broken.kind}", "broken")

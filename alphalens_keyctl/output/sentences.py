@@ -199,8 +199,8 @@ def use_said(use: Use) -> str:
     return for_terminal(f"{counted(use.count, 'use')} of {whose}: {use.outcome}")
 
 
-def report_summary(report: "Report") -> Iterator[str]:
-    """Say in some sentences what a report has."""
+def report_summary(report: "Report", verdict: Verdict) -> Iterator[str]:
+    """Say in some sentences what a report has, and what a check of the log found."""
     activity, ages = report.activity, report.activity.ages
     yield f"{report.period.name}{'' if report.ended else ' so far'}: " + ", ".join(
         f"{activity.actions.get(action, 0):,} {word}"
@@ -217,7 +217,7 @@ def report_summary(report: "Report") -> Iterator[str]:
     yield f"Exceptions and overrides: {activity.exceptions.total:,}."
     broken = sum(breach.keys for breach in report.breaches)
     yield f"Breaches of the policy now: {broken:,}, of {counted(len(report.breaches), 'rule')}."
-    yield log_verdict(report.verdict, extends=False)
+    yield log_verdict(verdict, extends=False)
 
 
 def log_verdict(verdict: Verdict, *, extends: bool, signed_by: str | None = None) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, Protocol
 
+from alphalens_keyctl.address import Address, PostgreSQLAddress, SQLiteAddress
 from alphalens_keyctl.columns import texts_of
 from alphalens_keyctl.damage import is_sound
 from alphalens_keyctl.keyformat import DIGEST_LENGTH
@@ -108,3 +109,21 @@ def _labels(stored: object) -> Mapping[str, str]:
     if not isinstance(labels, dict):
         raise TypeError
     return labels
+
+
+def of(address: Address, written: Address, connect_timeout: float, timeout: float, max_staleness: float) -> Source:
+    """The source of a database; `written` is where uses are written. Nothing connects yet. The rest is as in
+    `KeyVerifier`, in seconds."""
+    if isinstance(address, SQLiteAddress):
+        from alphalens_keyctl.verification.sqlite_source import SQLiteSource
+
+        return SQLiteSource(address, timeout=timeout)
+    from alphalens_keyctl.verification.postgresql_source import PostgreSQLSource
+
+    return PostgreSQLSource(
+        address,
+        written if isinstance(written, PostgreSQLAddress) and written != address else None,
+        connect_timeout=min(connect_timeout, timeout),
+        timeout=timeout,
+        max_staleness=max_staleness,
+    )

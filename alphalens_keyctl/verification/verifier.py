@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import Final, Self
 
 from alphalens_keyctl import networks
-from alphalens_keyctl.address import Address, PostgreSQLAddress, SQLiteAddress
 from alphalens_keyctl.database import Database, Limits, parse_address
 from alphalens_keyctl.database.postgresql import ReadOnlyError
 from alphalens_keyctl.errors import Code, KeyctlError
@@ -18,11 +17,11 @@ from alphalens_keyctl.keyformat import LONGEST, MalformedKeyError, parse, same_d
 from alphalens_keyctl.settings import Given, Settings, of_this_process
 from alphalens_keyctl.values import Key
 from alphalens_keyctl.verification import process, pulse
+from alphalens_keyctl.verification import source as sources
 from alphalens_keyctl.verification.judgement import Record, Verification, for_scope, from_address, judge, unavailable
 from alphalens_keyctl.verification.pulse import Pulse
 from alphalens_keyctl.verification.recorder import Recorder
 from alphalens_keyctl.verification.recording_policy import RecordingPolicy
-from alphalens_keyctl.verification.source import Source
 from alphalens_keyctl.verification.usage_log import Accepted, shortened
 from alphalens_keyctl.vocabulary import Reason, Status
 
@@ -98,7 +97,7 @@ class KeyVerifier:
         self.warn_within = chosen.warn_within
         """The setting: how long before a key expires the middleware tells its holder, by `Sunset`."""
         usage_address = self.address if written is None else parse_address(written)
-        self._source = _source(self.address, usage_address, chosen.connect_timeout, timeout, max_staleness)
+        self._source = sources.of(self.address, usage_address, chosen.connect_timeout, timeout, max_staleness)
         self._cache: dict[bytes, _Entry] = {}
         self._cache_size = cache_size
         self._remembering = threading.Lock()
@@ -142,6 +141,13 @@ class KeyVerifier:
         if scope is not None:
             answer = for_scope(answer, scope)
         return self._recorded(answer, key_id, client_ip or address, method, path, user_agent)
+
+    def look(
+        self, raw_key: object, *, scope: str | Iterable[str] | None = None, address: str | None = None
+    ) -> Verification:
+        """As `verify`, of the key as the database has it now; nothing is recorded."""
+        answer, _key_id = self._looked_up(raw_key, address)
+        return answer if scope is None else for_scope(answer, scope)
 
     def verify_cached(
         self,
@@ -362,22 +368,6 @@ class KeyVerifier:
         logged = key.id if key is not None else key_id
         recorder.refuse((time.time(), answer.reason, logged, *request))
         return answer
-
-
-def _source(address: Address, written: Address, connect_timeout: float, timeout: float, max_staleness: float) -> Source:
-    if isinstance(address, SQLiteAddress):
-        from alphalens_keyctl.verification.sqlite_source import SQLiteSource
-
-        return SQLiteSource(address, timeout=timeout)
-    from alphalens_keyctl.verification.postgresql_source import PostgreSQLSource
-
-    return PostgreSQLSource(
-        address,
-        written if isinstance(written, PostgreSQLAddress) and written != address else None,
-        connect_timeout=min(connect_timeout, timeout),
-        timeout=timeout,
-        max_staleness=max_staleness,
-    )
 
 
 def _digest_of(raw_key: object) -> bytes | None:

@@ -148,9 +148,8 @@ class ForwardAuth:
         else:
             await asgi.refuse(send, refusal)
         if request_id is not None:
-            _tell(
-                answer, client_ip, method, asked_path, request_id, correlation.trace_id(found), time.monotonic() - began
-            )
+            correlated = correlation.logged(request_id, found, time.monotonic() - began)
+            _tell(answer, client_ip, method, asked_path, correlated)
 
     def _start(self, answer: Verification, *, for_envoy: bool) -> asgi.Message | None:
         """The start of a yes; None for a no."""
@@ -335,15 +334,7 @@ def _yes(
     return {"type": "http.response.start", "status": 200, "headers": headers}
 
 
-def _tell(
-    answer: Verification,
-    client_ip: str | None,
-    method: str,
-    path: str,
-    request_id: str,
-    trace_id: str | None,
-    seconds: float,
-) -> None:
+def _tell(answer: Verification, client_ip: str | None, method: str, path: str, correlated: dict[str, object]) -> None:
     fields = {
         "allowed": answer.allowed,
         "reason": str(answer.reason),
@@ -351,8 +342,6 @@ def _tell(
         "client_ip": client_ip,
         "method": method[:64],
         "path": path[:512],
-        "request_id": request_id,
-        "trace_id": trace_id,
-        "duration_ms": round(seconds * 1000, 3),
+        **correlated,
     }
     _log.info("request", extra=fields)

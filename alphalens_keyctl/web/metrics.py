@@ -23,9 +23,9 @@ NAMESPACE: Final = "alphalens_keyctl"
 # When a verifier last heard from its database, in monotonic seconds, which are the same in every process of a machine.
 # The listener makes the staleness of it, so that a process that hangs grows stale.
 HEARD_AT: Final = f"{NAMESPACE}_heard_at"
-# prometheus_client makes a sparse file of this size. Where the disk is full, a write into it would kill the process.
-_FILE_SIZE: Final = 64 * 1024
-_FILES: Final = ("counter", "histogram", "gauge_min", "gauge_sum")
+# prometheus_client makes a sparse file, and makes it longer when it is full. Where the disk is full, a write into it
+# would kill the process: here are the files, and bytes in which the series of every route have room.
+_FILES: Final = {"counter": 256 * 1024, "histogram": 512 * 1024, "gauge_min": 64 * 1024, "gauge_sum": 64 * 1024}
 # Seconds between two looks at the verifier.
 _LOOK: Final = 0.5
 # Upper bounds of the histogram, in seconds: from an answer out of memory to one that waited for the database.
@@ -58,15 +58,16 @@ class Desk(NamedTuple):
 
     def furnish(self) -> None:
         """Make the files, whole, before a process writes into them. Raises OSError."""
-        for kind in _FILES:
-            (self.folder / f"{kind}_{self.number}.db").write_bytes(bytes(_FILE_SIZE))
+        for kind, size in _FILES.items():
+            (self.folder / f"{kind}_{self.number}.db").write_bytes(bytes(size))
 
 
 class Metrics:
     """The counts of this process; make one a process. `answers` are the routes and statuses that the server answers
-    with: they are counted from 0, so that the first is seen to be one more."""
+    with: they are counted from 0, so that the first is seen to be one more. `unread` is the status of the answer to a
+    request that cannot be read."""
 
-    def __init__(self, desk: Desk, answers: Iterable[tuple[str, int]]) -> None:
+    def __init__(self, desk: Desk, answers: Iterable[tuple[str, int]], unread: int = challenge.STATUS) -> None:
         # prometheus_client takes the folder from the environment alone, each time that a value is made.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(desk.folder)
         # By default the folder would have files of every process that ever was, by its id.
@@ -92,7 +93,7 @@ class Metrics:
         self._watched_enough = threading.Event()
         # Looked up once: `labels` costs more than counting does.
         self._count_verified = {reason: verified.labels(reason.value).inc for reason in Reason}
-        self.unread = self._requests.labels("unread", str(challenge.STATUS)).inc
+        self.unread = self._requests.labels("unread", str(unread)).inc
         """To be called when a request was refused that could not be read."""
         self._count = {answer: self._counted(*answer) for answer in answers}
 

@@ -83,15 +83,14 @@ def serve(service: Service, ask: Asking) -> None:
     start, or when uses cannot be written at the end.
     """
     require("serve", "uvicorn", "httptools", extra="server")
-    if service.metrics is not None:
-        require("--metrics", "prometheus_client", extra="metrics")
+    require_metrics(service.metrics)
     # A wrong option is an error before anything listens, and one error for all workers.
     TrustedProxies(service.trusted_proxies)
     _verifier(service).close()
     log.configure(quiet=service.quiet)
-    with _listening(service) as listener, _metrics(service, ask) as desks:
+    with _listening(service) as listener, desks(service.metrics, service.workers, ask) as each_desk:
         _log.info("listening", extra={"address": listening.address_of(listener), "workers": service.workers})
-        outcomes = _serve_on(listener, service, desks)
+        outcomes = in_processes(partial(_serve_here, listener, service), each_desk, quiet=service.quiet)
     report(outcomes)
 
 
@@ -106,20 +105,23 @@ def report(outcomes: Container[int | None]) -> None:
     _log.info("stopped")
 
 
-def _serve_on(listener: socket.socket, service: Service, desks: "Sequence[Desk | None]") -> Container[int | None]:
-    """Serve until SIGTERM or SIGINT, in this process or in workers. Returns how each process ended."""
-    if service.workers == 1 and service.metrics is None:
-        return {_serve_here(listener, service)}
-    works = [partial(_serve_as_worker, listener, service, desk) for desk in desks]
+def in_processes(
+    serve_here: "Callable[[Desk | None], Outcome]", desks: "Sequence[Desk | None]", *, quiet: bool
+) -> Container[int | None]:
+    """Serve until SIGTERM or SIGINT: in this process, or in a worker a desk where there are several or one counts.
+    `serve_here` must be one that can be pickled. Returns how each process ended."""
+    if len(desks) == 1 and desks[0] is None:
+        return {serve_here(None)}
+    works = [partial(_as_worker, serve_here, desk, quiet) for desk in desks]
     return workers.supervise(works, fatal=Outcome.NOT_STARTED)
 
 
-def _serve_as_worker(listener: socket.socket, service: Service, desk: "Desk | None") -> int:
-    log.configure(quiet=service.quiet)
-    return _serve_here(listener, service, desk)
+def _as_worker(serve_here: "Callable[[Desk | None], Outcome]", desk: "Desk | None", quiet: bool) -> int:
+    log.configure(quiet=quiet)
+    return serve_here(desk)
 
 
-def _serve_here(listener: socket.socket, service: Service, desk: "Desk | None" = None) -> Outcome:
+def _serve_here(listener: socket.socket, service: Service, desk: "Desk | None") -> Outcome:
     """Serve until SIGTERM or SIGINT, in this process."""
     import uvicorn
 
@@ -195,16 +197,23 @@ def _counting(desk: "Desk") -> "Metrics":
     return Metrics(desk, ANSWERS)
 
 
+def require_metrics(place: Place | None) -> None:
+    """Raise `KeyctlError` (configuration) where metrics are asked for and cannot be counted."""
+    if place is not None:
+        require("--metrics", "prometheus_client", extra="metrics")
+
+
 @contextmanager
-def _metrics(service: Service, ask: Asking) -> "Iterator[Sequence[Desk | None]]":
-    """Serve metrics while the block lasts, if they are asked for. Yields where each worker counts, if anywhere."""
-    if service.metrics is None:
-        yield [None] * service.workers
+def desks(place: Place | None, processes: int, ask: Asking) -> "Iterator[Sequence[Desk | None]]":
+    """Serve metrics at `place` while the block lasts, if there is one. Yields where each process counts, if
+    anywhere. Raises as `metrics_listener.serving`."""
+    if place is None:
+        yield [None] * processes
         return
     from alphalens_keyctl.web import metrics_listener
 
-    with metrics_listener.serving(service.metrics, service.workers, ask) as desks:
-        yield desks
+    with metrics_listener.serving(place, processes, ask) as each_desk:
+        yield each_desk
 
 
 @contextmanager

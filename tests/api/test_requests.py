@@ -49,6 +49,18 @@ def test_what_is_put_wrongly_is_refused_by_name_and_repeated_nowhere(api: Api) -
         (422, "GET", "/v1/keys?no-owner=true&owner=x", None),
         (422, "GET", "/v1/keys?never-expires=true&expired=true", None),
         (422, "GET", "/v1/self?x=1", None),
+        (422, "POST", "/v1/verify", {"raw_key": raw, "scope": ["Prices"]}),
+        (422, "POST", "/v1/verify", {"raw_key": raw, "address": "here"}),
+        (422, "POST", "/v1/verify", {"raw_key": raw * 9}),
+        (422, "POST", "/v1/verify", {"raw": raw}),
+        (422, "POST", "/v1/verify?x=1", {"raw_key": raw}),
+        (422, "POST", "/v1/usage:prune", {"before": "2999-01-01"}),
+        (422, "POST", "/v1/usage:prune", {"before": "soon"}),
+        (422, "GET", "/v1/events:verify?seq=1", None),
+        (422, "GET", "/v1/events:verify?seq=1&hash=ab", None),
+        (422, "GET", "/v1/events/tree", None),
+        (422, "GET", "/v1/events/99999/proof", None),
+        (409, "GET", "/v1/events/tree?size=99999", None),
         (422, "GET", f"/v1/keys/{raw}", None),
         (422, "GET", f"/v1/keys/{raw.replace('_', '%5F')}", None),
         (422, "GET", f"/v1/keys?text={raw}", None),
@@ -125,9 +137,13 @@ def test_a_request_that_is_sent_again_is_answered_without_the_raw_key(api: Api) 
     assert api.ask(other, "POST", "/v1/keys", asked | {"name": "b2"}, Idempotency_Key="one").status_code == 201
     for bad in ("", "x" * 65, "a b"):
         assert api.ask(admin, "POST", "/v1/keys", asked, Idempotency_Key=bad).json()["code"] == "usage"
+    fleet = {"keys": [{"name": "f1"}, {"name": "f2"}]}
+    one, two = (api.ask(admin, "POST", "/v1/keys:create", fleet, Idempotency_Key="many").json() for _ in range(2))
+    assert two["created"] == [each | {"raw_key": None} for each in one["created"]]
     with api.house.database.reading() as connection:
         stored = str(connection.exec_driver_sql("SELECT * FROM api_reply").all())
-    assert first.json()["raw_key"][17:] not in stored
+    for made in (first.json(), *one["created"]):
+        assert made["raw_key"][17:] not in stored
 
 
 def test_of_two_equal_requests_at_once_one_makes_a_key(api: Api) -> None:

@@ -1,10 +1,11 @@
-"""`python -m tests.benchmarks [--quick] [--only NAME]…`: one table, and the machine it was measured on."""
+"""`python -m tests.benchmarks [--quick] [--rows N] [--only NAME]…`: one table, and the machine it was measured on."""
 
 import argparse
 import os
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from tests.benchmarks import (
@@ -15,6 +16,7 @@ from tests.benchmarks import (
     machine,
     postgresql,
     serving,
+    serving_api,
     startup,
     table,
     verifying,
@@ -29,11 +31,13 @@ SUBJECTS = {
     "auditing": auditing.rows,
     "postgresql": postgresql.rows,
     "verifying": verifying.rows,
+    "scopes": verifying.scoped,
     "first-sight": verifying.first_sight,
     "growing": verifying.growing,
     "fleet": fleet.rows,
     "comparison": comparison.rows,
     "serving": serving.rows,
+    "serving-api": serving_api.rows,
 }
 
 
@@ -41,8 +45,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rows and rounds: a look, not a result")
     parser.add_argument("--only", action="append", choices=SUBJECTS, metavar="NAME", help=", ".join(SUBJECTS))
+    parser.add_argument("--rows", type=int, metavar="N", help="keys and events; goals hold for a million")
     options = parser.parse_args()
     scale = QUICK if options.quick else FULL
+    if options.rows is not None:
+        scale = replace(scale, rows=options.rows)
     began = time.monotonic()
     measured: list[table.Row] = []
     with tempfile.TemporaryDirectory(prefix="keyctl-benchmarks-") as folder:

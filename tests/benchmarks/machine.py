@@ -11,7 +11,7 @@ from pathlib import Path
 
 _LIBRARIES = (
     "alphalens-keyctl", "typer", "click", "sqlmodel", "SQLAlchemy", "pydantic", "psycopg", "platformdirs",
-    "uvicorn", "uvloop", "httptools",
+    "fastapi", "uvicorn", "uvloop", "httptools",
 )  # fmt: skip
 
 

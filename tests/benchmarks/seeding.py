@@ -76,18 +76,25 @@ def _bind(path: str) -> None:
     database.close()
 
 
-def known(count: int, *databases: str, owner: str = "team-1@example.com", labels: str = '{"env": "prod"}') -> list[str]:
+def known(
+    count: int,
+    *databases: str,
+    owner: str = "team-1@example.com",
+    labels: str = '{"env": "prod"}',
+    name: str = "known",
+    scopes: str | None = None,
+) -> list[str]:
     """Adds the same active keys to each database, a SQLite file or a PostgreSQL URL; returns the raw keys."""
     raw_keys = [generate() for _ in range(count)]
     columns = (
         "id", "name", "name_folded", "owner", "labels", "created_at", "created_by", "activated_at", "use_count",
-        "digest", "digest_scheme",
+        "digest", "digest_scheme", "scopes",
     )  # fmt: skip
     at = _stored(datetime.now(UTC) - timedelta(days=1))
     rows: list[tuple[Value, ...]] = [
         (
-            key.id, f"known-{number}", f"known-{number}", owner, labels, at,
-            "admin@example.com", at, 0, key.digest(), DIGEST_SCHEME,
+            key.id, f"{name}-{number}", f"{name}-{number}", owner, labels, at,
+            "admin@example.com", at, 0, key.digest(), DIGEST_SCHEME, scopes,
         )
         for number, key in enumerate(raw_keys)
     ]  # fmt: skip

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 from tests.benchmarks import processes, seeding, table
 from tests.benchmarks.scale import Scale
@@ -61,29 +62,41 @@ def rows(scale: Scale, folder: Path) -> list[table.Row]:
     seeding.sqlite(path, keys=0, events=0)
     (raw_key,) = seeding.known(1, str(path))
     what = "serve, forward-auth requests through nginx"
-    lacking = [name for name in ("nginx", "wrk") if _found(name) is None]
+    lacking = [name for name in ("nginx", "wrk") if found(name) is None]
     if lacking:
         return [table.missing(what, f"{' and '.join(lacking)}: not installed", _AT_LEAST)]
     env = processes.environment(folder)
     ours = (*processes.PROGRAM, "--quiet", "--database", str(path), "serve", "--trusted-proxy", "127.0.0.1")
     speeds: dict[str, list[float]] = {"ours": [], "bare": []}
     with (
-        _running(lambda port: (*ours, "--port", str(port)), env) as one,
-        _running(lambda port: (*processes.python(_YES), str(port)), env) as other,
-        _behind_nginx(one) as ours_at,
-        _behind_nginx(other) as bare_at,
+        running(lambda port: (*ours, "--port", str(port)), env) as one,
+        running(lambda port: (*processes.python(_YES), str(port)), env) as other,
+        _behind_nginx(one.port) as ours_at,
+        _behind_nginx(other.port) as bare_at,
     ):
         for number in range(scale.rounds + 1):
             for name, port in (("ours", ours_at), ("bare", bare_at)):
-                speed = _load(port, raw_key, scale.seconds if number else 1)
+                speed = load(port, raw_key, scale.seconds if number else 1)
                 if number:
                     speeds[name].append(speed)
     return [table.rate(what, median(speeds["ours"]), median(speeds["bare"]), _BARE, _AT_LEAST)]
 
 
+class Running(NamedTuple):
+    """A server that runs as a process, and its port."""
+
+    process: int
+    port: int
+
+    def processor_seconds(self) -> float:
+        """The time of a processor that the server has taken so far, all threads together."""
+        fields = Path(f"/proc/{self.process}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @contextmanager
-def _running(command: Callable[[int], Sequence[str]], env: Mapping[str, str]) -> Iterator[int]:
-    """A server as a process, on a port that was free; the port."""
+def running(command: Callable[[int], Sequence[str]], env: Mapping[str, str]) -> Iterator[Running]:
+    """A server as a process, on a port that was free."""
     port = _free_port()
     process = subprocess.Popen(command(port), env=env, stdin=subprocess.DEVNULL)
     try:
@@ -92,7 +105,7 @@ def _running(command: Callable[[int], Sequence[str]], env: Mapping[str, str]) ->
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"did not start: {command(port)}")
             time.sleep(0.05)
-        yield port
+        yield Running(process.pid, port)
     finally:
         process.terminate()
         process.wait(30)
@@ -106,10 +119,10 @@ def _behind_nginx(upstream: int) -> Iterator[int]:
         yield port
 
 
-def _load(port: int, raw_key: str, seconds: int) -> float:
+def load(port: int, raw_key: str, seconds: int, *, path: str = "/", connections: int = _CONNECTIONS) -> float:
     """Requests a second, each of which was let through."""
-    command = ("wrk", "--threads", "1", "--connections", str(_CONNECTIONS), "--duration", f"{seconds}s")
-    said = processes.output((*command, "--header", f"API-Key: {raw_key}", f"http://127.0.0.1:{port}/"), os.environ)
+    command = ("wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s")
+    said = processes.output((*command, "--header", f"API-Key: {raw_key}", f"http://127.0.0.1:{port}{path}"), os.environ)
     text = said.decode()
     found = re.search(r"Requests/sec:\s*([0-9.]+)", text)
     if found is None or "Non-2xx" in text or "Socket errors" in text:
@@ -129,5 +142,5 @@ def _free_port() -> int:
         return port
 
 
-def _found(program: str) -> str | None:
+def found(program: str) -> str | None:
     return shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")

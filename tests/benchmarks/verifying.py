@@ -24,6 +24,8 @@ from tests.services.postgresql import Databases, Server
 _WARM_SQLITE = 0.5
 _WARM_POSTGRESQL = 1.0
 _FIRST_SIGHT = 0.6
+_WITH_SCOPE = 0.97
+_SCOPE = "prices:read"
 # Flat, give or take what two runs of the same differ by.
 _FLAT = 0.8
 _BARE = "sqlite3 and SHA-256, bare"
@@ -56,6 +58,27 @@ def warm_on_sqlite(path: str, raw_keys: list[str], scale: Scale) -> float:
     """Verifications a second, recorded: what others are compared with."""
     with KeyVerifier(path) as verifier:
         return bursts.rates({"": _loop(verifier, raw_keys)}, length=scale.burst, rounds=scale.starts)[""]
+
+
+def scoped(scale: Scale, folder: Path) -> list[table.Row]:
+    """Warm, with a scope asked for: what that adds."""
+    path = str(folder / "keys.db")
+    seeding.sqlite(Path(path), keys=0, events=0)
+    plain = seeding.known(_KNOWN, path)
+    restricted = seeding.known(_KNOWN, path, name="restricted", scopes=f'["{_SCOPE}"]')
+    with KeyVerifier(path) as verifier:
+        loops = {
+            "none asked": _loop(verifier, plain),
+            "a key without scopes": _loop(verifier, plain, scope=_SCOPE),
+            "a key with scopes": _loop(verifier, restricted, scope=_SCOPE),
+        }
+        speeds = bursts.rates(loops, length=scale.burst, rounds=scale.starts)
+    against = speeds.pop("none asked")
+    goals = {"a key without scopes": _WITH_SCOPE}
+    return [
+        table.rate(f"verify, SQLite, warm, a scope asked of {name}", speed, against, "no scope asked", goals.get(name))
+        for name, speed in speeds.items()
+    ]
 
 
 def first_sight(scale: Scale, folder: Path) -> list[table.Row]:
@@ -155,9 +178,9 @@ def _sustained(database: str, raw_keys: list[str], seconds: int) -> float:
     return allowed / (time.perf_counter() - begin)
 
 
-def _loop(verifier: KeyVerifier, raw_keys: list[str]) -> Loop:
+def _loop(verifier: KeyVerifier, raw_keys: list[str], scope: str | None = None) -> Loop:
     def once(raw_key: str) -> None:
-        if not verifier.verify(raw_key, client_ip="192.0.2.7", method="GET", path="/v1/prices"):
+        if not verifier.verify(raw_key, scope=scope, client_ip="192.0.2.7", method="GET", path="/v1/prices"):
             raise RuntimeError("a good key is refused")
 
     return Loop(once, raw_keys, verifier.flush)

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -20,7 +21,7 @@ from alphalens_keyctl.models import event_table
 from alphalens_keyctl.moments import rfc3339_exact
 from tests.support.commands import Keyctl
 from tests.support.raw_keys import key_id
-from tests.support.terminal import on_terminal
+from tests.support.terminal import CTRL_C, Session, on_terminal
 from tests.support.unguarded import take_guards_away
 
 E: Final = ["seq", "at", "actor", "action", "key_id", "key_name", "detail", "hash"]
@@ -165,20 +166,93 @@ def test_who_called_sudo_is_told_as_a_claim_beside_the_user_whom_the_kernel_name
     made = log(keyctl)[0]
     assert made["detail"]["origin"]["claims"] == {"sudo_user": "jo?[2J"}
     assert made["actor"] == made["detail"]["origin"]["os_user"]
-    assert "claims sudo_user=jo?[2J" in keyctl.ok("audit", environment={"COLUMNS": "200"}).stdout
+    assert f'[from {origin_of(made)}, sudo user "jo?[2J"]' in keyctl.ok("audit").stdout
+    whole = keyctl.ok("audit", "show", "1", "--json").json
+    assert whole == made | {
+        "previous_hash": "0" * 64, "intact": True, "claims": {"sudo_user": "jo?[2J"},
+        "facts": {name: text for name, text in made["detail"]["origin"].items() if name != "claims"},
+    }  # fmt: skip
+    keyctl.ok("--actor", "cron", "revoke", "ci", "--reason", "leaked")
+    assert '"cron" revoked ci (' in keyctl.ok("audit").stdout
+    assert keyctl.ok("audit", "show", "3", "--json").json["claims"]["actor"] == "cron"
+    assert keyctl("audit", "show", "4", "--json").error["code"] == "event_not_found"
     assert keyctl("audit", "verify").status == 0
 
 
+def origin_of(event: Row) -> str:
+    """From where an event came, as people are told."""
+    said = event["detail"]["origin"]
+    role = said.get("database_user")
+    return f"{said['os_user']}@{said['host']}" + (f", database user {role}" if role else "")
+
+
 @pytest.mark.one_database
-@pytest.mark.parametrize("width", [40, 80, 200])
-def test_the_table_fits_the_terminal(keyctl: Keyctl, database: Database, width: int) -> None:
+def test_the_story_fits_every_terminal_and_breaks_no_word(keyctl: Keyctl) -> None:
+    """Promise 12, as far as a terminal goes; the reason stands first, and nothing falls away."""
     history(keyctl)
-    shown = on_terminal(keyctl, "audit", width=width)
-    assert shown.status == 0
-    assert max(map(len, shown.lines)) <= width
-    for word in ("key.create", "key.activate", "key.rotate", "key.revoke", "ann", "bob", "8 events"):
-        assert word in shown.text
-    assert "the latest 2 of 8 events" in on_terminal(keyctl, "audit", "--limit", "2", width=width).text
+    words = {"created", "activated", "rotated", "revoked", "leaked", '"ann"', '"bob"', "purpose", "events;", "claim,"}
+    for width in (40, 80, 120, 200):
+        shown = on_terminal(keyctl, "audit", width=width)
+        assert shown.status == 0
+        assert max(map(len, shown.lines)) <= width
+        assert words <= set(shown.text.split()), width
+        assert "): leaked" in " ".join(shown.text.split())
+        panel = on_terminal(keyctl, "audit", "show", "8", width=width)
+        assert max(map(len, panel.lines)) <= width
+        assert {"leaked", "key.revoke", "facts", "claims"} <= set(panel.text.split()), width
+    assert "the latest 2 of 8 events" in on_terminal(keyctl, "audit", "--limit", "2").text
+    assert "the first 2 of 5 events" in on_terminal(keyctl, "audit", "--after", "3", "--limit", "2").text
+
+
+@pytest.mark.one_database
+def test_what_follows_is_printed_as_it_comes_until_nobody_reads_it(keyctl: Keyctl) -> None:
+    """Promise 10: each format, from the events that are there on; Ctrl-C ends it with 130 and no word."""
+    keyctl.create("one")
+    session = Session(keyctl, "audit", "--follow", width=80, real=True)
+    session.wait_for("activated one")
+    keyctl.create("two")
+    session.wait_for("activated two")
+    session.type(CTRL_C)
+    ended = session.end()
+    assert ended.status == 130
+    assert "error" not in ended.text
+    for options, expected in {
+        ("--jsonl", "--after", "2"): '{"seq": 3,',
+        ("--csv", "--limit", "1"): ",".join(E),
+        ("--format", "cef", "--key", "two"): "CEF:0|",
+    }.items():
+        reads, writes = os.pipe()
+        command = keyctl.start("audit", "--follow", *options, stdout=writes)
+        os.close(writes)
+        with os.fdopen(reads, "rb") as reader:
+            assert reader.readline().decode().startswith(expected), options
+        # The reader has gone; nothing more is written that would tell.
+        ended_with = command.wait()
+        assert (ended_with.status, ended_with.stderr) == (0, ""), options
+
+
+@pytest.mark.one_database
+def test_follow_refuses_what_has_no_meaning_for_a_log_that_goes_on(keyctl: Keyctl, fresh_keyctl: Keyctl) -> None:
+    keyctl.create("one")
+    for options in (("--json",), ("--reverse",), ("--until", "1h"), ("--after", "1", "--limit", "1")):
+        refused = keyctl("audit", "--follow", *options)
+        assert refused.status == 2, options
+        assert "--follow excludes --" in refused.stderr
+    assert fresh_keyctl("audit", "--follow").status == 7  # and not for ever on nothing
+    gone = keyctl("audit", "--follow", "--jsonl", "--after", "3")
+    assert (gone.status, gone.error["code"]) == (5, "log_replaced")
+
+
+@pytest.mark.one_database
+def test_newest_first_is_the_same_events_in_every_format(keyctl: Keyctl) -> None:
+    history(keyctl)
+    for options in ((), ("--limit", "3"), ("--after", "2", "--limit", "3"), ("--actor", "bob")):
+        forward = log(keyctl, *options)
+        assert log(keyctl, *options, "--reverse") == forward[::-1]
+        lines = keyctl.ok("audit", "--csv", "--reverse", *options).stdout.splitlines()[1:]
+        assert [line.partition(",")[0] for line in lines] == [str(event["seq"]) for event in forward[::-1]]
+    said = keyctl.ok("audit", "--reverse", "--limit", "2").stdout.splitlines()
+    assert [line.split()[0] for line in said[1:3]] == ["8", "7"]
 
 
 def test_a_reader_with_nothing_but_sha256_and_json_can_check_the_chain(keyctl: Keyctl) -> None:

@@ -4,14 +4,14 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from tests.support.command_tree import COMMANDS
-from tests.support.commands import Keyctl
+from tests.support.commands import ForkServer, Keyctl
 from tests.support.tab import request
 
 # Not pydantic: Typer itself reads arguments with it.
@@ -81,7 +81,10 @@ def test_a_command_on_sqlite_loads_neither_alembic_nor_psycopg_nor_rich_once_the
 # What a job file may import inside a function, as only some of its runs need it: drawings, which load Rich, the
 # destinations of a raw key, and the way over HTTP.
 LATE: Final = {
-    *(f"alphalens_keyctl.output.{name}" for name in ("key_list", "panels", "tables", "usage")),
+    *(
+        f"alphalens_keyctl.output.{name}"
+        for name in ("event_list", "event_panel", "key_list", "panels", "tables", "usage")
+    ),
     *(f"alphalens_keyctl.delivery.{name}" for name in ("command", "files", "keyring")),
     "alphalens_keyctl.manager.over_http",
 }
@@ -119,7 +122,7 @@ RUNS: Final = (
     ("update", "search", "--set-owner", "ops", "--set-expires", "30d"),
     ("suspend", "search"), ("resume", "search"), ("revoke", "search", "--yes"), ("revoke", "--owner", "ops", "--yes"),
     ("audit",), ("audit", "verify"), ("audit", "head"), ("audit", "usage"), ("audit", "check"),
-    ("audit", "prove", "1"), ("audit", "witness", "--pipe-to", "cat"), ("audit", "report"),
+    ("audit", "show", "1"), ("audit", "prove", "1"), ("audit", "witness", "--pipe-to", "cat"), ("audit", "report"),
     ("audit", "check", "--sarif"), ("audit", "prune", "--usage", "--older-than", "90d", "--yes"),
     ("completion", "bash"), ("policy", "set", "--require", "owner"), ("policy", "show"),
     ("db", "status"), ("db", "upgrade"), ("db", "grant", "--verifier", "svc"), ("config",), ("doctor",),
@@ -127,12 +130,22 @@ RUNS: Final = (
 )  # fmt: skip
 
 
-def test_every_command_finds_what_it_loads_in_an_interpreter_of_its_own(fresh_keyctl: Keyctl) -> None:
+@pytest.fixture
+def forgetful(tmp_path: Path) -> Iterator[Keyctl]:
+    """The program of which nothing is loaded before a command."""
+    server = ForkServer(libraries_alone=True)
+    (home := tmp_path / "forgetful").mkdir()
+    yield Keyctl(server, home, None)
+    server.close()
+
+
+def test_every_command_finds_what_it_loads(forgetful: Keyctl) -> None:
     """Elsewhere the fork server has everything loaded already, which would hide an import that is missing."""
-    (fresh_keyctl.home / "fleet.csv").write_text("name,owner\nsearch,ops\nold,ops\n")
+    (forgetful.home / "fleet.csv").write_text("name,owner\nsearch,ops\nold,ops\n")
     raw = ""
     for arguments in RUNS:
-        done = fresh_keyctl.spawn(*arguments, stdin=raw.encode() if arguments[0] == "verify" else b"")
+        # With an environment that a standing child cannot have, each is a fork of its own.
+        done = forgetful(*arguments, environment={"TZ": "UTC"}, stdin=raw.encode() if arguments[0] == "verify" else b"")
         # SQLite has no roles; the command finds that out by what it loads.
         assert done.status == {"audit check": 5, "db grant": 2}.get(" ".join(arguments[:2]), 0), (arguments, done)
         raw = raw or done.json["raw_key"]

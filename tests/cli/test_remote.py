@@ -1,6 +1,7 @@
 """The same command line over a server: the same bytes on both streams, and the same exit status. Promise 13: within the
 rights of the key that the command goes with."""
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -55,6 +56,20 @@ def remote(keyctl: Keyctl) -> Iterator[Remote]:
         yield remote
 
 
+def keep_heads(remote: Remote) -> None:
+    """Files of heads in the folder of the commands: good ones, and some that no log extends."""
+    head = remote.here("audit", "head", "--json").json
+    bare = {name: head[name] for name in ("seq", "hash", "at")}
+    wrong = "ab" * 32
+    files = {
+        "head": head, "bare": bare, "forged": bare | {"hash": wrong}, "later": bare | {"seq": 999, "hash": wrong},
+        "other-root": bare | {"tree_size": head["seq"], "root_hash": wrong},
+    }  # fmt: skip
+    for name, document in files.items():
+        (remote.keyctl.home / f"{name}.json").write_text(json.dumps(document))
+    (remote.keyctl.home / "checkpoint").write_text(head["checkpoint"])
+
+
 def same(text: str, ids: Iterable[str]) -> str:
     for pattern, word in _VARIES:
         text = pattern.sub(word, text)
@@ -90,6 +105,29 @@ LOOKS: Final = (
 )  # fmt: skip
 
 
+# What asks about raw keys and about the log as evidence. The saved heads are those of the test.
+READS: Final = {
+    **dict.fromkeys(
+        (
+            "audit head --json", "audit head", "audit head --checkpoint", "audit head --checkpoint --origin x.example",
+            "audit verify", "audit verify --json", "audit verify --log-only", "audit verify --head head.json",
+            "audit verify --head head.json --json", "audit verify --head checkpoint", "audit verify --head bare.json",
+            "audit verify --head forged.json", "audit verify --head forged.json --json",
+            "audit verify --head other-root.json", "audit verify --head later.json", "audit prove 1",
+            "audit prove 2 --head head.json", "audit prove 2 --head forged.json", "audit prove 2 --head later.json",
+            "audit prove 99", "audit prune --usage --older-than 90d --dry-run", "audit prune --usage --older-than 90d",
+            "audit prune --usage --older-than 1d --json --dry-run",
+        ),
+        "",
+    ),
+    "verify": "{raw}", "verify --json": "{raw}\n", "verify --address 10.1.2.3": "{raw}",
+    "verify --address 10.1.2.3 --scope prices:read --json": "{raw}",
+    "verify --address 10.1.2.3 --scope other:scope": "{raw}", "verify --address 192.0.2.1": "{raw}",
+    "verify -q": "alk_000000000000_0000000000000000000000000000000000000000000000000",
+    "verify --json -q": "\u00e9", "verify --scope Wrong": "{raw}",
+}  # fmt: skip
+
+
 def test_what_looks_says_the_same_over_a_server_to_the_byte(remote: Remote) -> None:
     keyctl = remote.keyctl
     raw, _ = keyctl.create(
@@ -100,8 +138,15 @@ def test_what_looks_says_the_same_over_a_server_to_the_byte(remote: Remote) -> N
     use(keyctl, raw, times=3, client_ip="10.1.2.3")
     keyctl.ok("update", "orders", "--set-allow-from", "10.0.0.0/8")
     keyctl.ok("rotate", "orders", "--until-used", "--grace", "1h", "--no-print", "--pipe-to", "cat")
+    keep_heads(remote)
     keyctl.create("old-orders")
     keyctl.ok("revoke", "old-orders", "--reason", "gone")
+    for line, stdin in READS.items():
+        here, there = (
+            way(*line.split(" "), stdin=stdin.format(raw=raw).encode()) for way in (remote.here, remote.there)
+        )
+        assert there == here, line
+        assert not shows(raw, there.stdout + there.stderr), line
     keyctl.create("broken")
     by_hand(keyctl.database_url, "UPDATE api_key SET labels = '{\"a\": 7}' WHERE name = 'broken'")
     for line in LOOKS:
@@ -112,21 +157,21 @@ def test_what_looks_says_the_same_over_a_server_to_the_byte(remote: Remote) -> N
                 Result(*each[:1], *(re.sub(r"admin.*?\n\n", "", each[1], flags=re.S), each[2]))
                 for each in (here, there)
             )
+        if line == "audit usage --key orders":  # the span ends in the second of the question
+            here, there = (Result(each[0], each[1].partition("\n")[2], each[2]) for each in (here, there))
         assert there == here, line
     pages = [each("audit", "report").stdout for each in (remote.here, remote.there)]
     here_page, there_page = (
         re.sub(r"Made [^<]+<|At [0-9: Z-]+ there|As of [^;]+;", "", page) for page in pages
     )  # when, and from where
     assert here_page == there_page
-    # The server tells no tree over the log.
-    here, there = remote.here("audit", "head", "--json"), remote.there("audit", "head", "--json")
-    assert there.json == {name: here.json[name] for name in ("seq", "hash", "at")}
 
 
 # What changes keys, with a name of its own on each side.
 CHANGES: Final = (
     "create {}-a --json --owner team-b --label x=y --expires 2031-01-01 --scope prices:read --allow-from 192.0.2.0/24",
-    "create {}-b --key-file {}-b.key", "create {}-b", "create {}-c --no-print --pipe-to cat",
+    "create {}-b --key-file {}-b.key", "create {}-b", "create {}-g --key-file {}-b.key",
+    "create {}-c --no-print --pipe-to cat",
     "create {}-d --no-print",
     "update {}-a --set-owner team-c --set-label z=1 --unset label:x --set-expires never --json",
     "update {}-a --unset scopes --set-allow-from 10.0.0.0/8", "update {}-a --set-name {}-e",
@@ -135,11 +180,18 @@ CHANGES: Final = (
     "rotate {}-b --grace 0 --check true", "rotate {}-b --check false", "suspend {}-b --reason why", "suspend {}-b",
     "resume {}-b --json", "rotate {}-b {}-c --jsonl", "revoke {}-b --json", "revoke {}-b",
     "revoke --name {}-* --yes --max 1", "revoke --name {}-* --yes", "create {}-f --pipe-to false --no-print",
+    "create --from {}-fleet --dry-run", "create --from {}-fleet", "create --from {}-fleet --dry-run",
+    "create --from {}-fleet", "create --from {}-more --no-print --pipe-to cat",
+    "create --from {}-none --no-print --pipe-to false", "create --from {}-none --key-file x",
     "revoke {}-nobody", "rotate {}-b",
 )  # fmt: skip
 
 
 def test_what_changes_keys_does_and_says_the_same_over_a_server(remote: Remote) -> None:
+    for word in ("here", "other"):
+        for name in ("fleet", "more", "none"):
+            lines = "".join(f"{word}-{name}-{number},team-a,90d\n" for number in range(3))
+            (remote.keyctl.home / f"{word}-{name}").write_text(f"name,owner,expires\n{lines}")
     for line in CHANGES:
         ended = []
         for word, run in (("here", remote.here), ("other", remote.there)):
@@ -156,15 +208,14 @@ def test_what_changes_keys_does_and_says_the_same_over_a_server(remote: Remote) 
         ]
         for word in ("here", "other")
     ]
-    assert kept[0] == kept[1]
+    here, other = (sorted(each, key=str) for each in kept)  # keys of a fleet are made at one instant
+    assert here == other
     assert remote.here("audit", "verify").status == 0
 
 
 ONLY_DATABASE: Final = (
     ("db", "status"), ("db", "upgrade"), ("db", "grant", "--verifier", "x"), ("serve", "--port", "0"),
-    ("serve-api", "--port", "0"), ("verify",), ("audit", "verify"),
-    ("audit", "prune", "--usage", "--older-than", "90d"),
-    ("create", "--from", "-"), ("show", "admin", "--keyring"),
+    ("serve-api", "--port", "0"),
 )  # fmt: skip
 
 
@@ -274,6 +325,11 @@ def test_login_keeps_a_key_that_the_server_lets_in_and_logout_forgets_it(remote:
         held = service.read("made")
         assert held is not None
         assert key_id(held) == remote.keyctl.ok("show", "made", "--json").json["id"]
+        said = run("show", "made", "--keyring", "--json")
+        assert said.json["keyring"] == {"present": True, "key_id": key_id(held), "status": "active"}, said.stdout
+        assert not shows(held, said.stdout)
+        assert run("revoke", "made", "--keyring").status == 0
+        assert service.read("made") is None
         elsewhere = run("list", server=remote.server.replace("127.0.0.1", "localhost"))
         assert (elsewhere.status, "no key for the server" in elsewhere.stderr) == (7, True)
         assert run("doctor", "--json").json["checks"][2]["state"] == "ok"

@@ -30,7 +30,7 @@ SETS: dict[str, list[tuple[str, ...]]] = {
 # A keyring costs four processes of Python a delivery, and PostgreSQL a connection a judgement.
 STRIDES = {
     "sqlite": {"alone": 11, "in pairs": 37, "with a keyring": 61},
-    "postgresql": {"alone": 23, "in pairs": 83, "with a keyring": 131},
+    "postgresql": {"alone": 41, "in pairs": 149, "with a keyring": 211},
 }
 # A file beside a command on both databases; what two files do does not depend on the database.
 TWO = [pytest.param(("key-file", "env-file"), marks=pytest.mark.one_database), ("pipe-to", "key-file")]

@@ -16,7 +16,7 @@ from alphalens_keyctl.keyformat import RawKey
 from alphalens_keyctl.keys import bulk_file, bulk_issuance
 from alphalens_keyctl.models import Key, key_table
 from alphalens_keyctl.moments import utc_now
-from alphalens_keyctl.provenance import Act, Origin
+from tests.support.callers import House
 from tests.support.commands import Keyctl
 from tests.support.faults import at, fault, go_on, paused
 from tests.support.fleets import NAMES, THREE, Store, end_the_lease, piped, raws_of, write
@@ -300,10 +300,8 @@ def test_the_lease_is_renewed_while_commands_run(database: Database, monkeypatch
         with database.reading() as connection:
             ends.append(set(connection.scalars(sql_select(key_table.c.lease_until)).all()))
 
-    act = Act(utc_now(), "jo", Origin(None, None, None, None))
     handout = bulk_issuance.Handout(pipe=pipe, destinations=("pipe-to store",), limit=1.0)
-    lines = bulk_file.parse(THREE.encode(), now=act.at)
-    bulk_issuance.take_in(database, lines, act, handout, prefix="alk")
+    House(database).root.create_each(bulk_file.parse(THREE.encode(), now=utc_now()), handout)
     assert [len(each) for each in ends] == [1, 1, 1], "all of the keys have one end"
     first, second, third = (each.pop() for each in ends)
     assert first < second < third

@@ -22,7 +22,7 @@ from tests.support.raw_keys import key_id, raw_key_in
 
 # Every so many lines before the first one that can write anything, from there on, and at the end, where the key is
 # active already. On PostgreSQL the code in between is the same and a command costs more.
-STRIDES = {"sqlite": (397, 97, 2), "postgresql": (1201, 181, 5)}
+STRIDES = {"sqlite": (797, 149, 3), "postgresql": (2003, 353, 8)}
 SHARDS = 2
 
 POINTS = [  # where, the how many-eth, whether the raw key was shown whole, whether it opens

@@ -15,7 +15,7 @@ from tests.support.judge import Judge, judge
 from tests.support.raw_keys import key_id, raw_key_in
 
 ROTATORS = 8
-ROUNDS = 10  # times SHARDS: 20 rounds on each database
+ROUNDS = 5  # times SHARDS: 10 rounds on each database
 SHARDS = 2
 CREATORS = 16
 EVENTS_OF_A_ROTATION = 3  # successor created, activated, predecessor rotated

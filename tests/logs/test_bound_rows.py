@@ -1,5 +1,6 @@
 """Promise 7: the audit log binds the keys: a row that is not what its events say makes `audit verify` fail."""
 
+import datetime as dt
 import hashlib
 import json
 from collections.abc import Iterator
@@ -7,7 +8,7 @@ from contextlib import contextmanager
 from typing import Final
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select, update
 
 from alphalens_keyctl.database import Database
 from alphalens_keyctl.logs import audit, bound_rows
@@ -146,6 +147,26 @@ def test_the_digest_of_a_row_is_what_the_documentation_says(database: Database, 
         values = [value.hex().upper() if isinstance(value, bytes) else value for value in row]
         form = json.dumps(values, separators=(",", ":"), ensure_ascii=False).encode()
         assert bound_rows.digests(connection, [first]) == {first: hashlib.sha256(form).hexdigest()}
+
+
+def test_what_a_change_says_of_a_row_beforehand_is_what_the_row_is_afterwards(
+    database: Database, keys: tuple[str, str]
+) -> None:
+    """To the byte, whatever stands in the row and comes to stand there."""
+    hostile = {"purpose": "'\"\\%:x ?'", "owner": "'ö\u2028'", "labels": '\'{"b": "2", "a": "é"}\''}
+    afterwards: tuple[dict[str, dt.datetime | str | None], ...] = (
+        {"revoked_at": dt.datetime(2026, 1, 2, 3, 4, 5, 6, dt.UTC), "revoked_by": "a:b %(x)s", "revoke_reason": None},
+        {"suspended_at": dt.datetime(2026, 1, 2, 5, 0, tzinfo=dt.timezone(dt.timedelta(hours=2)))},
+        {"revoke_reason": 'zoë \\ " \x7f \U0001f511', "expires_at": None},
+    )
+    for values in afterwards:
+        with tampering(database) as tx:
+            blob = {"purpose": "x'00ff'", "delivering_to": "CAST(x'ff' AS TEXT)"} if database.one_writer else {}
+            for number, (column, value) in enumerate([*hostile.items(), *blob.items()]):
+                run(tx, f"UPDATE api_key SET {column} = {value} WHERE id = '{keys[number % 2]}'")
+            said = bound_rows.with_digests(tx, select(key_table.c.id).order_by(key_table.c.id), values)
+            tx.execute(update(key_table).values(**values))
+            assert dict(said) == bound_rows.digests(tx, keys)
 
 
 @on_sqlite

@@ -97,6 +97,8 @@ def test_roots_and_proofs_are_as_defined_wherever_a_block_ends(block: int, monke
             proof = inclusion_by_definition(index, entries)
             assert merkle_tree.inclusion(in_blocks(entries), index) == (root, proof)
             assert merkle_tree.includes(root, size, entries[index], index, proof)
+            roots = (by_definition(entries[: index + 1]), root)
+            assert merkle_tree.roots(size, entries[index], index, proof) == roots
 
 
 @given(st.data())

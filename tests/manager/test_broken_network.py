@@ -1,7 +1,7 @@
 """A network that breaks at any byte, a client or a server that dies between any two steps. Promises 2 and 3."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -20,11 +20,13 @@ from alphalens_keyctl.delivery.handover import Handover
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import RawKey, generate, parse
 from alphalens_keyctl.keys import issuance
-from alphalens_keyctl.keys.issuance import RotationPlan
+from alphalens_keyctl.keys.bulk_file import Line
+from alphalens_keyctl.keys.bulk_issuance import Handout
+from alphalens_keyctl.keys.issuance import Created, RotationPlan
 from alphalens_keyctl.keys.lifecycle import Draft
 from alphalens_keyctl.keys.rotation import Retirement
 from alphalens_keyctl.keys.selection import Selection, Sort
-from alphalens_keyctl.manager import http_exchange
+from alphalens_keyctl.manager import http_bulk_steps, http_exchange
 from alphalens_keyctl.manager.http_exchange import Server, Waits
 from alphalens_keyctl.manager.over_http import OverHttp
 from alphalens_keyctl.models import Key
@@ -42,6 +44,7 @@ from tests.support.web import serving
 DAY: Final = timedelta(days=1)
 # Bytes between two cuts. Two primes, so that the databases are not cut at the same ones.
 STRIDES: Final = {"sqlite": 251, "postgresql": 691}
+FLEET_STRIDE: Final = 1009
 # No two runs have the same number of bytes: names and numbers have their lengths.
 SLACK: Final = 60
 
@@ -188,6 +191,59 @@ def test_a_network_that_breaks_for_good_at_any_byte_leaves_a_key_that_opens(grou
     print(f"{word}: {number} cuts for good")
 
 
+FLEET: Final = 3
+
+
+def take_in(ground: Ground, name: str) -> None:
+    """Create a fleet of which the file gets every raw key, a line each."""
+    way = ground.way(ground.admin)
+    lines = [Line(number, Draft(f"{name}-{number}")) for number in range(FLEET)]
+
+    def show(made: Sequence[Created]) -> list[str]:
+        ground.file.write_text("".join(f"{each.raw.reveal()}\n" for each in made if each.raw is not None))
+        return ["stdout"]
+
+    try:
+        way.create_each(lines, Handout(show=show))
+    finally:
+        way.close()
+
+
+@on_sqlite
+@pytest.mark.parametrize("for_good", [False, True], ids=["once", "for good"])
+def test_a_network_that_breaks_at_any_byte_takes_a_whole_fleet_in_or_none(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch, for_good: bool
+) -> None:
+    """Promise 2: in two requests' worth of keys; and the next attempt takes in what this one did not."""
+    monkeypatch.setattr(http_bulk_steps, "_MOST", 2)
+    for number, (direction, at) in enumerate(strikes(ground, take_in, was_there=False, stride=FLEET_STRIDE)):
+        name = f"k{number}"
+        prepared(ground, name, was_there=False)
+        ground.proxy.arm(Strike(direction, at, for_good=for_good))
+        with suppress(KeyctlError) if for_good else nullcontext():
+            take_in(ground, name)
+        assert ground.proxy.struck
+        assert_whole_or_none(ground, name)
+        if for_good:
+            ground.proxy.arm(None)
+            ground.let_leases_end()
+            if not opening(ground, name):
+                take_in(ground, name)
+        assert len(opening(ground, name)) == FLEET, (direction, at)
+        assert_whole_or_none(ground, name)
+        assert not any(key.is_unfinished for key in ground.keys(f"{name}-*")), (direction, at)
+
+
+def opening(ground: Ground, name: str) -> list[str]:
+    return sorted(key.id for key in ground.keys(f"{name}-*") if key.opens)
+
+
+def assert_whole_or_none(ground: Ground, name: str) -> None:
+    opens = opening(ground, name)
+    held = sorted(parse(line).id for line in str(ground.held() or "").split())
+    assert opens in ([], held), (name, opens, held)
+
+
 def prepared(ground: Ground, name: str, *, was_there: bool) -> None:
     ground.proxy.arm(None)
     ground.file.unlink(missing_ok=True)
@@ -195,11 +251,13 @@ def prepared(ground: Ground, name: str, *, was_there: bool) -> None:
         first(ground, name)
 
 
-def strikes(ground: Ground, work: Callable[[Ground, str], None], *, was_there: bool) -> list[tuple[str, int]]:
+def strikes(
+    ground: Ground, work: Callable[[Ground, str], None], *, was_there: bool, stride: int | None = None
+) -> list[tuple[str, int]]:
     """Where to cut: the bytes of an undisturbed run, at strides."""
     prepared(ground, "kn", was_there=was_there)
     work(ground, "kn")
-    stride = STRIDES[dialect(ground.database)]
+    stride = stride or STRIDES[dialect(ground.database)]
     return [
         (direction, at)
         for direction in (REQUEST, RESPONSE)

@@ -17,8 +17,10 @@ import pytest
 from alphalens_keyctl import KeyManager
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.keyformat import generate
+from alphalens_keyctl.logs.audit import GENESIS, Head, LogFilter
 from alphalens_keyctl.manager import http_exchange
-from alphalens_keyctl.models import Use
+from alphalens_keyctl.manager.backend import Backend
+from alphalens_keyctl.models import Action, Event, Use
 from alphalens_keyctl.output.documents import key_object
 from alphalens_keyctl.settings import Settings
 from tests.support.commands import Keyctl
@@ -37,6 +39,16 @@ def ways(keyctl: Keyctl, database_url: str) -> Iterator[tuple[KeyManager, KeyMan
         KeyManager(f"http://127.0.0.1:{served.address.port}", api_key=raw) as there,
     ):
         yield here, there
+
+
+def backend(way: KeyManager) -> Backend:
+    """The way itself, of which the commands ask more than `KeyManager` does."""
+    return way._backend
+
+
+def read(way: KeyManager, wanted: LogFilter, *, reverse: bool = False) -> list[Event]:
+    with backend(way).events(wanted, limit=3, reverse=reverse) as found:
+        return list(found)
 
 
 def seen(found: Any) -> Any:
@@ -60,6 +72,11 @@ ASKED: Final[dict[str, Callable[[KeyManager], Any]]] = {
     "a key": lambda way: way.key("billing/eu \u00e9"),
     "the start of an id": lambda way: way.key(way.key("ci").id[:7]),
     "events": lambda way: way.events("ci"),
+    "an event": lambda way: way.event(2),
+    "events behind one": lambda way: read(way, LogFilter(after_seq=2)),
+    "the newest first": lambda way: read(way, LogFilter(before_seq=9), reverse=True),
+    "the last event": lambda way: backend(way).last_event(),
+    "new events": lambda way: backend(way).new_events(Head(0, GENESIS, None), LogFilter(action=Action.CREATE)),
     "events of a name that several keys had": lambda way: way.events("billing/eu \u00e9", action="key.create"),
     "the head": lambda way: way.head(),
     "usage": lambda way: map(Use._make, way.usage("ci", outcome="ok", limit=2)),
@@ -71,6 +88,8 @@ ASKED: Final[dict[str, Callable[[KeyManager], Any]]] = {
     ),
 }
 REFUSED: Final[dict[str, Callable[[KeyManager], Any]]] = {
+    "no such event": lambda way: way.event(9999),
+    "a place in another log": lambda way: backend(way).new_events(Head(1, GENESIS, None), LogFilter()),
     "no such key": lambda way: way.key("nobody"),
     "a raw key that is none of them": lambda way: way.key(generate().reveal()),
     "a name that is taken": lambda way: way.create("CI"),
@@ -109,6 +128,19 @@ def test_a_program_gets_the_same_values_and_errors_over_both_ways(
             hint = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "AT", caught.value.hint or "")
             told.append((caught.value.code, caught.value.message, hint))
         assert told[1] == told[0], word
+
+
+def test_the_log_is_followed_over_a_server_as_it_grows(ways: tuple[KeyManager, KeyManager]) -> None:
+    """Promise 13 is held there: `tests.manager.test_following` follows as each role."""
+    here, there = ways
+    here.create("one")
+    last = here.head().seq
+    coming = there.follow(after=last - 1)
+    assert next(coming).seq == last
+    here.create("two")
+    new = [next(coming) for _ in range(2)]
+    assert new == list(here.events(limit=2))
+    assert next(here.follow(after=last)) == new[0]
 
 
 def test_a_block_delivers_over_a_server_as_over_the_database(ways: tuple[KeyManager, KeyManager]) -> None:

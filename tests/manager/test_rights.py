@@ -62,7 +62,8 @@ VERBS: Final[dict[str, Callable[[House, OverDatabase, Key], object]]] = {
     "find by name": lambda _house, way, key: way.find(key.name),
     "find by start": lambda _house, way, key: way.find(key.id[:8]),
     "details": lambda _house, way, key: way.details(key.id),
-    "digests": lambda _house, way, key: way.digests([key]),
+    "verify": lambda _house, way, key: way.require_verifying(key, recorded=False),
+    "record": lambda _house, way, key: way.require_verifying(key, recorded=True),
     "documents": lambda _house, way, key: list(way.documents_of([key])),
     "log ids": lambda _house, way, key: way.key_ids(key.name),
     "used": lambda _house, way, key: way.used_since([key.id], utc_now() - DAY),
@@ -83,7 +84,7 @@ READS: Final = (
     "find by name",
     "find by start",
     "details",
-    "digests",
+    "verify",
     "documents",
     "log ids",
     "used",
@@ -132,7 +133,7 @@ def test_who_may_do_what_to_whose_key(house: House, role: str) -> None:
                 forbidden(lambda: do(house, way, key))  # noqa: B023  # called at once
                 assert (house.now(key.id), house.events()) == (before, events), (role, verb, target)
             cells += 1
-    assert cells == 76
+    assert cells == 80
 
 
 PERIOD: Final = parse_period("2025", now=utc_now())

@@ -17,7 +17,7 @@ from alphalens_keyctl.keys.selection import KeyDocument
 from alphalens_keyctl.logs.audit import GENESIS, Break, BreakKind, Head, Verdict
 from alphalens_keyctl.models import Event, Key, Reason, Status, Use
 from alphalens_keyctl.moments import rfc3339, rfc3339_exact
-from alphalens_keyctl.output import documents, sentences, tables, words
+from alphalens_keyctl.output import documents, event_list, sentences, words
 from alphalens_keyctl.output.inert import for_spreadsheet, for_terminal
 from alphalens_keyctl.output.screen import Screen
 from alphalens_keyctl.text import is_inert
@@ -460,15 +460,39 @@ def test_a_sound_log_is_said_with_what_was_proved() -> None:
     assert sentences.log_verdict(verdict, extends=True).endswith("and it extends the saved head.")
 
 
-def test_an_event_is_shown_with_the_best_that_is_known_of_where_it_came_from_and_without_the_digest() -> None:
-    screen = Screen(width=200, terminal=False, color=False, unicode=True)
-    for origin, told in (
-        ({"host": "vm", "ci_run_url": "https://ci.example/1"}, "from https://ci.example/1"),
-        ({"host": "vm"}, "from vm"),
-        ({"address": "192.0.2.1", "request_id": "r"}, "from 192.0.2.1"),
-        ({}, "from ?"),
-    ):
-        event = Event(1, NOW, "key:x", "key.create", "x", "ci", {"origin": origin, "row": "ab" * 32}, b"")
-        shown = tables.event_list([event], 1, now=NOW, screen=screen)
-        assert told in shown
-        assert "abab" not in shown
+@pytest.mark.parametrize(
+    ("actor", "origin", "told"),
+    [
+        ("ann", {"host": "vm", "os_user": "ann"}, "ann created ci (x)  [from ann@vm]"),
+        ("cron", {"host": "vm", "os_user": "ann"}, '"cron" created ci (x)  [from ann@vm]'),
+        (
+            "github-actions:acme",
+            {
+                "host": "vm",
+                "os_user": "ann",
+                "database_user": "keys",
+                "ci": "github-actions",
+                "ci_run_url": "https://c",
+            },
+            '"github-actions:acme" created ci (x)  [from ann@vm, database user keys, "https://c"]',
+        ),
+        (
+            "key:abc admin",
+            {"address": "192.0.2.1", "request_id": "r"},
+            "key:abc admin created ci (x)  [from 192.0.2.1]",
+        ),
+        ("key:abc admin", {"os_user": "ann", "host": "vm"}, '"key:abc admin" created ci (x)  [from ann@vm]'),
+        ("ann", {"os_user": "ann", "claims": {"sudo_user": "jo"}}, 'ann created ci (x)  [from ann, sudo user "jo"]'),
+        ("ann", {}, '"ann" created ci (x)'),
+        ('a" b', {}, '"a\\" b" created ci (x)'),
+        ("ann", {"os_user": ["odd"], "claims": 3}, "\"ann\" created ci (x)  [from ['odd']]"),
+        ("ann", "odd", '"ann" created ci (x)'),
+    ],
+)
+def test_an_event_says_from_where_it_came_facts_plain_and_claims_in_quotes(
+    actor: str, origin: object, told: str
+) -> None:
+    """The digest of the key's row is for machines. Promise 14: what is odd is told as it is."""
+    event = Event(1, NOW, actor, "key.create", "x", "ci", {"origin": origin, "row": "ab" * 32}, b"")
+    pieces = event_list.event_list([event], 1, screen=Screen(width=200, terminal=False, color=False, unicode=True))
+    assert "".join(pieces).splitlines()[1] == f"  1  {NOW:%Y-%m-%d %H:%M:%SZ}  {told}"

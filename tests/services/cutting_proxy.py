@@ -19,12 +19,13 @@ _RESET: Final = struct.pack("ii", 1, 0)
 @dataclass
 class Strike:
     """What happens once `after` bytes have passed in a direction: the connection breaks; with `for_good`, so does every
-    later one. `then` is called first."""
+    later one. `then` is called first. With `whole`, what came together with that byte is handed on before."""
 
     direction: str
     after: int
     for_good: bool = False
     then: Callable[[], object] = lambda: None
+    whole: bool = False
 
 
 class CuttingProxy:
@@ -106,7 +107,7 @@ class CuttingProxy:
             sink.sendall(data)
             return True
         self.struck = True
-        sink.sendall(data[: strike.after - before])
+        sink.sendall(data if strike.whole else data[: strike.after - before])
         strike.then()
         return False
 

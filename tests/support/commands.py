@@ -3,6 +3,7 @@
 import json
 import os
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -93,17 +94,34 @@ class Process:
 
 
 class ForkServer:
-    """The process that forks commands: see `tests.support.fork_server`, which it runs."""
+    """The process that forks commands: see `tests.support.fork_server`, which it runs.
 
-    def __init__(self) -> None:
+    With `libraries_alone` each command loads the program's own modules itself, as in an interpreter of its own.
+    """
+
+    def __init__(self, *, libraries_alone: bool = False) -> None:
         self._socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.fork_server", str(other.fileno())],
-            pass_fds=[other.fileno()],
-            cwd=ROOT,
-        )
+        self._folder = tempfile.TemporaryDirectory(prefix="keyctl-fork-server-")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+            listener.bind(self._address)
+            listener.listen(16)
+            passed = [other.fileno()] if libraries_alone else [other.fileno(), listener.fileno()]
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.support.fork_server", *map(str, passed)], pass_fds=passed, cwd=ROOT
+            )
         other.close()
         self._idle: list[socket.socket] = []
+
+    @property
+    def _address(self) -> str:
+        return f"{self._folder.name}/socket"
+
+    def put_program(self, folder: Path) -> None:
+        """Make a script `alphalens-keyctl` in a folder, for a PATH: each call of it is a fork."""
+        asks = [sys.executable, "-IS", str(Path(__file__).with_name("forked_program.py")), self._address]
+        script = folder / "alphalens-keyctl"
+        script.write_text(f'#!/bin/sh\nexec {shlex.join(asks)} "$@"\n')
+        script.chmod(0o755)
 
     def start(
         self,
@@ -185,6 +203,7 @@ class ForkServer:
             standing.close()
         self._socket.close()
         self._process.wait(10)
+        self._folder.cleanup()
 
 
 class Keyctl:
@@ -200,6 +219,10 @@ class Keyctl:
         }  # fmt: skip
         if database_url is not None:
             self.environment["ALPHALENS_KEYCTL_DATABASE_URL"] = database_url
+
+    def put_program(self, folder: Path) -> None:
+        """Make a script `alphalens-keyctl` in a folder, for a PATH: each call of it is a fork."""
+        self._fork_server.put_program(folder)
 
     def start(self, *arguments: str, environment: Mapping[str, str] | None = None, **options: Any) -> Process:
         """Start a command and do not wait for it. Options as in `ForkServer.start`."""

@@ -3,6 +3,8 @@
 `python -m tests.support.console` writes the answers anew, after what commands print has changed.
 """
 
+import os
+import pwd
 import re
 import shlex
 import tempfile
@@ -58,7 +60,9 @@ class Prompt:
         return "\n".join(lines).strip("\n").replace("\n\n", "\n") + "\n"
 
     def _settled(self, text: str) -> str:
-        return _RAW_KEY.sub("alk_…", text).replace(str(self._keyctl.home), "/home/jo")
+        from_here = f"{pwd.getpwuid(os.getuid()).pw_name}@{os.uname().nodename}"
+        text = text.replace(str(self._keyctl.home), "/home/jo").replace(from_here, "jo@laptop")
+        return _RAW_KEY.sub("alk_…", text)
 
 
 def exchanges(text: str) -> Iterator[Exchange]:

@@ -5,7 +5,9 @@ program and what it needs once, alone and single-threaded; each command is a for
 environment, folder and standard descriptors, that ends as the interpreter ends. What only a fresh interpreter shows
 (imports, locale, streams) is tested with `Keyctl.spawn`.
 
-The other side is `tests.support.commands.ForkServer`. Run as `python -m tests.support.fork_server DESCRIPTOR`.
+The other side is `tests.support.commands.ForkServer`. Run as
+`python -m tests.support.fork_server DESCRIPTOR [LISTENER]`: with a LISTENER, scripts ask too, by
+`tests/support/forked_program.py`; without one, only libraries are loaded.
 """
 
 import atexit
@@ -43,6 +45,8 @@ PRELOADED = """
     uvicorn.config uvicorn.server httptools uvloop
     sqlalchemy.dialects.postgresql.psycopg sqlalchemy.dialects.sqlite.pysqlite
 """
+# Loaded where a command shall find its own modules, and the parts of libraries, by itself.
+LIBRARIES = "typer sqlmodel"
 # What Alembic alone may import, and what starts the program.
 NOT_PRELOADED = ("alphalens_keyctl.migrations.env", "alphalens_keyctl.__main__")
 
@@ -58,9 +62,13 @@ class Command(NamedTuple):
     older: frozenset[int] | None
 
 
-def main(descriptor: int) -> None:
+def main(descriptor: int, listening: int | None = None) -> None:
     """Serve requests until the other end closes."""
-    _load()
+    if listening is None:
+        for module in LIBRARIES.split():
+            importlib.import_module(module)
+    else:
+        _load()
     _become_parent_of_orphans()
     ended, wake_up = os.pipe()
     os.set_blocking(ended, False)
@@ -70,11 +78,13 @@ def main(descriptor: int) -> None:
     gc.freeze()  # else the first collection in each fork copies the whole heap
     _make_pages_huge()
     server = socket.socket(fileno=descriptor)
+    listener = None if listening is None else socket.socket(fileno=listening)
     running: dict[int, Command] = {}
     standing: dict[int, socket.socket] = {}
     over: list[tuple[Command, int]] = []
     while True:
-        readable, _, _ = select.select([server.fileno(), ended], [], [])
+        asked = [server.fileno(), ended] if listener is None else [server.fileno(), ended, listener.fileno()]
+        readable, _, _ = select.select(asked, [], [])
         if server.fileno() in readable:
             message, descriptors, _, _ = socket.recv_fds(server, 1 << 20, 8)
             if not message:
@@ -83,6 +93,8 @@ def main(descriptor: int) -> None:
                 _stand(descriptors, standing)
             else:
                 _start(json.loads(message), descriptors, running, standing)
+        if listener is not None and listener.fileno() in readable:
+            _start_for_a_script(listener, running, standing)
         if ended in readable:
             os.read(ended, 1 << 16)
             over = _report(over + _reap(running, standing), _known(running, standing))
@@ -191,6 +203,17 @@ def _start(
         os.close(passed)
 
 
+def _start_for_a_script(
+    listener: socket.socket, running: dict[int, Command], standing: dict[int, socket.socket]
+) -> None:
+    """Start what a script asks for, which says all of it as soon as it is connected."""
+    script, _ = listener.accept()
+    with script:
+        message, descriptors, _, _ = socket.recv_fds(script, 1 << 20, 8)
+        if message:
+            _start(json.loads(message), descriptors, running, standing)
+
+
 def _reap(running: dict[int, Command], standing: dict[int, socket.socket]) -> list[tuple[Command, int]]:
     """Take leave of every child that has ended; returns the commands among them and their exit codes. How a standing
     child ended is said on its connection, for a command that was killed in it."""
@@ -239,16 +262,19 @@ def _stand(descriptors: list[int], standing: dict[int, socket.socket]) -> None:
     standing[process] = socket.socket(fileno=descriptors[0])
 
 
-def _forget_the_server() -> None:
+def _forget_the_server(group: int = 0) -> None:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.setpgid(0, 0)
+    try:
+        os.setpgid(0, group)
+    except PermissionError:  # a group of another session
+        os.setpgid(0, 0)
 
 
 def _become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
     """Turn the forked child into the command."""
-    _forget_the_server()
+    _forget_the_server(request.get("group", 0))
     passed = iter([os.dup(descriptor) for descriptor in descriptors])
     for number, kind in enumerate(request["streams"]):
         if kind == CLOSED:
@@ -311,4 +337,4 @@ def _open_streams() -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(*map(int, sys.argv[1:]))

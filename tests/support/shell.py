@@ -3,7 +3,6 @@
 import os
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -26,8 +25,8 @@ class Shell:
         self.folder = folder
         path = folder / ".programs"
         path.mkdir()
-        ours = f'#!/bin/sh\nexec "{sys.executable}" -m alphalens_keyctl "$@"\n'
-        for name, text in {PROGRAM: ours, **(programs or {})}.items():
+        keyctl.put_program(path)
+        for name, text in (programs or {}).items():
             (path / name).write_text(text)
             (path / name).chmod(0o755)
         self.environment = keyctl.environment | {"PATH": f"{path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}

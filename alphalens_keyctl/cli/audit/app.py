@@ -1,10 +1,11 @@
 """The group `audit`: `audit` alone, and its subcommands."""
 
-from alphalens_keyctl.cli.audit import check, head, log, prove, prune, report, usage, verify, witness
+from alphalens_keyctl.cli.audit import check, head, log, prove, prune, report, show, usage, verify, witness
 from alphalens_keyctl.cli.commands import App
 
 app = App(invoke_without_command=True)
 app.callback()(log.audit)
+app.command(short_help="Show one event of the audit log whole.")(show.show)
 app.command()(verify.verify)
 app.command(short_help="Print the head of the audit log, to be kept elsewhere.")(head.head)
 app.command(short_help="Check the audit log, and keep its head elsewhere; for cron.")(witness.witness)

@@ -15,14 +15,11 @@ def print_head(run: Run, *, sign: str | None, origin: str | None, json: bool, ch
     name = None if origin is None else parse_origin(origin)
     with run.manager() as manager:
         head = manager.rooted_head()
-    if head.root is None and sign is None and not checkpoint:
-        document = documents.head_object(head)
-    else:
-        document = heads.kept(run, head, sign=sign, origin=name)
+    document = heads.kept(run, head, sign=sign, origin=name)
     if checkpoint:
         channel.write([document["checkpoint"]])
     elif json or sign is not None:
         channel.write([documents.json_document(document)])
     else:
-        said = documents.head_object(head) | ({} if head.root is None else {"root": head.root.hex()})
+        said = documents.head_object(head) | {"root": document["root_hash"]}
         channel.write(f"{name:<5} {value if value is not None else '-'}\n" for name, value in said.items())

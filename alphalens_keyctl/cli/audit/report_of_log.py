@@ -7,8 +7,10 @@ import typer
 
 from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.run import Run
-from alphalens_keyctl.errors import ExitStatus
+from alphalens_keyctl.errors import Code, ExitStatus, KeyctlError
 from alphalens_keyctl.keys import policy
+from alphalens_keyctl.logs.audit import Head
+from alphalens_keyctl.manager.backend import Backend
 from alphalens_keyctl.moments import parse_period, quarter_of
 from alphalens_keyctl.output import channel, report_documents, report_page, sentences
 from alphalens_keyctl.output.documents import Format, json_document
@@ -32,13 +34,26 @@ def report_of_log(run: Run, *, period: str | None, form: Format | None) -> None:
                 channel.write(report_documents.entry_rows(entries), utf8=True)
             return
         report = manager.report(wanted, rules, limits)
+        # By the head of the figures: the check is about the log that they are from, however much was written since.
+        verdict = manager.verify_log(report.head)
+        report = report._replace(head=_rooted(manager, report.head))
     with suppress(channel.ReaderGoneError):
         if form is Format.JSON:
-            channel.write([json_document(report_documents.report_object(report))])
+            channel.write([json_document(report_documents.checked_report_object(report, verdict))])
         elif channel.is_terminal(sys.stdout):
-            channel.write([runs.told(*sentences.report_summary(report))])
+            channel.write([runs.told(*sentences.report_summary(report, verdict))])
             run.note(f"For the page: {PROGRAM} audit report --period {wanted.name} > report.html")
         else:
-            channel.write(report_page.page(report, source_of(run.settings)), utf8=True)
-    if not report.sound:
+            channel.write(report_page.page(report, verdict, source_of(run.settings)), utf8=True)
+    if verdict.broken is not None:
         raise typer.Exit(ExitStatus.FOUND)
+
+
+def _rooted(manager: Backend, head: Head) -> Head:
+    """The head with its root; without it where events are missing, which the verdict tells."""
+    try:
+        return manager.rooted_head(head)
+    except KeyctlError as error:
+        if error.code is not Code.UNPROVEN:
+            raise
+        return head

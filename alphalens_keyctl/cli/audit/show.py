@@ -1,0 +1,29 @@
+"""`audit show`: show one event of the audit log whole."""
+
+from typing import Annotated, Final
+
+import typer
+
+from alphalens_keyctl.cli import run as runs
+from alphalens_keyctl.cli.options.arguments import JsonOption
+
+_LARGEST: Final = 2**63 - 1  # that a database can hold
+
+
+def show(
+    ctx: typer.Context,
+    seq: Annotated[
+        int,
+        typer.Argument(metavar="SEQ", min=1, max=_LARGEST, show_default=False, help="The number of the event."),
+    ],
+    json: JsonOption = False,
+) -> None:
+    """Show one event whole: what changed, who did it and why, what is known of them and what they said, and its hash.
+
+    Examples:
+      alphalens-keyctl audit show 1
+    """
+    run = runs.of(ctx)
+    from alphalens_keyctl.cli.audit import show_event
+
+    show_event.show_event(run, seq, json=json)

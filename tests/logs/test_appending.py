@@ -1,0 +1,68 @@
+"""Events that are written together are, to the byte, those that would be written one by one. Promises 6 and 7."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import select
+
+from alphalens_keyctl.database import Database
+from alphalens_keyctl.errors import KeyctlError
+from alphalens_keyctl.logs import audit, bound_rows
+from alphalens_keyctl.models import Action, event_table
+from alphalens_keyctl.provenance import Act, origin
+from tests.support import key_rows
+from tests.support.databases import on_sqlite
+
+ACT = Act(datetime(2026, 11, 26, 9, 0, 0, 123456, UTC), 'ánn "x"', origin(host="h", os_user="ü", ci=None, claims={}))
+# One more than two statements of SQLite hold.
+NUMBER = 201
+
+
+SHARED = {"reason": 'a\\b"c\u2028', "left_out": None}
+# Python takes the first three for equal, and JSON does not.
+OWN: tuple[dict[str, object], ...] = ({"n": True}, {"n": 1}, {"n": 1.0}, {"labels": {"b": "ö", "a": "\x7f"}})
+
+
+def test_events_written_together_say_what_each_would_say_alone(database: Database) -> None:
+    ids = [key_rows.put(database, f"key-{number}", owner="zoë", purpose='"') for number in range(3)]
+    about = [
+        (ids[number % 3] if number % 4 else None, f"Été {number}", SHARED if number % 5 else OWN[number % 4])
+        for number in range(NUMBER)
+    ]
+    with database.writing() as tx:
+        before = audit.head(tx)
+        audit.append_each(tx, ACT, Action.REVOKE, about)
+        digests = bound_rows.digests(tx, ids)
+        where = {**ACT.origin._asdict(), "database_user": tx.info.get("database_user")}
+        written = tx.execute(
+            select(event_table).where(event_table.c.seq > before.seq).order_by(event_table.c.seq)
+        ).all()
+    assert [event.seq for event in written] == list(range(before.seq + 1, before.seq + NUMBER + 1))
+    said_from = {name: value for name, value in where.items() if value is not None}
+    for event, (key_id, key_name, detail) in zip(written, about, strict=True):
+        said = {name: value for name, value in detail.items() if value is not None} | {"origin": said_from}
+        row = {} if key_id is None else {"row": digests[key_id]}
+        assert event.detail == json.dumps(said | row, sort_keys=True, separators=(",", ":"))
+        assert (event.at, event.actor, event.action) == (ACT.at, ACT.actor, Action.REVOKE)
+        assert (event.key_id, event.key_name) == (key_id, key_name)
+    assert audit.verify(database, log_only=True).broken is None
+
+
+@on_sqlite
+def test_an_event_that_a_trigger_swallows_undoes_all(database: Database) -> None:
+    """Promise 6: also in the middle of a statement that writes many."""
+    for place in (0, 1, NUMBER - 2, NUMBER - 1):
+        with pytest.raises(KeyctlError):
+            write_swallowed(database, place)
+        with database.reading() as connection:
+            assert audit.head(connection).seq == 0
+
+
+def write_swallowed(database: Database, place: int) -> None:
+    with database.writing() as tx:
+        tx.exec_driver_sql(
+            f"CREATE TRIGGER eat BEFORE INSERT ON audit_event WHEN NEW.key_name = 'n{place}'"
+            " BEGIN SELECT RAISE(IGNORE); END"
+        )
+        audit.append_each(tx, ACT, Action.REVOKE, [(None, f"n{number}", {}) for number in range(NUMBER)])
