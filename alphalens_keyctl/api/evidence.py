@@ -34,7 +34,7 @@ def verify_log(caller: Caller, query: Annotated[VerifyLogQuery, Query()]) -> Res
 
     def walk() -> str:
         with _walking():
-            return documents.json_document(documents.verdict_object(manager.verify_log(saved, log_only=query.log_only)))
+            return documents.json_document(evidence.verdict_object(manager.verify_log(saved, log_only=query.log_only)))
 
     return streams.awaited(walk) if caller.wants_lines() else call.response(Answer(walk()))
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NewType, Protocol
 from sqlalchemy import Connection, Engine
 
 from alphalens_keyctl.address import Address, PostgreSQLAddress, SQLiteAddress, parse_address
-from alphalens_keyctl.database import faults, postgresql, schema, sqlite
+from alphalens_keyctl.database import faults, lock_holders, postgresql, schema, sqlite
 from alphalens_keyctl.database.attempt import Attempt
 from alphalens_keyctl.database.session_attempts import SessionAttempts
 from alphalens_keyctl.errors import Code, KeyctlError
@@ -185,11 +185,11 @@ class Database:
                 raise faults.held_by(self._holders()) from error
             raise
 
-    def _holders(self) -> list[postgresql.Holder]:
+    def _holders(self) -> list[lock_holders.Holder]:
         # Asked over another connection: the transaction that waited is over, whoever it waited for goes on.
         try:
             with self.reading() as connection:
-                return postgresql.holders(connection)
+                return lock_holders.holders(connection)
         except KeyctlError:
             return []
 

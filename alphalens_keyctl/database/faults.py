@@ -10,7 +10,7 @@ from typing import Final
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from alphalens_keyctl.address import Address, SQLiteAddress
-from alphalens_keyctl.database.postgresql import Holder
+from alphalens_keyctl.database.lock_holders import Holder
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.moments import rfc3339
 

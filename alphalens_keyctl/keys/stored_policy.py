@@ -73,6 +73,16 @@ def read(connection: Connection) -> StoredPolicy:
         ) from None
 
 
+def before(connection: Connection, changes: Mapping[str, object]) -> StoredPolicy | None:
+    """The policy that `changes` are made to; None for one that cannot be read, where everything of it is set anew."""
+    try:
+        return read(connection)
+    except KeyctlError:
+        if set(changes) != set(StoredPolicy._fields):
+            raise
+        return None
+
+
 def write(tx: Writing, before: StoredPolicy | None, new: StoredPolicy, act: Act, *, reason: str | None) -> None:
     """Let `new` stand from now on, with its audit event. `before` is what stood, None where that cannot be read.
 

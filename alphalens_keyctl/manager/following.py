@@ -100,4 +100,4 @@ def _pause(descriptor: int | None, seconds: float, reader: int | None) -> bool:
         poll.register(descriptor, select.POLLIN)
     if reader is not None:
         poll.register(reader, 0)  # errors and hang-ups are told in any case
-    return all(which != reader or which == descriptor for which, _event in poll.poll(seconds * 1000))
+    return all(which != reader for which, _event in poll.poll(seconds * 1000))

@@ -321,7 +321,7 @@ class OverDatabase:
     def set_policy(self, changes: Mapping[str, Any], *, reason: str | None) -> StoredPolicy:
         with self._access.writing() as (tx, rights, act):
             rights.require_all("set the stored policy")
-            before = _stored(tx, changes)
+            before = stored_policy.before(tx, changes)
             now = (before or StoredPolicy())._replace(**changes)
             if now != before:
                 stored_policy.write(tx, before, now, act, reason=reason)
@@ -372,13 +372,3 @@ def _delivered_to(connection: Connection, keys: Sequence[Key]) -> list[str]:
         destination for event in audit.read(connection, wanted) for destination in event.detail.get("delivered_to", [])
     ]
     return destinations + [key.delivering_to for key in keys if key.delivering_to]
-
-
-def _stored(connection: Connection, changes: Mapping[str, Any]) -> StoredPolicy | None:
-    """The policy that stands; None for one that cannot be read, where everything of it is set anew."""
-    try:
-        return stored_policy.read(connection)
-    except KeyctlError:
-        if set(changes) != set(StoredPolicy._fields):
-            raise
-        return None

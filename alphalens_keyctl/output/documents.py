@@ -14,7 +14,7 @@ from alphalens_keyctl.columns import texts_of
 from alphalens_keyctl.damage import damaged_key, legible
 from alphalens_keyctl.keys.selection import TIMES, KeyDocument
 from alphalens_keyctl.keys.stored_policy import StoredPolicy
-from alphalens_keyctl.logs.audit import Head, Verdict
+from alphalens_keyctl.logs.audit import Head
 from alphalens_keyctl.models import Event, Key, Use
 from alphalens_keyctl.moments import UNREADABLE, rfc3339, rfc3339_exact, shortest_span
 from alphalens_keyctl.output.csv_rows import csv_rows
@@ -188,17 +188,6 @@ def head_object(head: Head) -> dict[str, Any]:
         "seq": head.seq,
         "hash": head.hash.hex(),
         "at": rfc3339_exact(head.at) if head.at else None,
-    }
-
-
-def verdict_object(verdict: Verdict) -> dict[str, Any]:
-    """What `audit verify` found."""
-    broken = verdict.broken
-    return {
-        "sound": broken is None,
-        "events": verdict.events,
-        "head": head_object(verdict.head),
-        "break": None if broken is None else {"seq": broken.seq, "kind": broken.kind.value, "about": broken.about},
     }
 
 

@@ -22,7 +22,7 @@ _TABLE: Final = 72
 _WIDE: Final = 120
 _WHEN: Final = len("2026-11-26 09:00:00Z")
 _SEQ: Final = (3, 12)  # the widths that a column may have, in cells
-_FROM: Final = (12, 30)
+_FROM: Final = 12  # the least; the most is a quarter of the screen
 
 
 class _Row(NamedTuple):
@@ -43,7 +43,7 @@ class EventList:
         self._origin = ""  # of the event that was drawn last, where origins are said as they change
         rows = [self._row(event) for event in page]
         self._seq = _width([row.seq for row in rows], "Seq", _SEQ)
-        self._from = _width([row.origin for row in rows], "From", _FROM)
+        self._from = _width([row.origin for row in rows], "From", (_FROM, screen.width // 4))
         self._what = screen.width - self._seq - _WHEN - 2 * GAP - (self._from + GAP if screen.width >= _WIDE else 0)
 
     def head(self) -> str:

@@ -19,8 +19,8 @@ _CALLED: Final = {
     "ci_run_url": "CI run", "request_id": "request id",
 }  # fmt: skip
 
-# Columns that a text needs beside its label.
-_BESIDE: Final = 22
+# Columns that a text needs beside its label: an instant is one word.
+_BESIDE: Final = len("2026-11-26T09:00:00.123456Z")
 
 _Line = tuple[str, str, str]  # a label, a text, a style
 

@@ -8,7 +8,7 @@ from alphalens_keyctl.logs.audit import Head, Verdict
 from alphalens_keyctl.logs.proof import Flaw, Proof
 from alphalens_keyctl.moments import rfc3339
 from alphalens_keyctl.output import sentences
-from alphalens_keyctl.output.documents import event_object, head_object, verdict_object
+from alphalens_keyctl.output.documents import event_object, head_object
 from alphalens_keyctl.output.inert import for_terminal
 from alphalens_keyctl.output.words import counted
 
@@ -27,6 +27,17 @@ def kept_head_object(head: Head, checkpoint: str, signature: str | None) -> dict
         "root_hash": head.root.hex() if head.root is not None else None,
         "checkpoint": checkpoint,
         "signature": signature,
+    }
+
+
+def verdict_object(verdict: Verdict) -> dict[str, Any]:
+    """What `audit verify` found."""
+    broken = verdict.broken
+    return {
+        "sound": broken is None,
+        "events": verdict.events,
+        "head": head_object(verdict.head),
+        "break": None if broken is None else {"seq": broken.seq, "kind": broken.kind.value, "about": broken.about},
     }
 
 

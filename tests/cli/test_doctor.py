@@ -12,6 +12,7 @@ from tests.services.postgresql import Databases
 from tests.support.commands import Keyctl
 from tests.support.databases import by_hand, on_postgresql, path_of
 from tests.support.terminal import on_terminal
+from tests.support.tools import require_tool
 
 BACKEND = """
 from keyring.backend import KeyringBackend
@@ -71,6 +72,7 @@ def test_where_everything_is_well_every_look_says_so(keyctl: Keyctl, tmp_path: P
 )  # fmt: skip
 def test_a_script_that_the_shell_does_not_load_is_a_warning(keyctl: Keyctl, shell: str, set_up: str) -> None:
     """The shell is asked, as only it knows what its own files come to."""
+    require_tool(shell)
     keyctl.ok("completion", shell, "--install")
     (keyctl.home / f".{shell}rc").write_text("")
     said = examined(keyctl, status=0, SHELL=f"/bin/{shell}")["completion"]

@@ -17,7 +17,7 @@ from alphalens_keyctl.keys.selection import KeyDocument
 from alphalens_keyctl.logs.audit import GENESIS, Break, BreakKind, Head, Verdict
 from alphalens_keyctl.models import Event, Key, Reason, Status, Use
 from alphalens_keyctl.moments import rfc3339, rfc3339_exact
-from alphalens_keyctl.output import documents, event_list, sentences, words
+from alphalens_keyctl.output import documents, event_list, evidence, sentences, words
 from alphalens_keyctl.output.inert import for_spreadsheet, for_terminal
 from alphalens_keyctl.output.screen import Screen
 from alphalens_keyctl.text import is_inert
@@ -294,10 +294,10 @@ def test_heads_and_verdicts_are_objects() -> None:
     head = Head(3, bytes(range(32)), NOW)
     said = {"seq": 3, "hash": bytes(range(32)).hex(), "at": "2026-11-23T06:34:00.000000Z"}
     assert documents.head_object(head) == said
-    assert documents.verdict_object(Verdict(3, head, None)) == {
+    assert evidence.verdict_object(Verdict(3, head, None)) == {
         "sound": True, "events": 3, "head": said, "break": None,
     }  # fmt: skip
-    broken = documents.verdict_object(Verdict(3, head, Break(4, BreakKind.ALTERED)))
+    broken = evidence.verdict_object(Verdict(3, head, Break(4, BreakKind.ALTERED)))
     assert broken == {"sound": False, "events": 3, "head": said, "break": {"seq": 4, "kind": "altered", "about": None}}
 
 

@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 
 from alphalens_keyctl.evidence import ssh_signature
+from tests.support.tools import require_tool
 
 
 class Signer:
@@ -11,7 +12,18 @@ class Signer:
 
     def __init__(self, folder: Path, name: str, passphrase: str = "", kind: str = "ed25519") -> None:
         self.key = folder / name
-        words = ["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", name, "-f", str(self.key)]
+        words = [
+            require_tool("ssh-keygen", "openssh-client"),
+            "-q",
+            "-t",
+            kind,
+            "-N",
+            passphrase,
+            "-C",
+            name,
+            "-f",
+            str(self.key),
+        ]
         subprocess.run(words, check=True, stdin=subprocess.DEVNULL)
         self.public = self.key.with_suffix(".pub")
         self.line = f"{name}@example.com {' '.join(self.public.read_text().split()[:2])}\n"

@@ -206,8 +206,9 @@ def test_the_last_use_of_a_batch_is_the_one_that_the_key_remembers(keyctl: Keyct
 
 
 FORKING = """
-import os, sys, threading
+import os, sys, threading, warnings
 from alphalens_keyctl import KeyVerifier
+warnings.simplefilter("ignore", DeprecationWarning)  # that a process with threads forks, Python 3.12 and later
 raw = sys.stdin.readline().strip()
 verifier = KeyVerifier()
 accepted, over = [0], threading.Event()

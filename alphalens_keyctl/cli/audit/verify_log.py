@@ -4,7 +4,7 @@ from alphalens_keyctl.cli import run as runs
 from alphalens_keyctl.cli.audit import heads
 from alphalens_keyctl.cli.run import Run
 from alphalens_keyctl.errors import ExitStatus
-from alphalens_keyctl.output import documents, sentences
+from alphalens_keyctl.output import documents, evidence, sentences
 
 
 def verify_log(
@@ -20,7 +20,7 @@ def verify_log(
     with run.manager() as manager:
         verdict = manager.verify_log(None if saved is None else saved.head, log_only=log_only)
     if json:
-        said = documents.json_document(documents.verdict_object(verdict) | {"signed_by": signed_by})
+        said = documents.json_document(evidence.verdict_object(verdict) | {"signed_by": signed_by})
     else:
         said = runs.told(sentences.log_verdict(verdict, extends=saved is not None, signed_by=signed_by))
     runs.answer(said, status=ExitStatus.DONE if verdict.broken is None else ExitStatus.FOUND)
