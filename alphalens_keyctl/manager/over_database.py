@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.keys import lifecycle, lookup, selection, stored_policy
 from alphalens_keyctl.keys.selection import Sort
 from alphalens_keyctl.keys.stored_policy import StoredPolicy

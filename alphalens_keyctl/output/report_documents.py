@@ -9,7 +9,8 @@ from alphalens_keyctl.logs.audit import Verdict
 from alphalens_keyctl.logs.report import Entry, Listed, Report
 from alphalens_keyctl.moments import UNREADABLE, rfc3339, rfc3339_exact
 from alphalens_keyctl.output.csv_rows import csv_rows
-from alphalens_keyctl.output.documents import head_object, verdict_object
+from alphalens_keyctl.output.documents import head_object
+from alphalens_keyctl.output.evidence import verdict_object
 
 
 def checked_report_object(report: Report, verdict: Verdict) -> dict[str, Any]:
