@@ -272,14 +272,14 @@ class LogQuery(BaseModel):
     action: _Text | None = Field(default=None, examples=["key.revoke"])
     since: _Text | None = Field(default=None, examples=["24h"])
     until: _Text | None = None
+    after: int | None = Field(default=None, ge=0, le=_LARGEST_SEQ)
+    before: int | None = Field(default=None, ge=0, le=_LARGEST_SEQ)
 
 
 class EventsQuery(LogQuery):
     """Which events, and how many at once. A page has the latest of them, oldest first; with `after` the next ones
     behind that event; with `reverse` newest first."""
 
-    after: int | None = Field(default=None, ge=0, le=_LARGEST_SEQ)
-    before: int | None = Field(default=None, ge=0, le=_LARGEST_SEQ)
     reverse: bool = False
     limit: int | None = Field(default=None, ge=1, le=10**9)
     page: Annotated[str, Field(max_length=2000)] | None = None
@@ -317,7 +317,6 @@ class NewEventsQuery(LogQuery):
 
     place: int = Field(ge=0, le=_LARGEST_SEQ)
     hash: Annotated[str, Field(min_length=64, max_length=64, pattern="^[0-9a-f]*$")]
-    after: int | None = Field(default=None, ge=0, le=_LARGEST_SEQ)
 
 
 class UsageQuery(BaseModel):

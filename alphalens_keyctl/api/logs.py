@@ -37,7 +37,7 @@ from alphalens_keyctl.manager import values
 from alphalens_keyctl.manager.over_database import OverDatabase
 from alphalens_keyctl.models import Action, Event, Reason
 from alphalens_keyctl.moments import parse_period, parse_since, parse_span, rfc3339, rfc3339_exact, utc_now
-from alphalens_keyctl.output import documents
+from alphalens_keyctl.output import documents, evidence
 
 router = APIRouter(prefix="/v1", tags=["logs"])
 _PLAIN = [Depends(call.no_query)]
@@ -51,7 +51,7 @@ _MOST_SUMMED: Final = 1000
 def list_events(caller: Caller, query: Annotated[EventsQuery, Query()]) -> Response:
     """The events that fit, oldest first: the latest page, or all as JSON Lines. `Link` names the page before."""
     manager = caller.manager()
-    wanted = _log_filter(manager, query)._replace(after_seq=query.after, before_seq=query.before)
+    wanted = _log_filter(manager, query)
     if caller.wants_lines():
         rows = manager.events(wanted, limit=query.limit, reverse=query.reverse)
         return streams.lines(rows, documents.event_texts)
@@ -102,7 +102,7 @@ def list_new_events(caller: Caller, query: Annotated[NewEventsQuery, Query()]) -
     409 with the code `log_replaced` where the event at the place is gone or is another.
     """
     manager = caller.manager()
-    wanted = _log_filter(manager, query)._replace(after_seq=query.after)
+    wanted = _log_filter(manager, query)
     place = Head(query.place, bytes.fromhex(query.hash), None)
     found, place = manager.new_events(place, wanted)
     said = {"events": [documents.event_object(event) for event in found], "place": documents.head_object(place)}
@@ -112,7 +112,7 @@ def list_new_events(caller: Caller, query: Annotated[NewEventsQuery, Query()]) -
 @router.get("/events/{seq}", dependencies=_PLAIN)
 def show_event(caller: Caller, seq: Annotated[int, Path(ge=0, le=2**63 - 1)]) -> Response:
     """One event whole: E with its link of the chain, and what of its origin is fact and what is claim."""
-    return call.response(call.document(documents.recorded_object(caller.manager().event(seq))))
+    return call.response(call.document(evidence.recorded_object(caller.manager().event(seq))))
 
 
 @router.get("/usage")
@@ -228,6 +228,8 @@ def _log_filter(manager: OverDatabase, query: LogQuery) -> LogFilter:
         action=None if query.action is None else text.one_of(Action, query.action, "action"),
         since=values.since(query.since, "since", now=now),
         until=values.since(query.until, "until", now=now),
+        after_seq=query.after,
+        before_seq=query.before,
     )
 
 

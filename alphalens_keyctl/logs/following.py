@@ -38,7 +38,8 @@ def read_on(connection: Connection, place: Head, wanted: LogFilter, seen: LogFil
     end = last(connection, seen)
     if end.seq <= place.seq:
         return (), place
-    behind = wanted._replace(after_seq=max(place.seq, wanted.after_seq or 0), before_seq=end.seq + 1)
+    before = min(end.seq + 1, wanted.before_seq or end.seq + 1)
+    behind = wanted._replace(after_seq=max(place.seq, wanted.after_seq or 0), before_seq=before)
     found = _read(connection, behind, limit=EVENTS_AT_ONCE)
     if len(found) < EVENTS_AT_ONCE:
         return found, end

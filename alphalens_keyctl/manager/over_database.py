@@ -5,7 +5,7 @@ from __future__ import annotations  # for speed, as below
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from alphalens_keyctl.keys import lifecycle, lookup, selection, stored_policy
 from alphalens_keyctl.keys.selection import Sort
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from alphalens_keyctl.moments import Period
     from alphalens_keyctl.provenance import Act
     from alphalens_keyctl.settings import Thresholds
+
+_Filter = TypeVar("_Filter", "LogFilter", "UsageFilter")
 
 
 class OverDatabase:
@@ -199,33 +201,33 @@ class OverDatabase:
     @contextmanager
     def events(self, wanted: LogFilter, *, limit: int | None, reverse: bool = False) -> Iterator[Iterator[Event]]:
         with self._access.reading() as (connection, rights, _act):
-            yield audit.read(connection, _visible_events(wanted, rights), limit=limit, reverse=reverse)
+            yield audit.read(connection, _visible(wanted, rights), limit=limit, reverse=reverse)
 
     def event(self, seq: int) -> Recorded:
         from alphalens_keyctl.logs import recorded
 
         with self._access.reading() as (connection, rights, _act):
-            return recorded.find(connection, _visible_events(audit.LogFilter(), rights), seq)
+            return recorded.find(connection, _visible(audit.LogFilter(), rights), seq)
 
     def last_event(self) -> Head:
         from alphalens_keyctl.logs import following
 
         with self._access.reading() as (connection, rights, _act):
-            return following.last(connection, _visible_events(audit.LogFilter(), rights))
+            return following.last(connection, _visible(audit.LogFilter(), rights))
 
     def new_events(self, place: Head, wanted: LogFilter) -> tuple[Sequence[Event], Head]:
         from alphalens_keyctl.logs import following
 
         with self._access.reading() as (connection, rights, _act):
-            seen = _visible_events(audit.LogFilter(), rights)
-            return following.read_on(connection, place, _visible_events(wanted, rights), seen)
+            seen, fitting = (_visible(each, rights) for each in (audit.LogFilter(), wanted))
+            return following.read_on(connection, place, fitting, seen)
 
     def changes(self) -> AbstractContextManager[Changes]:
         return self._access.database.changes()
 
     def count_events(self, wanted: LogFilter) -> int:
         with self._access.reading() as (connection, rights, _act):
-            return audit.count(connection, _visible_events(wanted, rights))
+            return audit.count(connection, _visible(wanted, rights))
 
     def head(self) -> Head:
         with self._access.reading() as (connection, rights, _act):
@@ -275,13 +277,13 @@ class OverDatabase:
         from alphalens_keyctl.logs import usage
 
         with self._access.reading() as (connection, rights, _act):
-            yield usage.documents(connection, _visible_uses(wanted, rights), limit=limit)
+            yield usage.documents(connection, _visible(wanted, rights), limit=limit)
 
     def usage_summary(self, wanted: UsageFilter, buckets: Buckets, *, most_keys: int) -> Summary:
         from alphalens_keyctl.logs import usage
 
         with self._access.reading() as (connection, rights, _act):
-            return usage.summary(connection, _visible_uses(wanted, rights), buckets, most_keys=most_keys)
+            return usage.summary(connection, _visible(wanted, rights), buckets, most_keys=most_keys)
 
     def key_ids(self, reference: Reference) -> tuple[str, ...]:
         with self._access.reading() as (connection, rights, act):
@@ -347,11 +349,7 @@ def _narrowed(wanted: Selection, rights: Rights) -> Selection:
     return wanted._replace(within=rights.sight)
 
 
-def _visible_events(wanted: LogFilter, rights: Rights) -> LogFilter:
-    return wanted._replace(among=None if rights.sight is None else rights.sight.key_ids())
-
-
-def _visible_uses(wanted: UsageFilter, rights: Rights) -> UsageFilter:
+def _visible(wanted: _Filter, rights: Rights) -> _Filter:
     return wanted._replace(among=None if rights.sight is None else rights.sight.key_ids())
 
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:  # for speed: each of these is for few commands
     from alphalens_keyctl.keys.issuance import Created, Rotated
     from alphalens_keyctl.keys.rotation import Aborted
     from alphalens_keyctl.logs.old_key_use import OldKeyUse
-    from alphalens_keyctl.logs.recorded import Recorded
     from alphalens_keyctl.logs.usage import AddressUse, Profile
     from alphalens_keyctl.verification.judgement import Verification
 
@@ -167,19 +166,6 @@ def event_object(event: Event) -> dict[str, Any]:
     """An audit event as E, the contract's object for an event."""
     at = None if event.at == UNREADABLE else rfc3339_exact(event.at)
     return event._asdict() | {"at": at, "hash": event.hash.hex()}
-
-
-def recorded_object(recorded: "Recorded") -> dict[str, Any]:
-    """What `audit show` answers: E with its link of the chain, and what of its origin is fact and what is claim."""
-    from alphalens_keyctl.logs import recorded as records
-
-    origins = records.origins(recorded.event)
-    return event_object(recorded.event) | {
-        "previous_hash": recorded.previous_hash.hex(),
-        "intact": recorded.intact,
-        "facts": dict(origins.facts),
-        "claims": dict(origins.claims),
-    }
 
 
 def head_object(head: Head) -> dict[str, Any]:

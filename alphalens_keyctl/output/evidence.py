@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from alphalens_keyctl.logs.audit import Head, Verdict
 from alphalens_keyctl.logs.proof import Flaw, Proof
+from alphalens_keyctl.logs.recorded import Recorded, origins
 from alphalens_keyctl.moments import rfc3339
 from alphalens_keyctl.output import sentences
 from alphalens_keyctl.output.documents import event_object, head_object
@@ -18,6 +19,17 @@ _FLAWS: Final = {
     Flaw.ALTERED: "the event is not what was written",
     Flaw.NOT_IN_LOG: "event {seq} is not in the log of that head, or the proof was altered",
 }
+
+
+def recorded_object(recorded: Recorded) -> dict[str, Any]:
+    """What `audit show` answers: E with its link of the chain, and what of its origin is fact and what is claim."""
+    facts, claims = origins(recorded.event)
+    return event_object(recorded.event) | {
+        "previous_hash": recorded.previous_hash.hex(),
+        "intact": recorded.intact,
+        "facts": dict(facts),
+        "claims": dict(claims),
+    }
 
 
 def kept_head_object(head: Head, checkpoint: str, signature: str | None) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from alphalens_keyctl.keyformat import ALPHABET, DIGEST_SCHEME
 from alphalens_keyctl.keys import lookup, policy, revocation, selection
 from alphalens_keyctl.keys.revocation import Revocation
 from alphalens_keyctl.keys.selection import Selection, Sort
+from alphalens_keyctl.keys.within import Within
 from alphalens_keyctl.models import Status, key_table
 from alphalens_keyctl.provenance import Act, Origin
 from alphalens_keyctl.settings import Thresholds
@@ -208,6 +209,13 @@ def test_a_key_is_found_by_its_name_and_by_its_id_without_reading_the_others(lar
         "current": Case(lambda c: selection.current(c, name, now=NOW), "api_key_name|api_key_current_name"),
         "name": Case(lambda c: lookup.find(c, name, now=NOW), f"api_key_name|api_key_current_name|{BY_ID}"),
         "start": Case(lambda c: lookup.find(c, key_id[:8], now=NOW), f"api_key_name|api_key_current_name|{BY_ID}"),
+        "name, within": Case(
+            lambda c: lookup.find(c, name, now=NOW, within=Within("team-7", frozenset(ids))),
+            f"api_key_name|api_key_current_name|{BY_ID}",
+        ),
+        "beside": Case(
+            lambda c: lookup.beside(c, ids[1], key_id[:8], now=NOW), f"api_key_name|api_key_current_name|{BY_ID}"
+        ),
         "id": Case(lambda c: selection.get(c, key_id, now=NOW), BY_ID),
         "ids": Case(lambda c: selection.some(c, ids, now=NOW), BY_ID),
         "documents": Case(lambda c: list(selection.documents_of(c, ids, now=NOW)), BY_ID),

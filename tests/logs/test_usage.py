@@ -147,6 +147,8 @@ def test_a_keys_profile_is_what_its_rows_add_up_to(database: Database, rows: lis
             assert day.refused == total([row for row in rows_of_day if row["outcome"] != "ok"])
         assert found.uses == total([row for row in mine if row["outcome"] == "ok"])
         assert found.refused == total([row for row in mine if row["outcome"] != "ok"])
+        known = {row["client_ip"] for row in mine if row["outcome"] == "ok"} - {None}
+        assert len(found.addresses) == min(len(known), usage.LONGEST_RANKING)
         for address in found.addresses:
             group = [row for row in mine if row["outcome"] == "ok" and row["client_ip"] == address.client_ip]
             assert (address.uses, address.last_at) == (total(group), latest(group))

@@ -530,3 +530,34 @@ def test_a_key_that_is_not_due_is_left_alone_and_the_next_step_asks_for_rights_a
         ):
             forbidden(step)
     assert house.now(begun.key.id).status == "pending"
+
+
+def test_whoever_sees_every_key_finds_what_whoever_opens_the_database_finds(house: House) -> None:
+    """Their own key, read beside, is not taken for one that was asked for: not the old key of a rotated name either."""
+    admin = house.key(TEAM, ("keyctl:admin",), name="admin")
+    current = house.rotate(house.root, admin.id).key
+    alone = house.key(OTHER, None, name="alone")
+    house.key(OTHER, None, name=alone.id[:6])
+    for caller in (admin.id, current.id):
+        way = house.as_caller(caller)
+        for reference in (
+            "admin",
+            "ADMIN",
+            admin.id,
+            current.id[:8],
+            "alone",
+            alone.id,
+            alone.id[:6],
+            "nobody",
+            "x" * 12,
+        ):
+            assert found(way, reference) == found(house.root, reference), (caller, reference)
+    assert house.as_caller(admin.id).find("admin").id == current.id
+
+
+def found(way: OverDatabase, reference: str) -> str:
+    """The id of the key that KEY means, or why it means none."""
+    try:
+        return way.find(reference).id
+    except KeyctlError as error:
+        return error.message
