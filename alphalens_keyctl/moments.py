@@ -2,7 +2,7 @@
 
 import re
 from datetime import UTC, date, datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.text import counted, quoted
@@ -25,8 +25,22 @@ _INSTANT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-5][0-9])"
 )
 _LOCAL_INSTANT: Final = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?"
+# Years, quarters, months, days, and days with all between them.
+_PERIOD: Final = re.compile(
+    r"(?P<year>[0-9]{4})(-[Qq](?P<quarter>[1-4])|-(?P<month>[0-9]{2}))?"
+    r"|(?P<first>[0-9]{4}-[0-9]{2}-[0-9]{2})(\.\.(?P<last>[0-9]{4}-[0-9]{2}-[0-9]{2}))?"
+)
+_PERIODS: Final = "Write a year (2026), a quarter (2026-Q3), a month (2026-07) or days (2026-07-01..2026-09-30)."
 _SPANS: Final = "30m 24h 7d 4w 3mo 1y"
 _WHEN_HINT: Final = f"Write a duration ({_SPANS}), a date (2027-01-31) or an instant (2027-01-31T09:00:00Z)"
+
+
+class Period(NamedTuple):
+    """Whole days in UTC: `since` is in the period, `until` is not. `name` is what people call it."""
+
+    name: str
+    since: datetime
+    until: datetime
 
 
 def utc_now() -> datetime:
@@ -98,6 +112,48 @@ def parse_since(text: str, *, what: str, now: datetime) -> datetime:
     return _parse_instant(text, what=what, also=".")
 
 
+def parse_period(text: str, *, now: datetime) -> Period:
+    """`2026`, `2026-Q3`, `2026-07`, `2026-07-01` or `2026-07-01..2026-09-30`, which ends with its last day, in UTC.
+
+    A period may go on at `now`. Raises `KeyctlError` (invalid_input) for anything else, and for one to come.
+    """
+    found = _PERIOD.fullmatch(text)
+    if found is None:
+        raise _refusal("period", text, "is none", _PERIODS)
+    try:
+        since, until = _whole_days(found)
+    except (ValueError, OverflowError):
+        raise _refusal("period", text, "names a day or month that does not exist", _PERIODS) from None
+    if until <= since:
+        raise _refusal("period", text, "ends before it begins", _PERIODS)
+    if since > now:
+        raise _refusal("period", text, "lies in the future", _PERIODS)
+    return Period(text.upper(), since, until)
+
+
+def quarter_of(moment: datetime, *, before: int = 0) -> str:
+    """The quarter of an instant, or one so many quarters before it, as `parse_period` takes it: `2026-Q3`."""
+    year, quarter = divmod(moment.year * 4 + (moment.month - 1) // 3 - before, 4)
+    return f"{year:04}-Q{quarter + 1}"
+
+
+def _whole_days(found: re.Match[str]) -> tuple[datetime, datetime]:
+    if found["first"]:
+        first, last = date.fromisoformat(found["first"]), date.fromisoformat(found["last"] or found["first"])
+        return _midnight(first), _midnight(last + timedelta(days=1))
+    year, months, month = int(found["year"]), 12, 1
+    if found["quarter"]:
+        months, month = 3, 3 * int(found["quarter"]) - 2
+    elif found["month"]:
+        months, month = 1, int(found["month"])
+    years, behind = divmod(month - 1 + months, 12)
+    return _midnight(date(year, month, 1)), _midnight(date(year + years, behind + 1, 1))
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
 def rfc3339(moment: datetime) -> str:
     """An aware datetime as RFC 3339 in UTC with `Z`, in whole seconds (a fraction is cut off, not rounded)."""
     if moment.tzinfo is not UTC:
@@ -113,8 +169,7 @@ def rfc3339_exact(moment: datetime) -> str:
 def _parse_instant(text: str, *, what: str, also: str) -> datetime:
     try:
         if _DATE.fullmatch(text) is not None:
-            day = date.fromisoformat(text)
-            return datetime(day.year, day.month, day.day, tzinfo=UTC)
+            return _midnight(date.fromisoformat(text))
         if _INSTANT.fullmatch(text) is not None:
             return datetime.fromisoformat(text.upper()).astimezone(UTC)
     except (ValueError, OverflowError):

@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.moments import parse_expiry, parse_since, parse_span, rfc3339, rfc3339_exact
+from alphalens_keyctl.moments import (
+    parse_expiry,
+    parse_period,
+    parse_since,
+    parse_span,
+    quarter_of,
+    rfc3339,
+    rfc3339_exact,
+)
 
 NOW = datetime(2026, 11, 23, 6, 34, 0, 123456, tzinfo=UTC)
 CENTURY = timedelta(days=36525)
@@ -325,3 +333,43 @@ def test_a_refusal_says_what_would_be_right_and_repeats_the_text_to_who_typed_it
         expiry(text)
     assert caught.value.hint.endswith(hint)
     assert f"the expiry '{text}' " in caught.value.told
+
+
+@pytest.mark.parametrize(
+    ("text", "since", "until"),
+    [
+        ("2025", date(2025, 1, 1), date(2026, 1, 1)),
+        ("2026", date(2026, 1, 1), date(2027, 1, 1)),
+        ("2026-Q1", date(2026, 1, 1), date(2026, 4, 1)),
+        ("2026-q4", date(2026, 10, 1), date(2027, 1, 1)),
+        ("2026-07", date(2026, 7, 1), date(2026, 8, 1)),
+        ("2025-12", date(2025, 12, 1), date(2026, 1, 1)),
+        ("2024-02-29", date(2024, 2, 29), date(2024, 3, 1)),
+        ("2026-07-01..2026-09-30", date(2026, 7, 1), date(2026, 10, 1)),
+        ("2026-11-23..2026-12-31", date(2026, 11, 23), date(2027, 1, 1)),
+    ],
+)
+def test_a_period_is_whole_days_in_utc(text: str, since: date, until: date) -> None:
+    found = parse_period(text, now=NOW)
+    assert (found.name, found.since.date(), found.until.date()) == (text.upper(), since, until)
+    assert {(each.time(), each.tzinfo) for each in found[1:]} == {(datetime.min.time(), UTC)}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "26", "2026-Q0", "2026-Q5", "2026-00", "2026-13", "2026-02-30", "2026-1", "2026-07-01..", "..2026-07-01",
+     "2026-07-02..2026-07-01", "2027", "2026-12", "2026-11-24", "0000", "9999-12-31..9999-12-31", "2026-Q1..2026-Q2",
+     "\u0662\u0660\u0662\u0666", "2026 ", "2026-Q1\n"],
+)  # fmt: skip
+def test_what_is_no_period_or_lies_in_the_future_is_refused(text: str) -> None:
+    assert refused(lambda text: parse_period(text, now=NOW), text)
+
+
+def test_the_quarter_of_an_instant_is_a_period_that_holds_it() -> None:
+    assert [quarter_of(NOW, before=before) for before in range(5)] == [
+        "2026-Q4", "2026-Q3", "2026-Q2", "2026-Q1", "2025-Q4",
+    ]  # fmt: skip
+    for month in range(1, 13):
+        instant = datetime(2026, month, 28, tzinfo=UTC)
+        found = parse_period(quarter_of(instant), now=instant)
+        assert found.since <= instant < found.until

@@ -351,6 +351,15 @@ class CheckQuery(BaseModel):
     key: _Texts = Field(default_factory=list)
 
 
+class ReportQuery(BaseModel):
+    """The period to report on, and the rules to check where not all of them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    period: _Text = Field(examples=["2026-Q3"])
+    rule: _Texts = Field(default_factory=list)
+
+
 class OwnersQuery(BaseModel):
     """The owner that was asked for."""
 

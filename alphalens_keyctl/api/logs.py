@@ -18,6 +18,7 @@ from alphalens_keyctl.api.bodies import (
     NewEventsQuery,
     PolicyBody,
     PruneBody,
+    ReportQuery,
     SummaryQuery,
     UsageQuery,
 )
@@ -35,7 +36,7 @@ from alphalens_keyctl.logs.usage import Summary, UsageFilter
 from alphalens_keyctl.manager import values
 from alphalens_keyctl.manager.over_database import OverDatabase
 from alphalens_keyctl.models import Action, Event, Reason
-from alphalens_keyctl.moments import parse_since, parse_span, rfc3339, rfc3339_exact, utc_now
+from alphalens_keyctl.moments import parse_period, parse_since, parse_span, rfc3339, rfc3339_exact, utc_now
 from alphalens_keyctl.output import documents, evidence
 
 router = APIRouter(prefix="/v1", tags=["logs"])
@@ -164,6 +165,20 @@ def check_policy(caller: Caller, query: Annotated[CheckQuery, Query()]) -> Respo
         return streams.lines(caller.manager().findings(rules, limits, references), _finding_texts)
     with caller.manager().findings(rules, limits, references) as broken:
         return call.response(Answer("".join(findings.as_json(broken, limits))))
+
+
+@router.get("/report")
+def report_on_period(caller: Caller, query: Annotated[ReportQuery, Query()]) -> Response:
+    """What the logs say of a period, and what the keys are now. As JSON Lines, every event of the period, with the age
+    of a key that was rotated."""
+    from alphalens_keyctl.output import report_documents
+
+    period = parse_period(query.period, now=utc_now())
+    if caller.wants_lines():
+        return streams.lines(caller.manager().report_entries(period), report_documents.entry_texts)
+    limits = caller.settings.check
+    made = caller.manager().report(period, policy.chosen(query.rule, ignored=limits.ignore), limits)
+    return call.response(call.document(report_documents.report_object(made)))
 
 
 @router.get("/policy", dependencies=_PLAIN)

@@ -3,6 +3,7 @@
 A log that is sound row by row still hides an event whose entry is missing from an index: no look by key finds it.
 """
 
+import json
 import re
 import sqlite3
 from collections.abc import Callable
@@ -93,6 +94,17 @@ _AMCHECK: Final = """SELECT p.oid::regproc::text FROM pg_proc AS p
     JOIN pg_depend ON classid = 'pg_proc'::regclass AND objid = p.oid AND deptype = 'e'
     JOIN pg_extension AS e ON refclassid = 'pg_extension'::regclass AND refobjid = e.oid AND extname = 'amcheck'
     WHERE proname = 'bt_index_check' AND pronargs = 2 AND has_function_privilege(p.oid, 'EXECUTE')"""
+# On SQLite a table stands for the index of the labels; triggers fill it.
+_EACH_LABEL: Final = """api_key, json_each(CASE WHEN typeof(labels) = 'text' AND json_valid(labels)
+    THEN labels ELSE '{}' END) AS label"""
+_IS_UNFOUND: Final = """NOT EXISTS (SELECT 1 FROM api_key_label AS found
+    WHERE found.name = label.key AND found.value = label.value AND found.key_id = api_key.id)"""
+_UNFOUND: Final = f"SELECT api_key.id, CAST(labels AS BLOB) FROM {_EACH_LABEL} WHERE {_IS_UNFOUND}"  # noqa: S608  # our own constants
+_LABELS: Final = f"""SELECT count(*), coalesce(sum({_IS_UNFOUND}), 0), (SELECT count(*) FROM api_key_label)
+    FROM {_EACH_LABEL}"""  # noqa: S608  # the same
+_UNFOUNDED: Final = f"""SELECT found.key_id, CAST(key.labels AS BLOB) FROM api_key_label AS found
+    JOIN api_key AS key ON key.id = found.key_id WHERE NOT EXISTS (SELECT 1 FROM {_EACH_LABEL}
+    WHERE api_key.id = found.key_id AND label.key = found.name AND label.value = found.value)"""  # noqa: S608  # the same
 # Steps of SQLite between two questions whether to stop: a second of work at most.
 _STEPS: Final = 5_000_000
 _CORRUPTED: Final = ("XX001", "XX002")  # data_corrupted, index_corrupted (PostgreSQL, "Error Codes")
@@ -116,6 +128,29 @@ def unsound(connection: Connection, *, stop: Callable[[], bool]) -> str | None:
     asked now and then, and ends the check on SQLite with an error.
     """
     return _unsound_btree(connection, stop) if connection.dialect.name == "postgresql" else _unsound(connection, stop)
+
+
+def mislabelled(connection: Connection) -> str | None:
+    """Say of which key the labels are not those by which the key is found, on SQLite; None: of none. A key whose labels
+    this program never wrote is shown as damaged by itself."""
+    if connection.dialect.name != "sqlite":
+        return None
+    labels, unfound, entries = connection.exec_driver_sql(_LABELS).one()
+    if not unfound and labels == entries:
+        return None
+    for query in (_UNFOUND, _UNFOUNDED):
+        for key_id, labels in connection.exec_driver_sql(query):
+            if _are_labels(labels):
+                return f"key {key_id} is not found by its labels, or is by others"
+    return None
+
+
+def _are_labels(stored: bytes) -> bool:
+    try:
+        labels = json.loads(stored.decode())
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(labels, dict) and all(isinstance(value, str) for value in labels.values())
 
 
 def _found(connection: Connection) -> dict[str, str]:

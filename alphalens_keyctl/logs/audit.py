@@ -23,7 +23,8 @@ from alphalens_keyctl.database import Database, Writing
 from alphalens_keyctl.database.instants import microsecond_text
 from alphalens_keyctl.database.streaming import pages
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.logs import bound_rows
+from alphalens_keyctl.logs import around_chain, bound_rows
+from alphalens_keyctl.logs.around_chain import Trouble
 from alphalens_keyctl.logs.bound_rows import RowFault
 from alphalens_keyctl.models import Action, Event, event_table
 from alphalens_keyctl.moments import rfc3339_exact
@@ -58,8 +59,9 @@ class BreakKind(StrEnum):
     UNLINKED = "unlinked"
     TRUNCATED = "truncated"
     REWRITTEN = "rewritten"
-    DAMAGED = "damaged"
-    INDEX = "index"
+    DAMAGED = Trouble.DAMAGED.value
+    INDEX = Trouble.INDEX.value
+    ALTERED_POLICY = Trouble.ALTERED_POLICY.value
     ALTERED_KEY = RowFault.ALTERED.value
     UNKNOWN_KEY = RowFault.UNKNOWN.value
     MISSING_KEY = RowFault.MISSING.value
@@ -245,7 +247,7 @@ def head(connection: Connection) -> Head:
     """The last event of the chain, or `Head(0, GENESIS, None)`."""
     query = select(event_table.c.seq, event_table.c.hash, event_table.c.at).order_by(event_table.c.seq.desc()).limit(1)
     row = connection.execute(query).first()
-    return Head(row[0], bytes(row[1]), row[2]) if row else Head(0, GENESIS, None)
+    return Head(row[0], stored_bytes(row[1]), row[2]) if row else Head(0, GENESIS, None)
 
 
 def read(
@@ -280,8 +282,9 @@ def count(connection: Connection, wanted: LogFilter) -> int:
 
 def verify(database: Database, saved: Head | None = None, *, log_only: bool = False) -> Verdict:
     """Have the database check its tables and indexes, walk the whole chain in constant memory, up to the first break,
-    and compare the row of each key with the newest event about the key, unless `log_only`. A break of the chain is
-    named before a fault of an index, and that before a row.
+    and, unless `log_only`, compare the row of each key with the newest event about the key, and look at the stored
+    policy and the labels by which keys are found. A break of the chain is named before a fault of an index, and that
+    before a row.
 
     With `saved`, a head that was kept elsewhere, the verdict also says whether this log extends the log of that head.
     Raises `KeyctlError`.
@@ -292,36 +295,25 @@ def verify(database: Database, saved: Head | None = None, *, log_only: bool = Fa
     stopped = threading.Event()
     with ThreadPoolExecutor(max_workers=1) as aside:
         # Beside the walk: the two take about as long, and SQLite's check needs no interpreter.
-        fault = aside.submit(_fault, database, stopped)
+        aside_found = aside.submit(around_chain.faults, database, stopped.is_set, log_only=log_only)
         try:
             with database.reading() as connection:
                 verdict = _walked(connection, saved)
                 if verdict.broken is None and not log_only:
                     unbound = bound_rows.first_unbound(connection)
         except KeyctlError:
-            if fault.result() is None:
+            if aside_found.result()[0] is None:
                 raise
             verdict = _verdict(0, GENESIS, None, None)  # so damaged that the log cannot be read
         except BaseException:
             stopped.set()
             raise
-    if verdict.broken is None:
-        # Faulty indexes can make a row look unbound.
-        verdict = verdict._replace(broken=fault.result())
-    if verdict.broken is None and unbound is not None:
-        verdict = verdict._replace(broken=Break(None, BreakKind(unbound.fault), unbound.key_id))
-    return verdict
-
-
-def _fault(database: Database, stopped: threading.Event) -> Break | None:
-    from alphalens_keyctl.database import indexes  # for speed: every command loads this file
-
-    with database.reading() as connection:
-        if (about := indexes.unsound(connection, stop=stopped.is_set)) is not None:
-            return Break(None, BreakKind.DAMAGED, about)
-        if (about := indexes.altered(connection)) is not None:
-            return Break(None, BreakKind.INDEX, about)
-    return None
+    if verdict.broken is not None:
+        return verdict
+    # Faulty indexes can make a row look unbound.
+    fault, unlike = aside_found.result()
+    found = fault or unbound or unlike
+    return verdict if found is None else verdict._replace(broken=Break(None, BreakKind(found[0]), found[1]))
 
 
 def _walked(connection: Connection, saved: Head | None) -> Verdict:

@@ -22,6 +22,7 @@ from sqlalchemy.exc import OperationalError
 
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.models import key_table
+from alphalens_keyctl.vocabulary import STATUS_SQL
 
 # Whatever an event may set or change.
 BOUND: Final = (
@@ -29,7 +30,8 @@ BOUND: Final = (
     "expires_at", "retires_at", "suspended_at", "revoked_at", "revoked_by", "revoke_reason", "replaces", "replaced_by",
     "delivering_to", "scopes", "allow_from", "awaits_use_of", "grace_after_use", "digest", "digest_scheme",
 )  # fmt: skip
-# What recordings of use and leases write, without an event; and `status`, which the database derives from the others.
+# What recordings of use and leases write, without an event; and `status`, which the database derives from the others,
+# and which is compared with them.
 UNBOUND: Final = frozenset({"status", "last_used_at", "use_count", "first_used_at", "lease_until"})
 _TIMES: Final = frozenset(name for name in BOUND if name.endswith("_at"))
 _JSON: Final = frozenset({"labels", "scopes", "allow_from"})
@@ -101,7 +103,8 @@ def _with_values(form: str, after: After) -> TextClause:
 
 
 def first_unbound(connection: Connection) -> Unbound | None:
-    """The first row that is not what its newest event says, in constant memory; None where there is none."""
+    """The first row that is not what its newest event says, or whose status is not what the row says, in constant
+    memory; None where there is none."""
     number = 0
     with closing(_rows_and_events(connection)) as rows:
         for key_id, digest, detail in rows:
@@ -110,6 +113,11 @@ def first_unbound(connection: Connection) -> Unbound | None:
                 return Unbound(RowFault.UNKNOWN, key_id)
             if _said_in(detail) != digest:
                 return Unbound(RowFault.ALTERED, key_id)
+    # Whoever owns the database can have it derive a status otherwise, and a verifier judges by the status.
+    compared = "IS DISTINCT FROM" if connection.dialect.name == "postgresql" else "IS NOT"
+    forged = connection.exec_driver_sql(_FORGED.format(compared)).scalar()
+    if forged is not None:
+        return Unbound(RowFault.ALTERED, _legible(forged))
     # Each row has its events: as many keys in the log as rows, and no key is missing.
     if connection.exec_driver_sql("SELECT count(DISTINCT key_id) FROM audit_event").scalar() == number:
         return None
@@ -236,6 +244,7 @@ def _postgresql_json(name: str, after: After) -> str:
 _SQLITE_SOME: Final = "SELECT id, {} FROM api_key WHERE id IN (SELECT value FROM json_each(?))"
 _NEWEST: Final = "SELECT detail FROM audit_event WHERE key_id = {} ORDER BY seq DESC LIMIT 1"
 _SQLITE_EVENTS: Final = f"SELECT CAST(id AS BLOB), {{}}, ({_NEWEST.format('api_key.id')}) FROM api_key ORDER BY rowid"  # noqa: S608  # our own
+_FORGED: Final = f"SELECT id FROM api_key WHERE status {{}} ({STATUS_SQL}) LIMIT 1"  # noqa: S608  # our own
 _MISSING: Final = (
     "SELECT key_id FROM audit_event WHERE key_id IS NOT NULL"
     " AND NOT EXISTS (SELECT 1 FROM api_key WHERE id = key_id) ORDER BY key_id LIMIT 1"

@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from alphalens_keyctl.logs.old_key_use import OldKeyUse
     from alphalens_keyctl.logs.proof import Proof
     from alphalens_keyctl.logs.recorded import Recorded
+    from alphalens_keyctl.logs.report import Entry, Report
     from alphalens_keyctl.logs.usage import Buckets, Profile, Seen, Summary, UsageFilter
     from alphalens_keyctl.models import Event, Key, Use
+    from alphalens_keyctl.moments import Period
     from alphalens_keyctl.settings import Thresholds
 
 # Told how much there is to do, yields the function to call with how much of it is done.
@@ -199,6 +201,12 @@ class Backend(Protocol):
 
     def verify_log(self, saved: Head | None, *, log_only: bool = False) -> Verdict:
         """Whether the log is sound and the keys are what it says, as `audit.verify` finds out."""
+
+    def report(self, period: Period, rules: Sequence[Rule], limits: Thresholds) -> Report:
+        """What the logs say of a period, and what the keys are now, by the rules."""
+
+    def report_entries(self, period: Period) -> AbstractContextManager[Iterator[Entry]]:
+        """Every event of a period as a report has it, oldest first; streamed while the block lasts."""
 
     def uses(self, wanted: UsageFilter, *, limit: int | None) -> AbstractContextManager[Iterator[Use]]:
         """The rows of the usage log that fit, oldest first, the latest `limit`; streamed while the block lasts."""

@@ -20,13 +20,14 @@ from alphalens_keyctl.logs.recorded import Recorded
 from alphalens_keyctl.logs.usage import AddressUse, Buckets, Day, KeyUse, Profile, Refusal, Summary
 from alphalens_keyctl.manager.backend import Details
 from alphalens_keyctl.manager.http_exchange import error_of
-from alphalens_keyctl.moments import UNREADABLE, parse_span
+from alphalens_keyctl.moments import UNREADABLE, Period, parse_span
 from alphalens_keyctl.values import Event, Key, Use
 from alphalens_keyctl.verification.judgement import Verification
 from alphalens_keyctl.vocabulary import Reason
 
 if TYPE_CHECKING:
     from alphalens_keyctl.keys.policy import Finding
+    from alphalens_keyctl.logs.report import Entry, Listed, Report
 
 _LISTS: Final = ("scopes", "allow_from")
 
@@ -125,6 +126,52 @@ def verification(document: Mapping[str, Any]) -> Verification:
     """The document of `verify --json`."""
     about = document["key"]
     return Verification(document["allowed"] is True, Reason(document["reason"]), None if about is None else key(about))
+
+
+def report(document: Mapping[str, Any]) -> "Report":
+    """The document of `GET /v1/report`."""
+    from alphalens_keyctl.logs import report as reports  # no other command needs them
+
+    span = document["period"]
+    return reports.Report(
+        Period(_text(span["name"]), instant(span["since"]), instant(span["until"])),
+        instant(document["made_at"]),
+        head(document["head"]),
+        document["keys"],
+        reports.Activity(
+            document["actions"],
+            _number(document["successors"]),
+            _of(reports.Ages, document["ages"]),
+            _listed(document["revocations"]),
+            _listed(document["exceptions"]),
+            [_of(reports.Doings, each) for each in document["actors"]],
+            _number(document["actors_total"]),
+            [_of(reports.RefusedUse, each) for each in document["refused_uses"]],
+        ),
+        [
+            _of(reports.Breach, each)._replace(named=[_of(reports.KeyNamed, key) for key in each["named"]])
+            for each in document["breaches"]
+        ],
+    )
+
+
+def entry(document: Mapping[str, Any]) -> "Entry":
+    """A row of `GET /v1/report` as JSON Lines."""
+    from alphalens_keyctl.logs.report import Entry  # as above
+
+    at = document["at"]
+    values = {name: document[name] for name in Entry._fields} | {
+        "at": UNREADABLE if at is None else instant(at),
+        "breaches": tuple(document["breaches"]),
+        "hash": bytes.fromhex(document["hash"]),
+    }
+    return Entry(**values)
+
+
+def _listed(document: Mapping[str, Any]) -> "Listed":
+    from alphalens_keyctl.logs.report import Listed  # as above
+
+    return Listed(_number(document["total"]), list(map(entry, document["entries"])))
 
 
 def policy(document: Mapping[str, Any]) -> StoredPolicy:

@@ -19,6 +19,7 @@ from alphalens_keyctl.keys.stored_policy import StoredPolicy
 from alphalens_keyctl.logs.audit import GENESIS, Head, LogFilter, Verdict
 from alphalens_keyctl.logs.proof import Proof
 from alphalens_keyctl.logs.recorded import Recorded
+from alphalens_keyctl.logs.report import Report
 from alphalens_keyctl.logs.usage import UsageFilter
 from alphalens_keyctl.manager import following, opening, values
 from alphalens_keyctl.manager.backend import Backend, Details
@@ -27,7 +28,7 @@ from alphalens_keyctl.manager.http_exchange import Server, Waits
 from alphalens_keyctl.manager.over_http import OverHttp
 from alphalens_keyctl.manager.values import Filters, Guards, NewValues, Rotation, Store, Updated, When
 from alphalens_keyctl.models import Action, Event, Key, Reason, Use
-from alphalens_keyctl.moments import utc_now
+from alphalens_keyctl.moments import parse_period, utc_now
 from alphalens_keyctl.server_address import is_server_url, parse_server
 from alphalens_keyctl.settings import Given, Settings, of_this_process
 from alphalens_keyctl.text import one_of
@@ -292,6 +293,13 @@ class KeyManager:
         """Whether the audit log is sound; whether it extends a head that was saved; and, unless `log_only`, whether
         each key is what its newest event says."""
         return self._backend.verify_log(saved, log_only=log_only)
+
+    def report(self, period: str) -> Report:
+        """What the logs say of a period (`2026-Q3`), and what the keys are now; `verify_log(report.head)` checks the
+        log that it is from."""
+        limits = self._settings.check
+        rules = policy.chosen((), ignored=limits.ignore)
+        return self._backend.report(parse_period(period, now=utc_now()), rules, limits)
 
     def usage(
         self,

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from alphalens_keyctl.errors import KeyctlError
 from alphalens_keyctl.keys import lifecycle, lookup, selection, stored_policy
 from alphalens_keyctl.keys.selection import Sort
 from alphalens_keyctl.keys.stored_policy import StoredPolicy
@@ -16,7 +15,7 @@ from alphalens_keyctl.manager.access import Access, Reading
 from alphalens_keyctl.manager.backend import Details, Progress, Rotatable, untold
 from alphalens_keyctl.manager.outcome import ChangeOutcome
 from alphalens_keyctl.manager.rights import Deed, Rights, names_hidden
-from alphalens_keyctl.models import Action, Status
+from alphalens_keyctl.models import Action
 
 # For speed: what few commands need is imported by the methods that do it.
 if TYPE_CHECKING:
@@ -37,10 +36,12 @@ if TYPE_CHECKING:
     from alphalens_keyctl.logs.audit import Head, LogFilter, Verdict
     from alphalens_keyctl.logs.proof import Proof
     from alphalens_keyctl.logs.recorded import Recorded
+    from alphalens_keyctl.logs.report import Entry, Report
     from alphalens_keyctl.logs.usage import Buckets, Seen, Summary, UsageFilter
     from alphalens_keyctl.manager.bulk_steps import DatabaseBulkSteps
     from alphalens_keyctl.manager.issuing import DatabaseSteps
     from alphalens_keyctl.models import Event, Key, Use
+    from alphalens_keyctl.moments import Period
     from alphalens_keyctl.provenance import Act
     from alphalens_keyctl.settings import Thresholds
 
@@ -151,21 +152,10 @@ class OverDatabase:
             return selection.owners_like(connection, owner, within=rights.sight)
 
     def to_rotate(self, references: Sequence[Reference], wanted: Selection | None, plan: RotationPlan) -> Rotatable:
-        from alphalens_keyctl.keys import issuance
+        from alphalens_keyctl.manager import rotatable
 
         with self._access.reading() as reading:
-            keys = _to_rotate(reading, references, wanted)
-            connection, rights, act = reading
-            due = [key for key in keys if plan.due.applies(key, act.at)]
-            ids = {key.id for key in due}
-            stopped_by = None
-            try:
-                rights.require(Deed.ROTATE, due)
-                rights.require_keeping_policy(plan.override)
-                issuance.refuse_forbidden(connection, due, plan, now=act.at)
-            except KeyctlError as error:
-                stopped_by = error
-            return Rotatable(keys, due, [key for key in keys if key.id not in ids], stopped_by)
+            return rotatable.found(reading, references, wanted, plan)
 
     def preview(self, change: Change, targets: Targets) -> ChangeOutcome:
         from alphalens_keyctl.keys import changes
@@ -270,6 +260,18 @@ class OverDatabase:
         with self._access.reading() as (connection, _rights, _act):
             return proof.compared(connection, verdict, saved)
 
+    def report(self, period: Period, rules: Sequence[Rule], limits: Thresholds) -> Report:
+        from alphalens_keyctl.manager import reporting
+
+        return reporting.made(self._access, period, rules, limits)
+
+    @contextmanager
+    def report_entries(self, period: Period) -> Iterator[Iterator[Entry]]:
+        from alphalens_keyctl.manager import reporting
+
+        with self._access.reading() as (connection, rights, _act):
+            yield reporting.entries(connection, rights, period)
+
     @contextmanager
     def uses(self, wanted: UsageFilter, *, limit: int | None) -> Iterator[Iterator[Use]]:
         from alphalens_keyctl.logs import usage
@@ -358,26 +360,6 @@ def _require_change(rights: Rights, connection: Connection, change: Change, chos
     rights.require_ids(connection, Deed.SEE, chosen.rest, now)
     if isinstance(change, changes.UpdateChange):
         rights.require_update(change.new)
-
-
-def _to_rotate(reading: Reading, references: Sequence[Reference], wanted: Selection | None) -> list[Key]:
-    from alphalens_keyctl.keys import changes
-
-    connection, rights, act = reading
-    named = [lookup.find(connection, each, now=act.at, within=rights.sight) for each in references]
-    if wanted is None:
-        if not references:
-            raise changes.which_keys("rotate")
-        return list({key.id: key for key in named}.values())
-    if not (wanted.statuses or wanted.expired):
-        wanted = wanted._replace(statuses=(Status.ACTIVE,))
-    fitting = selection.read(connection, _narrowed(wanted, rights), sort=Sort.NAME, limit=None, now=act.at)
-    if not references:
-        return fitting
-    ids = {key.id for key in named}
-    left = [key for key in fitting if key.id in ids]
-    changes.refuse_left_out([[key] for key in named], {key.id for key in left}, wanted, settable=True)
-    return left
 
 
 def _delivered_to(connection: Connection, keys: Sequence[Key]) -> list[str]:

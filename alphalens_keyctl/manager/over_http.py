@@ -24,7 +24,7 @@ from alphalens_keyctl.manager.backend import Details, Progress, Rotatable, untol
 from alphalens_keyctl.manager.http_exchange import Query, Server
 from alphalens_keyctl.manager.http_outcome import HttpOutcome
 from alphalens_keyctl.manager.http_steps import HttpSteps, understood
-from alphalens_keyctl.moments import shortest_span
+from alphalens_keyctl.moments import Period, shortest_span
 from alphalens_keyctl.output.documents import key_object
 from alphalens_keyctl.settings import PROGRAM, Thresholds
 from alphalens_keyctl.values import Event, Key, Use
@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # for speed: most commands need neither
     from alphalens_keyctl.keys.policy import Finding, Rule
     from alphalens_keyctl.logs.proof import Proof
     from alphalens_keyctl.logs.recorded import Recorded
+    from alphalens_keyctl.logs.report import Entry, Report
 
 # What a KEY may hold that stands in a path as it is, whatever stands in front of the server.
 _PLAIN: Final = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z._ -]*")
@@ -189,6 +190,15 @@ class OverHttp:
 
     def verify_log(self, saved: Head | None, *, log_only: bool = False) -> Verdict:
         return http_evidence.verify_log(self._server, saved, log_only=log_only)
+
+    def report(self, period: Period, rules: "Sequence[Rule]", limits: Thresholds) -> "Report":
+        query = [("period", period.name), *(("rule", rule.id) for rule in rules)]
+        return self._read(documents.report, self._server.get("/v1/report", query))
+
+    @contextmanager
+    def report_entries(self, period: Period) -> "Iterator[Iterator[Entry]]":
+        with self._rows("/v1/report", [("period", period.name)], documents.entry) as found:
+            yield found
 
     @contextmanager
     def uses(self, wanted: UsageFilter, *, limit: int | None) -> Iterator[Iterator[Use]]:

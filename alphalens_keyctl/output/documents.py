@@ -1,8 +1,6 @@
 """Values → JSON, JSON Lines and CSV. JSON is ASCII (promise 10). The names are a contract with everybody's scripts: a
 field is added, never renamed."""
 
-import csv
-import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -19,7 +17,8 @@ from alphalens_keyctl.keys.stored_policy import StoredPolicy
 from alphalens_keyctl.logs.audit import Head
 from alphalens_keyctl.models import Event, Key, Use
 from alphalens_keyctl.moments import UNREADABLE, rfc3339, rfc3339_exact, shortest_span
-from alphalens_keyctl.output.inert import for_spreadsheet, for_terminal
+from alphalens_keyctl.output.csv_rows import csv_rows
+from alphalens_keyctl.output.inert import for_terminal
 from alphalens_keyctl.output.json_rows import SPELLED, time_spelled, writer
 
 if TYPE_CHECKING:  # for speed: each of these is for few commands
@@ -57,7 +56,7 @@ def events_as(form: Format, events: Iterable[Event]) -> Iterator[str]:
 
 def uses_as(form: Format, uses: Iterable[Use]) -> Iterator[str]:
     """Rows of the usage log in a machine format, streamed."""
-    return _csv(Use._fields, uses) if form is Format.CSV else _json_as(form, _use_pages(uses))
+    return csv_rows(Use._fields, uses) if form is Format.CSV else _json_as(form, _use_pages(uses))
 
 
 def created_object(created: "Created | Rotated", *, shown: str | None) -> dict[str, Any]:
@@ -255,7 +254,7 @@ def _use_pages(uses: Iterable[Use]) -> Iterator[list[str]]:
 
 def key_rows(documents: Iterable[KeyDocument], columns: Sequence[str] = KeyDocument._fields) -> Iterator[str]:
     """K as CSV (RFC 4180) with a header line, streamed. Labels, scopes and networks are JSON in a cell."""
-    return _csv(columns, map(_picked(columns), map(_key_cells, documents)))
+    return csv_rows(columns, map(_picked(columns), map(_key_cells, documents)))
 
 
 def key_lines(documents: Iterable[KeyDocument], columns: Sequence[str]) -> Iterator[str]:
@@ -282,26 +281,9 @@ def _in_a_line(name: str, cell: str) -> str:
 def event_rows(events: Iterable[Event], *, header: bool = True) -> Iterator[str]:
     """E as CSV (RFC 4180), with a header line or without, streamed. The detail is JSON in a cell."""
     rows = map(event_object, events)
-    return _csv(
+    return csv_rows(
         Event._fields if header else (), ((row | {"detail": json.dumps(row["detail"])}).values() for row in rows)
     )
-
-
-def _csv(header: Sequence[str], rows: Iterable[Iterable[object]]) -> Iterator[str]:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer)
-    if header:
-        writer.writerow(header)
-    for row in rows:
-        writer.writerow(
-            "" if cell is None else for_spreadsheet(for_terminal(cell)) if isinstance(cell, str) else cell
-            for cell in row
-        )
-        if buffer.tell() > 1 << 16:
-            yield buffer.getvalue()
-            buffer.seek(0)
-            buffer.truncate()
-    yield buffer.getvalue()
 
 
 def _damaged(row: Sequence[Any]) -> Key:

@@ -1,19 +1,20 @@
 """A value → a sentence for people: a verdict, what filters select, when an old key ends."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from alphalens_keyctl import networks
 from alphalens_keyctl.keys.stored_policy import StoredPolicy
 from alphalens_keyctl.logs.audit import BreakKind, Verdict
-from alphalens_keyctl.models import Event, Key, Reason, Status, Use
+from alphalens_keyctl.models import Action, Event, Key, Reason, Status, Use
 from alphalens_keyctl.moments import rfc3339
 from alphalens_keyctl.output.inert import for_terminal
 from alphalens_keyctl.output.words import ago, counted, exactly, span
 
 if TYPE_CHECKING:  # for speed: each of these is for few commands
     from alphalens_keyctl.keys.update import Update
+    from alphalens_keyctl.logs.report import Report
     from alphalens_keyctl.logs.usage import Seen
     from alphalens_keyctl.verification.judgement import Verification
 
@@ -179,6 +180,7 @@ _BREAKS: Final = {
     BreakKind.REWRITTEN: "event {seq} is another than the saved head had seen",
     BreakKind.DAMAGED: "the database's own check says: {about}",
     BreakKind.INDEX: "{about}",
+    BreakKind.ALTERED_POLICY: "the stored policy is not what the newest event about it says",
     BreakKind.ALTERED_KEY: "the row of key {about} is not what its newest event says",
     BreakKind.UNKNOWN_KEY: "key {about} has a row, and no event says that it was made",
     BreakKind.MISSING_KEY: "key {about} has events, and its row is missing",
@@ -195,6 +197,27 @@ def use_said(use: Use) -> str:
     """Say what a row of the usage log records: how often which key was used, and how that went."""
     whose = use.key_name or use.key_id or "an unknown key"
     return for_terminal(f"{counted(use.count, 'use')} of {whose}: {use.outcome}")
+
+
+def report_summary(report: "Report", verdict: Verdict) -> Iterator[str]:
+    """Say in some sentences what a report has, and what a check of the log found."""
+    activity, ages = report.activity, report.activity.ages
+    yield f"{report.period.name}{'' if report.ended else ' so far'}: " + ", ".join(
+        f"{activity.actions.get(action, 0):,} {word}"
+        for action, word in (
+            (Action.CREATE, "made"), (Action.ROTATE, "rotated"), (Action.REVOKE, "revoked"),
+            (Action.SUSPEND, "suspended"),
+        )
+    ) + f"; by {counted(activity.actors_total, 'actor')}."  # fmt: skip
+    if ages.rotated:
+        yield (
+            f"Age at rotation: {ages.shortest:g} to {ages.longest:g} days, median {ages.median:g};"
+            f" {ages.beyond:,} of {ages.rotated:,} later than {ages.limit:g} days."
+        )
+    yield f"Exceptions and overrides: {activity.exceptions.total:,}."
+    broken = sum(breach.keys for breach in report.breaches)
+    yield f"Breaches of the policy now: {broken:,}, of {counted(len(report.breaches), 'rule')}."
+    yield log_verdict(verdict, extends=False)
 
 
 def log_verdict(verdict: Verdict, *, extends: bool, signed_by: str | None = None) -> str:

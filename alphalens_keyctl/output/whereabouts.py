@@ -14,13 +14,18 @@ def whereabouts(settings: Settings, *, color: bool) -> str:
     """
     source = settings.source("database_url" if settings.server is None else "server")
     parts = [f"Profile {settings.profile}"] if settings.profile is not None else []
-    where = f"database {_shown(settings.database_url)}" if settings.server is None else f"server {settings.server}"
+    where = source_of(settings)
     parts.append(where if parts else where[0].upper() + where[1:])
     line = ", ".join(parts)
     if settings.profile is not None and source.origin is not Origin.PROFILE:
         line += f" (from {source.name or 'the default'})"
     style = f"bold {settings.color}" if settings.color is not None else ""
     return Screen.of_stderr(color=color).draw(cell(line, style)).rstrip("\n")
+
+
+def source_of(settings: Settings) -> str:
+    """Return where the keys are, without any password: "database …" or "server …"."""
+    return f"database {_shown(settings.database_url)}" if settings.server is None else f"server {settings.server}"
 
 
 def _shown(database_url: str) -> str:

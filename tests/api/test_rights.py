@@ -49,6 +49,7 @@ MAY: Final = {
 # What concerns no one key.
 GENERAL: Final[dict[str, tuple[str, str, Any]]] = {
     "head": ("GET", "/v1/events/head", None),
+    "report": ("GET", "/v1/report?period=2026", None),
     "tree": ("GET", "/v1/events/tree?size=1", None),
     "proof": ("GET", "/v1/events/1/proof", None),
     "verify log": ("GET", "/v1/events:verify", None),
@@ -96,7 +97,7 @@ GENERALLY: Final = {
     "admin": frozenset(GENERAL),
     "team": OF_EVERYBODY | {"policy", "create own", "create", "take in own"},
     "team of nobody": OF_EVERYBODY,
-    "audit": OF_EVERYBODY | {"head", "tree", "proof", "verify log", "policy", "check one"},
+    "audit": OF_EVERYBODY | {"head", "report", "tree", "proof", "verify log", "policy", "check one"},
     "plain": OF_EVERYBODY,
     "unrestricted": OF_EVERYBODY,
     **dict.fromkeys(DEAD, NOTHING),
@@ -155,7 +156,7 @@ def test_who_may_do_what_that_is_about_no_one_key_over_http(api: Api, role: str)
         answer = api.ask(caller, method, filled(path.replace("{other}", other.id)), filled(body))
         expected = (200, 201) if verb in GENERALLY[role] else (refused(role),)
         assert answer.status_code in expected, (role, verb, answer.text)
-    assert len(GENERAL) == 28
+    assert len(GENERAL) == 29
 
 
 @pytest.mark.parametrize("role", MAY)

@@ -7,7 +7,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import delete, insert, select, update
 
 from alphalens_keyctl.database import Database
+from alphalens_keyctl.logs import audit
 from alphalens_keyctl.logs.audit import canonical
 from alphalens_keyctl.models import event_table
 from alphalens_keyctl.moments import rfc3339_exact
@@ -40,6 +41,12 @@ def verdict(keyctl: Keyctl, *options: str, stdin: bytes = b"") -> tuple[int, str
     assert document["sound"] == (result.status == 0)
     broken = document["break"]
     return (0, None, None) if broken is None else (result.status, broken["kind"], broken["seq"])
+
+
+def found(database: Database) -> tuple[str | None, int | None]:
+    """The break's kind and place, without a command."""
+    broken = audit.verify(database).broken
+    return (None, None) if broken is None else (broken.kind.value, broken.seq)
 
 
 def unguarded(database: Database) -> list[Row]:
@@ -305,9 +312,9 @@ def test_every_single_edit_is_found(keyctl: Keyctl, database: Database) -> None:
         changed = edit(row)
         assert changed != row[column]
         rewrite(database, with_change(rows, seq, **{column: changed}))
-        assert verdict(keyctl) == (5, kind, seq), column
+        assert found(database) == (kind, seq), column
     rewrite(database, rows)
-    assert verdict(keyctl) == (0, None, None)
+    assert found(database) == (None, None)
 
 
 def test_removals_insertions_and_reorderings_are_found(keyctl: Keyctl, database: Database) -> None:
@@ -318,26 +325,27 @@ def test_removals_insertions_and_reorderings_are_found(keyctl: Keyctl, database:
     forged = three | {"seq": 9, "previous_hash": bytes(range(32))}
     inserted = hashed(four | {"actor": "eve"})
     moved_up = [row | {"seq": row["seq"] + 1} for row in rows[3:]]
-    cases: dict[str, tuple[list[Row], tuple[int, str, int]]] = {
-        "the first is removed": (rows[1:], (5, "missing", 1)),
-        "one in the middle is removed": (rows[:3] + rows[4:], (5, "missing", 4)),
+    cases: dict[str, tuple[list[Row], tuple[str, int]]] = {
+        "the first is removed": (rows[1:], ("missing", 1)),
+        "one in the middle is removed": (rows[:3] + rows[4:], ("missing", 4)),
         "one is removed and the rest moved up": (
-            rows[:3] + [row | {"seq": row["seq"] - 1} for row in rows[4:]], (5, "unlinked", 4)),
+            rows[:3] + [row | {"seq": row["seq"] - 1} for row in rows[4:]], ("unlinked", 4)),
         "two are swapped": (
-            [*rows[:2], four | {"seq": 3}, three | {"seq": 4}, *rows[4:]], (5, "unlinked", 3)),
-        "one is appended": ([*rows, forged], (5, "unlinked", 9)),
-        "one is appended that follows": ([*rows, forged | {"previous_hash": rows[-1]["hash"]}], (5, "altered", 9)),
+            [*rows[:2], four | {"seq": 3}, three | {"seq": 4}, *rows[4:]], ("unlinked", 3)),
+        "one is appended": ([*rows, forged], ("unlinked", 9)),
+        "one is appended that follows": ([*rows, forged | {"previous_hash": rows[-1]["hash"]}], ("altered", 9)),
         "one is appended far off": ([*rows, hashed(forged | {"seq": 11, "previous_hash": rows[-1]["hash"]})],
-                                    (5, "missing", 9)),
+                                    ("missing", 9)),
         "one is inserted and the rest moved": (
             [*rows[:3], inserted, moved_up[0] | {"previous_hash": inserted["hash"]}, *moved_up[1:]],
-            (5, "altered", 5)),
+            ("altered", 5)),
         "one is edited and its hash made to fit": (
-            [hashed(row | {"actor": "eve"}) if row["seq"] == 4 else row for row in rows], (5, "unlinked", 5)),
+            [hashed(row | {"actor": "eve"}) if row["seq"] == 4 else row for row in rows], ("unlinked", 5)),
     }  # fmt: skip
     for what, (changed, expected) in cases.items():
         rewrite(database, changed)
-        assert verdict(keyctl) == expected, what
+        assert found(database) == expected, what
+    assert verdict(keyctl) == (5, "unlinked", 5)
     broken = keyctl("audit", "verify")
     assert (broken.status, broken.stderr) == (5, "")
     assert broken.stdout.startswith("Broken (unlinked): event 5 ")
@@ -391,18 +399,14 @@ def test_a_log_that_was_cut_off_or_written_anew_fails_against_a_saved_head(keyct
     history(keyctl)
     saved = keyctl.ok("audit", "head", "--json").stdout.encode()
     rows = unguarded(database)
-    for kept in (7, 3, 0):
-        with database.writing() as tx:
-            tx.execute(delete(event_table).where(event_table.c.seq > kept))
-        assert verdict(keyctl, "--log-only") == (0, None, None)
-        assert verdict(keyctl)[0] == 5
-        assert verdict(keyctl, "--head", "-", stdin=saved) == (5, "truncated", kept + 1)
-    anew = rechained(with_change(rows, 2, actor="eve"))
-    more = rechained([*anew, anew[-1] | {"seq": 9, "at": datetime.now(UTC)}])
-    for forged in (anew, more):
-        rewrite(database, forged)
-        assert verdict(keyctl, "--log-only") == (0, None, None)
-        assert verdict(keyctl, "--head", "-", stdin=saved) == (5, "rewritten", 8)
+    with database.writing() as tx:
+        tx.execute(delete(event_table).where(event_table.c.seq > 3))
+    assert verdict(keyctl, "--log-only") == (0, None, None)
+    assert verdict(keyctl)[0] == 5
+    assert verdict(keyctl, "--head", "-", stdin=saved) == (5, "truncated", 4)
+    rewrite(database, rechained(with_change(rows, 2, actor="eve")))
+    assert verdict(keyctl, "--log-only") == (0, None, None)
+    assert verdict(keyctl, "--head", "-", stdin=saved) == (5, "rewritten", 8)
 
 
 @pytest.mark.parametrize(

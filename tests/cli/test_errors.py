@@ -295,7 +295,7 @@ def test_these_are_the_commands_and_no_others() -> None:
         ("update",), ("policy",), ("policy", "set"), ("policy", "show"), ("completion",),
         ("audit",),
         ("audit", "verify"), ("audit", "head"), ("audit", "usage"), ("audit", "check"), ("audit", "prune"),
-        ("audit", "show"), ("audit", "prove"), ("audit", "witness"),
+        ("audit", "show"), ("audit", "prove"), ("audit", "witness"), ("audit", "report"),
         ("serve",), ("serve-api",), ("login",), ("logout",),
         ("db",), ("db", "upgrade"), ("db", "status"), ("db", "grant"), ("config",), ("doctor",),
         ("help",), ("version",),

@@ -122,7 +122,7 @@ RUNS: Final = (
     ("update", "search", "--set-owner", "ops", "--set-expires", "30d"),
     ("suspend", "search"), ("resume", "search"), ("revoke", "search", "--yes"), ("revoke", "--owner", "ops", "--yes"),
     ("audit",), ("audit", "verify"), ("audit", "head"), ("audit", "usage"), ("audit", "check"),
-    ("audit", "show", "1"), ("audit", "prove", "1"), ("audit", "witness", "--pipe-to", "cat"),
+    ("audit", "show", "1"), ("audit", "prove", "1"), ("audit", "witness", "--pipe-to", "cat"), ("audit", "report"),
     ("audit", "check", "--sarif"), ("audit", "prune", "--usage", "--older-than", "90d", "--yes"),
     ("completion", "bash"), ("policy", "set", "--require", "owner"), ("policy", "show"),
     ("db", "status"), ("db", "upgrade"), ("db", "grant", "--verifier", "svc"), ("config",), ("doctor",),

@@ -95,6 +95,7 @@ LOOKS: Final = (
     "audit usage --key orders --json", "audit usage --key orders --csv",
     "audit usage --key orders --outcome revoked --jsonl",
     "audit check", "audit check --json", "audit check --sarif", "audit check --junit",
+    "audit report --csv", "audit report --period 2126",
     "audit check --rule no-expiry", "audit check --rule wrong", "policy show", "policy show --json",
     "revoke --owner team-a --dry-run", "revoke --owner team-a --dry-run --json", "revoke --owner team-a",
     "revoke orders --dry-run --json", "suspend orders --dry-run", "resume old-orders --dry-run",
@@ -161,6 +162,11 @@ def test_what_looks_says_the_same_over_a_server_to_the_byte(remote: Remote) -> N
         if line == "audit usage --key orders":  # the span ends in the second of the question
             here, there = (Result(each[0], each[1].partition("\n")[2], each[2]) for each in (here, there))
         assert there == here, line
+    pages = [each("audit", "report").stdout for each in (remote.here, remote.there)]
+    here_page, there_page = (
+        re.sub(r"Made [^<]+<|At [0-9: Z-]+ there|As of [^;]+;", "", page) for page in pages
+    )  # when, and from where
+    assert here_page == there_page
 
 
 # What changes keys, with a name of its own on each side.

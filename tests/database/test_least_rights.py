@@ -344,7 +344,7 @@ def test_an_auditor_reads_keys_without_digests_and_both_logs(
     for command in (
         ("list", "--all"), ("list", "--json"), ("show", "ci"), ("audit", "--jsonl"), ("audit", "verify"),
         ("audit", "usage"), ("audit", "usage", "--json"), ("audit", "head", "--json"), ("audit", "prove", "1"),
-        ("audit", "witness", "--to", "head.json"),
+        ("audit", "witness", "--to", "head.json"), ("audit", "report"), ("audit", "report", "--csv"),
         ("policy", "show"), ("audit", "check", "--rule", "policy-owner"),
     ):  # fmt: skip
         auditor.ok(*command)

@@ -39,13 +39,7 @@ def test_whatever_is_no_signature_of_an_allowed_signer_is_refused(tmp_path: Path
     """Promise 7."""
     good = ann.sign(MESSAGE)
     anns = allowed(tmp_path, ann.line).rename(tmp_path / "ann")
-    other_namespace = subprocess.run(
-        ["ssh-keygen", "-Y", "sign", "-f", ann.key, "-n", "git"],
-        input=MESSAGE,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    other_namespace = ann.sign_for("git", MESSAGE)
     for_git_alone = allowed(tmp_path, ann.line.replace(" ", ' namespaces="git" ', 1)).rename(tmp_path / "git")
     expired = allowed(tmp_path, ann.line.replace(" ", ' valid-before="20200101" ', 1)).rename(tmp_path / "expired")
     signers = allowed(tmp_path, ann.line, eve.line.replace(" ", f' namespaces="{NAMESPACE}" ', 1))

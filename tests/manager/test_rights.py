@@ -28,7 +28,7 @@ from alphalens_keyctl.logs.usage import UsageFilter
 from alphalens_keyctl.manager.block import Block
 from alphalens_keyctl.manager.over_database import OverDatabase
 from alphalens_keyctl.models import Key
-from alphalens_keyctl.moments import utc_now
+from alphalens_keyctl.moments import parse_period, utc_now
 from alphalens_keyctl.settings import Thresholds
 from tests.support.callers import DAY, DEAD, OTHER, ROLES, TEAM, House, shown_to_nobody
 from tests.support.key_rows import change
@@ -136,12 +136,15 @@ def test_who_may_do_what_to_whose_key(house: House, role: str) -> None:
     assert cells == 80
 
 
+PERIOD: Final = parse_period("2025", now=utc_now())
 # What concerns no one key.
 GENERAL: Final[dict[str, Callable[[House, OverDatabase], object]]] = {
     "head": lambda _house, way: way.head(),
     "rooted head": lambda _house, way: way.rooted_head(),
     "prove": lambda _house, way: way.prove(1, None),
     "verify": lambda _house, way: way.verify_log(None),
+    "report": lambda _house, way: way.report(PERIOD, RULES, Thresholds()),
+    "report entries": lambda _house, way: reported(way),
     "policy": lambda _house, way: way.policy(),
     "set policy": lambda _house, way: way.set_policy({"name_pattern": "*"}, reason=None),
     "outside policy": lambda _house, way: way.outside_policy(),
@@ -167,7 +170,8 @@ GENERALLY: Final = {
     "admin": frozenset(GENERAL),
     "team": OF_EVERYBODY | {"policy", "create own", "create", "take in", "try take in"},
     "team of nobody": OF_EVERYBODY,
-    "audit": OF_EVERYBODY | {"head", "rooted head", "prove", "verify", "policy", "outside policy"},
+    "audit": OF_EVERYBODY
+    | {"head", "rooted head", "prove", "verify", "report", "report entries", "policy", "outside policy"},
     "plain": OF_EVERYBODY,
     "unrestricted": OF_EVERYBODY,
     **dict.fromkeys(DEAD, frozenset[str]()),
@@ -193,6 +197,11 @@ def used(way: OverDatabase, wanted: UsageFilter = UsageFilter()) -> set[str | No
         return {use.key_id for use in uses}
 
 
+def reported(way: OverDatabase) -> int:
+    with way.report_entries(PERIOD) as entries:
+        return len(list(entries))
+
+
 def checked(way: OverDatabase) -> set[str]:
     with way.findings(RULES, Thresholds()) as findings:
         return {finding.key_id for finding in findings}
@@ -210,7 +219,7 @@ def test_who_may_do_what_that_is_about_no_one_key(house: House, role: str) -> No
         else:
             forbidden(lambda: do(house, way))  # noqa: B023  # called at once
             assert house.events() == events, (role, verb)
-    assert len(GENERAL) == 23
+    assert len(GENERAL) == 25
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -31,6 +31,11 @@ class Signer:
     def sign(self, message: str) -> str:
         return ssh_signature.sign(message, self.key, may_ask=False)
 
+    def sign_for(self, namespace: str, message: str) -> str:
+        """Sign for another namespace than that of heads."""
+        words = ["ssh-keygen", "-Y", "sign", "-f", str(self.key), "-n", namespace]
+        return subprocess.run(words, input=message, capture_output=True, text=True, check=True).stdout
+
 
 def allowed(folder: Path, *lines: str) -> Path:
     """A file of allowed signers."""

@@ -161,6 +161,16 @@ def _formats() -> Iterator[Value]:
     return map(Value, Feed)
 
 
+def _periods(cursor: Cursor) -> Iterator[Value]:
+    """Periods that somebody reports on today."""
+    from alphalens_keyctl.moments import quarter_of, utc_now
+
+    now = utc_now()
+    said = {quarter_of(now, before=1): "the last quarter", quarter_of(now): "this quarter so far"}
+    said |= {f"{now.year - 1}": "the last year", f"{now:%Y}": "this year so far", f"{now:%Y-%m}": "this month so far"}
+    return (Value(name, about) for name, about in said.items() if name.startswith(cursor.start.upper()))
+
+
 def _files(_cursor: Cursor) -> Iterator[Value]:
     return iter((FILES,))
 
@@ -181,6 +191,7 @@ _BY_METAVAR: Final[Mapping[str, Callable[[Cursor], Iterator[Value]]]] = {
     "OUTCOME": _among(lambda: map(Value, Reason)),
     "OWNER": _owners,
     "PATH": _files,
+    "PERIOD": _periods,
     "POLICY": _among(lambda: map(Value, RecordingPolicy)),
     "SCOPE": _scopes,
     "SHELL": _among(lambda: map(Value, Shell)),
