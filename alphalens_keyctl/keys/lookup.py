@@ -3,9 +3,23 @@
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cache
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Select, bindparam, case, false, select, text, true, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Select,
+    and_,
+    bindparam,
+    case,
+    false,
+    select,
+    text,
+    true,
+    union_all,
+)
 
 from alphalens_keyctl.damage import key_of
 from alphalens_keyctl.errors import Code, KeyctlError
@@ -31,6 +45,7 @@ class DigestedKey(NamedTuple):
         return self.sha256
 
 
+_NOT_ASKED: Final[Mapping[str, str | None]] = MappingProxyType({})
 # KEY, as whoever asks gives it.
 Reference = str | RawKey | DigestedKey
 
@@ -110,9 +125,11 @@ def begins_id(connection: Connection, name: str) -> str | None:
     return connection.scalar(select(key_table.c.id).where(starts_with(key_table.c.id, name)).limit(1))
 
 
-def lineage(connection: Connection, key: Key, *, now: datetime) -> list[Key]:
+def lineage(
+    connection: Connection, key: Key, *, now: datetime, delivering: Mapping[str, str | None] = _NOT_ASKED
+) -> list[Key]:
     """The lineage of `key`, oldest first, itself included. It ends with the successors that never became current and
-    that destinations may hold."""
+    that destinations may hold. `delivering` is what `beside` found."""
     members = [key]
     seen = {key.id}
     while (older := members[0].replaces) is not None and older not in seen:
@@ -120,7 +137,7 @@ def lineage(connection: Connection, key: Key, *, now: datetime) -> list[Key]:
             break
         members.insert(0, found)
         seen.add(older)
-    while (newer := _successor(connection, members[-1])) is not None and newer not in seen:
+    while (newer := _successor(connection, members[-1], delivering)) is not None and newer not in seen:
         if (found := get(connection, newer, now=now)) is None:
             break
         members.append(found)
@@ -128,40 +145,46 @@ def lineage(connection: Connection, key: Key, *, now: datetime) -> list[Key]:
     return members
 
 
-def _successor(connection: Connection, key: Key) -> str | None:
+def _successor(connection: Connection, key: Key, delivering: Mapping[str, str | None]) -> str | None:
     """The id of the successor of a key, also of one that never became current and that destinations may hold."""
     if key.replaced_by is not None:
         return key.replaced_by
-    return connection.scalar(_DELIVERING_SUCCESSOR, {"key_id": key.id})
+    return (
+        delivering[key.id] if key.id in delivering else connection.scalar(_successor_in_delivery(), {"key_id": key.id})
+    )
 
 
-_DELIVERING_SUCCESSOR: Final = select(key_table.c.id).where(
-    key_table.c.replaces == bindparam("key_id"),
-    key_table.c.delivering_to.is_not(None),
-    key_table.c.revoked_at.is_(None),
-)
+@cache
+def _successor_in_delivery() -> Select[Any]:
+    return select(key_table.c.id).where(_delivering(key_table), key_table.c.replaces == bindparam("key_id"))
+
+
+def _delivering(keys: FromClause) -> ColumnElement[bool]:
+    """The condition for a key that is no current one, and that destinations may hold."""
+    return and_(keys.c.delivering_to.is_not(None), keys.c.revoked_at.is_(None))
 
 
 class Beside(NamedTuple):
-    """What one statement found: a caller's own key, None where there is none, and the keys that a text may mean, by id,
-    whoever may see them."""
+    """What one statement found: a caller's own key, None where there is none; the keys that a text may mean, by id,
+    whoever may see them; and the successor that is being delivered of each of these, by the same id."""
 
     caller: Key | None
     fitting: Mapping[str, Key]
+    delivering: Mapping[str, str | None]
 
 
 def beside(connection: Connection, caller: str, reference: str, *, now: datetime) -> Beside:
     """The key with the id `caller`, and what `find` chooses from for a caller who sees every key."""
     query = _query_fitting(id_start=is_id_start(reference), caller=True)
     values = {"now": now, "folded": fold(reference), "start": reference, "caller": caller}
-    own, fitting = None, {}
+    own, fitting, delivering = None, dict[str, Key](), dict[str, str | None]()
     for row in connection.execute(query, values):
-        key = key_of(row[:-1])
+        key = key_of(row[:-2])
         if row.is_caller:
             own = key
         else:
-            fitting[key.id] = key
-    return Beside(own, fitting)
+            fitting[key.id], delivering[key.id] = key, row.delivering
+    return Beside(own, fitting, delivering)
 
 
 def find(
@@ -218,8 +241,9 @@ def _fitting(connection: Connection, reference: str, now: datetime, within: With
 
 @cache
 def _query_fitting(*, id_start: bool, seen: bool = False, team: bool = False, caller: bool = False) -> Select[Any]:
-    """The one statement that finds what fits a text, which may be the start of an id. `seen`: only keys that the caller
-    may see, among them with `team` those of an owner. `caller`: the caller's own key too, and a last column that tells.
+    """The one statement that finds what fits a text, which may be the start of an id. `seen`: only keys that the
+    caller may see, among them with `team` those of an owner. `caller`: the caller's own key too; behind the columns of
+    a key stands whether it is that one, and its successor that is being delivered.
 
     Made once: SQLAlchemy takes several times as long to make a statement as to execute it.
     """
@@ -242,7 +266,10 @@ def _query_fitting(*, id_start: bool, seen: bool = False, team: bool = False, ca
         return select_keys(NOW).where(c.id.in_(union_all(*parts)))
     own = select(c.id, true().label("is_caller")).where(c.id == bindparam("caller"))
     either = union_all(own, *(part.add_columns(false().label("is_caller")) for part in parts)).subquery()
-    return select_keys(NOW).add_columns(either.c.is_caller).join(either, either.c.id == c.id)
+    successor = key_table.alias("successor")
+    delivering = select(successor.c.id).where(_delivering(successor), successor.c.replaces == c.id).limit(1)
+    more = either.c.is_caller, delivering.scalar_subquery().label("delivering")
+    return select_keys(NOW).add_columns(*more).join(either, either.c.id == c.id)
 
 
 def _find_raw(connection: Connection, raw: RawKey | DigestedKey, now: datetime, within: Within | None) -> Key:

@@ -1,7 +1,7 @@
 """A database as one caller has it: every transaction comes with the rights that the caller holds in that transaction
 (promise 13)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import NamedTuple
@@ -23,6 +23,14 @@ class Reading(NamedTuple):
     connection: Connection
     rights: Rights
     act: Act
+
+
+class Found(NamedTuple):
+    """A transaction for reading, the key that was found in it, and what `lookup.lineage` need not ask again."""
+
+    reading: Reading
+    key: Key
+    delivering: Mapping[str, str | None]
 
 
 class Changing(NamedTuple):
@@ -70,20 +78,22 @@ class Access:
             yield Reading(connection, rights.of(connection, self._caller, now=act.at), act)
 
     @contextmanager
-    def finding(self, reference: Reference) -> Iterator[tuple[Reading, Key]]:
-        """A transaction for reading, and the key that KEY means among those that the caller may see. Raises as
+    def finding(self, reference: Reference) -> Iterator[Found]:
+        """A transaction for reading, with the key that KEY means among those that the caller may see. Raises as
         `reading` and `lookup.find` do."""
         with self.database.reading() as connection:
             act, found = self._act.now(), None
+            delivering: Mapping[str, str | None] = {}
             if self._caller is None or not isinstance(reference, str):
                 held = rights.of(connection, self._caller, now=act.at)
             else:
                 # One statement for both, in which a server of keys saves a third of its exchanges with the database.
                 both = lookup.beside(connection, self._caller, reference, now=act.at)
                 held = rights.given(connection, self._caller, both.caller)
-                found = both.fitting if held.sight is None else None
+                if held.sight is None:
+                    found, delivering = both.fitting, both.delivering
             key = lookup.find(connection, reference, now=act.at, within=held.sight, found=found)
-            yield Reading(connection, held, act), key
+            yield Found(Reading(connection, held, act), key, delivering)
 
     @contextmanager
     def reporting(self) -> Iterator[tuple[Connection, Act]]:

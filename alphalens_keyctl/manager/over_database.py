@@ -11,7 +11,7 @@ from alphalens_keyctl.keys import lifecycle, lookup, selection, stored_policy
 from alphalens_keyctl.keys.selection import Sort
 from alphalens_keyctl.keys.stored_policy import StoredPolicy
 from alphalens_keyctl.logs import audit
-from alphalens_keyctl.manager.access import Access, Reading
+from alphalens_keyctl.manager.access import Access, Found
 from alphalens_keyctl.manager.backend import Details, Progress, Rotatable, untold
 from alphalens_keyctl.manager.outcome import ChangeOutcome
 from alphalens_keyctl.manager.rights import Deed, Rights, names_hidden
@@ -80,8 +80,8 @@ class OverDatabase:
             return reading.rights
 
     def find(self, reference: Reference) -> Key:
-        with self._access.finding(reference) as (_reading, key):
-            return key
+        with self._access.finding(reference) as found:
+            return found.key
 
     def left(self, key_id: str) -> Key:
         """The key as a step left it that this caller was allowed: its own key may have ended by that step."""
@@ -91,10 +91,10 @@ class OverDatabase:
     def details(self, reference: Reference) -> Details:
         from alphalens_keyctl.logs import old_key_use, usage
 
-        with self._access.finding(reference) as (reading, key):
-            lineage = _lineage(reading, key)
-            used = usage.profile(reading.connection, key.id, now=reading.act.at)
-            return Details(key, lineage, used, old_key_use.read(reading.connection, lineage))
+        with self._access.finding(reference) as found:
+            (connection, _rights, act), lineage = found.reading, _lineage(found)
+            used = usage.profile(connection, found.key.id, now=act.at)
+            return Details(found.key, lineage, used, old_key_use.read(connection, lineage))
 
     def require_evidence(self, what: str) -> None:
         """Raise `KeyctlError` (forbidden) unless the caller may see the whole log. `what` follows "you may not"."""
@@ -194,9 +194,9 @@ class OverDatabase:
     def seen(self, reference: Reference, since: datetime) -> tuple[Key, list[Seen]]:
         from alphalens_keyctl.logs import usage
 
-        with self._access.finding(reference) as (reading, key):
-            ids = [member.id for member in _lineage(reading, key)]
-            return key, usage.seen(reading.connection, ids, since=since)
+        with self._access.finding(reference) as found:
+            ids = [member.id for member in _lineage(found)]
+            return found.key, usage.seen(found.reading.connection, ids, since=since)
 
     @contextmanager
     def events(self, wanted: LogFilter, *, limit: int | None, reverse: bool = False) -> Iterator[Iterator[Event]]:
@@ -309,8 +309,7 @@ class OverDatabase:
         with self._access.reading() as (connection, rights, act):
             sight, meant = rights.sight, list[str]()
             for reference in references:
-                found = lookup.all_meant_by(connection, reference, now=act.at, within=sight)
-                meant += [key.id for key in found]
+                meant += [key.id for key in lookup.all_meant_by(connection, reference, now=act.at, within=sight)]
             among = meant if references else None
             yield policy.check(connection, rules, limits, among=among, now=act.at, within=sight)
 
@@ -339,10 +338,11 @@ class OverDatabase:
         self._access.database.close()
 
 
-def _lineage(reading: Reading, key: Key) -> list[Key]:
+def _lineage(found: Found) -> list[Key]:
     """As much of the lineage of a key as the caller may see."""
-    connection, rights, act = reading
-    return [member for member in lookup.lineage(connection, key, now=act.at) if rights.may(Deed.SEE, member)]
+    connection, rights, act = found.reading
+    members = lookup.lineage(connection, found.key, now=act.at, delivering=found.delivering)
+    return [member for member in members if rights.may(Deed.SEE, member)]
 
 
 def _narrowed(wanted: Selection, rights: Rights) -> Selection:

@@ -31,7 +31,7 @@ from alphalens_keyctl.models import Key
 from alphalens_keyctl.moments import parse_period, utc_now
 from alphalens_keyctl.settings import Thresholds
 from tests.support.callers import DAY, DEAD, OTHER, ROLES, TEAM, House, shown_to_nobody
-from tests.support.key_rows import change
+from tests.support.key_rows import change, put
 from tests.support.usage_rows import record, usage_row
 
 
@@ -538,6 +538,8 @@ def test_whoever_sees_every_key_finds_what_whoever_opens_the_database_finds(hous
     current = house.rotate(house.root, admin.id).key
     alone = house.key(OTHER, None, name="alone")
     house.key(OTHER, None, name=alone.id[:6])
+    lease = utc_now() + DAY
+    put(house.database, "alone", replaces=alone.id, activated_at=None, delivering_to="vault", lease_until=lease)
     for caller in (admin.id, current.id):
         way = house.as_caller(caller)
         for reference in (
@@ -553,11 +555,12 @@ def test_whoever_sees_every_key_finds_what_whoever_opens_the_database_finds(hous
         ):
             assert found(way, reference) == found(house.root, reference), (caller, reference)
     assert house.as_caller(admin.id).find("admin").id == current.id
+    assert len(house.as_caller(admin.id).details(alone.id).lineage) == 2
 
 
-def found(way: OverDatabase, reference: str) -> str:
-    """The id of the key that KEY means, or why it means none."""
+def found(way: OverDatabase, reference: str) -> list[str]:
+    """The ids of the key that KEY means and of its lineage, or why it means none."""
     try:
-        return way.find(reference).id
+        return [key.id for key in (way.find(reference), *way.details(reference).lineage)]
     except KeyctlError as error:
-        return error.message
+        return [error.message]
