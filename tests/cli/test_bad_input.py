@@ -63,7 +63,7 @@ def run_all(keyctl: Keyctl, commands: Mapping[str, Sequence[str]]) -> dict[str, 
     pending = list(commands.items())
     while pending:
         pair, pending = pending[:2], pending[2:]
-        running = {what: keyctl.start(*command, "--json") for what, command in pair}
+        running = {what: keyctl.start_plain(*command, "--json") for what, command in pair}
         results |= {what: process.wait() for what, process in running.items()}
     return results
 

@@ -135,13 +135,15 @@ class ForkServer:
         before: Before = (),
         user: int | None = None,
         to_the_last: bool = False,
+        takes_terminal: bool = False,
         standing: socket.socket | None = None,
     ) -> Process:
         """Start a command. A stream is a descriptor, CLOSED, or by default a file that the result is read from.
 
         `before` names what the forked child does before it becomes the command: module, function, arguments. A
-        command that is waited for `to_the_last` ends when the processes that it left behind have ended too. A
-        `standing` child runs the command instead of a fork of its own.
+        command that is waited for `to_the_last` ends when the processes that it left behind have ended too. One
+        that `takes_terminal` leads a session whose controlling terminal is its stdin. A `standing` child runs the
+        command instead of a fork of its own.
         """
         files = [tempfile.TemporaryFile() for _ in range(3)]  # noqa: SIM115  # two of them are read by the Process
         if isinstance(stdin, bytes):
@@ -158,7 +160,7 @@ class ForkServer:
         request = {
             "arguments": list(arguments), "environment": dict(environment), "folder": str(folder),
             "streams": [CLOSED if stream == CLOSED else "open" for stream in streams], "before": list(before),
-            "user": user, "to_the_last": to_the_last,
+            "user": user, "to_the_last": to_the_last, "group": 0, "takes_terminal": takes_terminal,
         }  # fmt: skip
         report, report_end = os.pipe()
         passed = [stream for stream in streams if isinstance(stream, int)]

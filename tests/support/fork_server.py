@@ -12,6 +12,7 @@ The other side is `tests.support.commands.ForkServer`. Run as
 
 import atexit
 import ctypes
+import fcntl
 import gc
 import importlib
 import json
@@ -22,6 +23,7 @@ import signal
 import socket
 import sys
 import tempfile
+import termios
 import threading
 import warnings
 from collections.abc import Callable
@@ -262,10 +264,13 @@ def _stand(descriptors: list[int], standing: dict[int, socket.socket]) -> None:
     standing[process] = socket.socket(fileno=descriptors[0])
 
 
-def _forget_the_server(group: int = 0) -> None:
+def _forget_the_server(group: int | None = 0) -> None:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if group is None:
+        os.setsid()
+        return
     try:
         os.setpgid(0, group)
     except PermissionError:  # a group of another session
@@ -274,13 +279,15 @@ def _forget_the_server(group: int = 0) -> None:
 
 def _become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
     """Turn the forked child into the command."""
-    _forget_the_server(request.get("group", 0))
+    _forget_the_server(None if request["takes_terminal"] else request["group"])
     passed = iter([os.dup(descriptor) for descriptor in descriptors])
     for number, kind in enumerate(request["streams"]):
         if kind == CLOSED:
             os.close(number)
         else:
             os.dup2(next(passed), number)
+    if request["takes_terminal"]:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     # As far from the low numbers as a fresh process has them: nothing but 0, 1 and 2 is open.
     os.closerange(3, 256)
     os.environ.clear()
@@ -323,15 +330,16 @@ def _finish(status: int) -> int:
 
 def _open_streams() -> None:
     """Make sys.stdin, stdout and stderr as the interpreter makes them at its start."""
+    encoding, _, wished = os.environ.get("PYTHONIOENCODING", "utf-8").partition(":")
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         try:
             os.fstat(number)
         except OSError:
             stream = None
         else:
-            errors = "backslashreplace" if name == "stderr" else "strict"
+            errors = "backslashreplace" if name == "stderr" else wished or "strict"
             buffering = 1 if name == "stderr" else -1
-            stream = os.fdopen(number, mode, buffering, encoding="utf-8", errors=errors, closefd=False)
+            stream = os.fdopen(number, mode, buffering, encoding=encoding, errors=errors, closefd=False)
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
 

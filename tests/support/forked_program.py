@@ -19,7 +19,7 @@ def main() -> int:
     request = {
         "arguments": sys.argv[2:], "environment": dict(os.environ), "folder": os.getcwd(),
         "streams": ["open" if stream != CLOSED else CLOSED for stream in streams], "before": [], "user": None,
-        "to_the_last": False, "group": os.getpgid(0),
+        "to_the_last": False, "group": os.getpgid(0), "takes_terminal": False,
     }  # fmt: skip
     report, end = os.pipe()
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:

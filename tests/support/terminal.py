@@ -1,7 +1,7 @@
 """Run the program as a person does: on a terminal of a given width, seeing what the terminal was sent.
 
-`Session` forks the command from the fork server. With `real` it starts an interpreter that has the terminal as its
-controlling one, which Ctrl-C and a hidden prompt (`/dev/tty`) need.
+`Session` forks the command from the fork server. With `real` the terminal is the command's controlling one, which
+Ctrl-C and a hidden prompt (`/dev/tty`) need.
 """
 
 import fcntl
@@ -9,25 +9,17 @@ import os
 import re
 import select
 import struct
-import subprocess
-import sys
 import termios
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from tests.support.commands import LIMIT, Keyctl, Process
+from tests.support.commands import LIMIT, Keyctl
 
 CTRL_C: Final = b"\x03"
 CTRL_D: Final = b"\x04"
 _ESCAPES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
-# Makes the terminal on descriptor 0 the controlling one of the new session, and then becomes the program. Who
-# runs the tests in the background of a script has them ignore Ctrl-C, and that would be inherited.
-_TAKE_TERMINAL: Final = (
-    "import fcntl, os, signal, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
-    " signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
-)
 
 
 class Shown(NamedTuple):
@@ -67,18 +59,8 @@ class Session:
         # An empty COLUMNS: the width is asked of the terminal, as in a shell that does not export it.
         environment = {"COLUMNS": "", **(environment or {})}
         self._seen = b""
-        self._forked: Process | None = None
-        self._real: subprocess.Popen[bytes] | None = None
-        if real:
-            self._real = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _TAKE_TERMINAL,
-                 sys.executable, "-m", "alphalens_keyctl", *arguments],
-                env=keyctl.environment | environment, cwd=keyctl.home, start_new_session=True,
-                stdin=slave, stdout=slave, stderr=slave,
-            )  # fmt: skip
-        else:
-            streams = {name: slave for name in ("stdin", "stdout", "stderr") if name not in elsewhere}
-            self._forked = keyctl.start(*arguments, environment=environment, **streams, **options)
+        streams = {name: slave for name in ("stdin", "stdout", "stderr") if name not in elsewhere}
+        self._process = keyctl.start(*arguments, environment=environment, takes_terminal=real, **streams, **options)
         os.close(slave)
 
     def wait_for(self, text: str) -> None:
@@ -98,26 +80,21 @@ class Session:
         while self._read(deadline):
             pass
         os.close(self._master)
-        if self._real is not None:
-            return Shown(self._real.wait(LIMIT), self._seen, "", "")
-        assert self._forked is not None
-        done = self._forked.wait()
+        done = self._process.wait()
         return Shown(done.status, self._seen, done.stdout, done.stderr)
 
     def _wait_until_it_waits(self) -> None:
         """CPython looks for a signal before it starts to read. One that comes between the two, a microsecond
         after the prompt, stays unseen until the next key: no person is so fast, and on a busy machine a test is."""
-        process = self._real or self._forked
-        assert process is not None
         deadline = time.monotonic() + LIMIT
-        while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+        while Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
             assert time.monotonic() < deadline, "the program does not wait for anything"
             time.sleep(0.001)
 
     def _read(self, deadline: float) -> bool:
         ready, _, _ = select.select([self._master], [], [], max(0.0, deadline - time.monotonic()))
         if not ready:
-            self._kill()
+            self._process.kill()
             raise AssertionError(f"the command hangs; the terminal shows {self._seen!r}")
         try:
             piece = os.read(self._master, 1 << 16)
@@ -125,13 +102,6 @@ class Session:
             return False
         self._seen += piece
         return bool(piece)
-
-    def _kill(self) -> None:
-        if self._real is not None:
-            self._real.kill()
-            self._real.wait()
-        if self._forked is not None:
-            self._forked.kill()
 
 
 def on_terminal(keyctl: Keyctl, *arguments: str, **options: Any) -> Shown:

@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from alphalens_keyctl import KeyVerifier
 from alphalens_keyctl.web import challenge
 from tests.services.caddy import CADDY, CADDY_OF_DEBIAN
 from tests.services.envoy import ENVOY
@@ -355,8 +356,15 @@ def test_nginx_that_announces_a_body_and_does_not_send_it_answers_each_client_fo
 
 
 def test_the_middleware_in_the_readme_guards_what_it_says(keyctl: Keyctl, monkeypatch: Any) -> None:
+    made: list[KeyVerifier] = []
+
+    def make() -> KeyVerifier:
+        made.append(KeyVerifier())
+        return made[-1]
+
     assert keyctl.database_url is not None
     monkeypatch.setenv("ALPHALENS_KEYCTL_DATABASE_URL", keyctl.database_url)
+    monkeypatch.setattr("alphalens_keyctl.KeyVerifier", make)
     raw_key, _ = keyctl.create("billing")
     for marker, run in (("asgi", asgi_server), ("wsgi", wsgi_server)):
         names: dict[str, Any] = {"__name__": marker}
@@ -365,3 +373,5 @@ def test_the_middleware_in_the_readme_guards_what_it_says(keyctl: Keyctl, monkey
             assert b"hello billing" in ask(server, "/", with_key(raw_key)).body
             assert ask(server, "/").status == 401
             assert ask(server, "/health").status == 404
+        made.pop().close()  # before the database goes
+    assert not made
