@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.benchmarks import (
+    appending,
     auditing,
     comparison,
     fleet,
@@ -29,6 +30,7 @@ SUBJECTS = {
     "commands": startup.commands,
     "listing": listing.rows,
     "auditing": auditing.rows,
+    "appending": appending.rows,
     "postgresql": postgresql.rows,
     "verifying": verifying.rows,
     "scopes": verifying.scoped,

@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import pytest
 
@@ -130,6 +130,15 @@ READS: Final = {
 }  # fmt: skip
 
 
+def answers(remote: Remote, *arguments: str, **options: Any) -> list[Result]:
+    """What each way says; asked again where they differ, as some say the second of the question."""
+    for _ in range(2):
+        said = [way(*arguments, **options) for way in (remote.here, remote.there)]
+        if said[0] == said[1]:
+            break
+    return said
+
+
 def test_what_looks_says_the_same_over_a_server_to_the_byte(remote: Remote) -> None:
     keyctl = remote.keyctl
     raw, _ = keyctl.create(
@@ -144,16 +153,14 @@ def test_what_looks_says_the_same_over_a_server_to_the_byte(remote: Remote) -> N
     keyctl.create("old-orders")
     keyctl.ok("revoke", "old-orders", "--reason", "gone")
     for line, stdin in READS.items():
-        here, there = (
-            way(*line.split(" "), stdin=stdin.format(raw=raw).encode()) for way in (remote.here, remote.there)
-        )
+        here, there = answers(remote, *line.split(" "), stdin=stdin.format(raw=raw).encode())
         assert there == here, line
         assert not shows(raw, there.stdout + there.stderr), line
     keyctl.create("broken")
     by_hand(keyctl.database_url, "UPDATE api_key SET labels = '{\"a\": 7}' WHERE name = 'broken'")
     for line in LOOKS:
         arguments = line.split(" ")
-        here, there = remote.here(*arguments), remote.there(*arguments)
+        here, there = answers(remote, *arguments)
         if arguments[:2] == ["audit", "check"]:
             here, there = (
                 Result(*each[:1], *(re.sub(r"admin.*?\n\n", "", each[1], flags=re.S), each[2]))
