@@ -98,7 +98,7 @@ def _explain_postgresql(error: Exception, state: str | None, address: Address) -
     if state in ("42501", "25006"):
         return KeyctlError(
             Code.DATABASE_UNUSABLE,
-            f"the database refuses the change: {said}",
+            f"the database does not allow this: {said}",
             "Check the database user's rights, and that the server is not a read-only replica.",
         )
     if "statement pooling" in said:

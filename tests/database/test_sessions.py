@@ -1,11 +1,14 @@
 """Sessions of PostgreSQL that a server of ours keeps between transactions."""
 
+from urllib.parse import urlsplit
+
 import psycopg
 import pytest
 from sqlalchemy import text
 
 from alphalens_keyctl.database import Database
-from tests.support.databases import on_postgresql
+from tests.support.commands import Keyctl
+from tests.support.databases import by_hand, on_postgresql
 
 _SAYS = text(
     "SELECT current_setting('lock_timeout'), current_setting('TimeZone'), current_setting('transaction_isolation')"
@@ -38,3 +41,20 @@ def test_what_limits_a_transaction_ends_with_it(database: Database) -> None:
         connection.exec_driver_sql("COMMIT")
         assert connection.scalar(_SESSION) == session
         assert connection.execute(_SAYS).one()[0] != limited
+
+
+@on_postgresql
+def test_what_the_database_sets_for_its_sessions_decides_no_change(keyctl: Keyctl, database_url: str) -> None:
+    """Promises 4 and 6: a stricter level would show a writer the head of the log as it was before the turn, and
+    psycopg reads times in ISO style alone."""
+    name = urlsplit(database_url).path[1:]
+    settings = {
+        "DateStyle": "German, DMY", "TimeZone": "Asia/Kathmandu", "default_transaction_isolation": "repeatable read",
+    }  # fmt: skip
+    for setting, value in settings.items():
+        by_hand(database_url, f"ALTER DATABASE {name} SET {setting} = '{value}'")
+    keyctl.create("ci")
+    racing = [keyctl.start("create", f"at-once-{number}") for number in range(6)]
+    assert [process.wait().status for process in racing] == [0] * 6
+    assert [key["created_at"][-1] for key in keyctl.keys()] == ["Z"] * 7
+    assert keyctl.ok("audit", "verify").stdout.startswith("Sound: 14 events")
