@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.exc import InvalidatePoolError
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 
 from alphalens_keyctl import interrupts
 from alphalens_keyctl.address import PostgreSQLAddress
@@ -326,13 +326,26 @@ def _begin_transactions(engine: Engine, *, lock_timeout: float, query_timeout: f
             connection.exec_driver_sql("; ".join(statements), execution_options=plain)
 
 
-_STATE: Final = text("SELECT pg_is_in_recovery(), current_setting('transaction_read_only')")
+_STATE: Final = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only')"
+# SQLSTATE read_only_sql_transaction: PostgreSQL, "Error Codes".
+_READ_ONLY: Final = "25006"
 
 
 def require_writable(connection: Connection) -> None:
     """Raise `ReadOnlyError` where the transaction can change nothing."""
-    # Closed at once: under the `yield_per` of a connection the result would be a cursor that the server keeps open.
-    in_recovery, read_only = connection.execute(_STATE).one()
+    _refuse_read_only(connection, _STATE)
+
+
+def _refuse_read_only(connection: Connection, statement: str) -> None:
+    """Run a statement that begins with `_STATE`, and raise `ReadOnlyError` unless changes are taken."""
+    try:
+        # Closed at once: under the `yield_per` of a connection the result would be a cursor that the server keeps open.
+        in_recovery, read_only = connection.exec_driver_sql(statement).one()
+    except DBAPIError as error:
+        # A standby takes no lock that keeps writers out. Where only a role's transactions are read-only, it does.
+        in_recovery, read_only = getattr(error.orig, "sqlstate", None) == _READ_ONLY, ""
+        if not in_recovery:
+            raise
     if in_recovery:
         raise ReadOnlyError(
             Code.DATABASE_UNUSABLE,
@@ -357,8 +370,8 @@ def lift_limits(connection: Connection) -> None:
 
 def become_only_writer(connection: Connection) -> None:
     """Wait, `lock_timeout` at most, until no other transaction of this program writes; until this one ends."""
-    require_writable(connection)
-    connection.exec_driver_sql(_BE_ONLY_WRITER)
+    # One text, so that this takes one exchange with the server.
+    _refuse_read_only(connection, f"{_STATE}; {_BE_ONLY_WRITER}")
 
 
 def become_only_migration(connection: Connection) -> None:
