@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,9 @@ from alphalens_keyctl.cli.completion import Shell
 from alphalens_keyctl.cli.options.new_values import UNSET
 from alphalens_keyctl.database import Database
 from alphalens_keyctl.keyformat import generate
+from alphalens_keyctl.logs import audit
 from alphalens_keyctl.models import Action, Key, Reason, Status
+from alphalens_keyctl.provenance import Act, Origin
 from alphalens_keyctl.verification.recording_policy import RecordingPolicy
 from tests.support import shells, unguarded
 from tests.support.command_tree import COMMANDS
@@ -42,7 +45,6 @@ MADE_UP: Final = frozenset(
         "REASON",
         "ROLE",
         "SECONDS",
-        "SEQ",
         "TEXT",
         "WHEN",
     }
@@ -180,6 +182,27 @@ def test_tab_offers_the_scopes_that_keys_have_and_the_reserved_ones(keyctl: Keyc
         assert offered(keyctl, *words, "k").texts.keys() == {"keyctl:admin", "keyctl:audit", "keyctl:team"}, words
     assert offered(keyctl, "update", "a", "--unset", "scope:r").texts.keys() == {"scope:reports:read"}
     assert {"scopes", "allow-from"} <= offered(keyctl, "update", "a", "--unset", "").texts.keys()
+
+
+def test_tab_offers_the_latest_events_by_their_numbers(keyctl: Keyctl, database: Database) -> None:
+    """Promise 12: with what happened, to which key and when; a name that is not inert acts on no terminal."""
+    keyctl.create("first")
+    with database.writing() as tx:
+        act = Act(datetime(2026, 9, 1, 12, 30, 59, tzinfo=UTC), "ops", Origin("host", "user", None, None))
+        audit.append_each(tx, act, Action.PRUNE_USAGE, [(None, None, {})] * 118)
+        audit.append(tx, act, Action.PRUNE_USAGE, key_id=None, key_name="evil\x1b[2J\u202e\nname")
+    (last,) = keyctl.ok("audit", "--limit", "1", "--json").json
+    newest = last["seq"]
+    shown = offered(keyctl, "audit", "show", "").texts
+    assert list(shown) == [f"{newest - back}" for back in range(50)]
+    assert shown[f"{newest - 1}"] == "usage.prune at 2026-09-01 12:30Z"
+    assert not set("\x1b\u202e\n") & set("".join(shown.values()))
+    assert list(offered(keyctl, "audit", "prove", "11").texts) == [*map(str, range(119, 109, -1)), "11"]
+    assert offered(keyctl, "audit", "show", "1").texts.keys() >= {f"{newest}", "100"}
+    assert list(offered(keyctl, "audit", "--after=12").texts)[-1] == "--after=12"
+    assert offered(keyctl, "audit", "show", "1").texts["1"].startswith("key.create first at 20")
+    for nothing in ("0", "01", "x", "-1", f"{newest + 1}", "9" * 30, "1 ", "１"):
+        assert offered(keyctl, "audit", "show", "--", nothing).texts == {}, nothing
 
 
 def test_tab_offers_some_hundred_names_at_most(keyctl: Keyctl, database: Database) -> None:

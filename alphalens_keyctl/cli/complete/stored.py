@@ -1,4 +1,4 @@
-"""The values that TAB finds in the database: keys, owners, labels and scopes.
+"""The values that TAB finds in the database: keys, owners, labels and scopes, and events of the audit log.
 
 Each function returns what begins as the value at the cursor does. Each raises `KeyctlError` where the configuration or
 the database cannot be read.
@@ -20,6 +20,7 @@ from alphalens_keyctl.glance import at as look
 from alphalens_keyctl.keyformat import is_id
 from alphalens_keyctl.keys import glimpses
 from alphalens_keyctl.keys.glimpses import Seen
+from alphalens_keyctl.logs import event_glimpses
 from alphalens_keyctl.moments import utc_now
 from alphalens_keyctl.vocabulary import FINAL, Status
 
@@ -85,6 +86,15 @@ def _label_names(cursor: Cursor, start: str) -> list[str]:
 def scopes_held(cursor: Cursor) -> Iterator[Value]:
     """The scopes that keys have, and the reserved ones."""
     return map(Value, _scopes(cursor, cursor.start))
+
+
+def events(cursor: Cursor) -> Iterator[Value]:
+    """The latest events of the audit log by their numbers."""
+    with _glance(cursor) as glance:
+        found = list(event_glimpses.latest(glance, cursor.start))
+    for event in found:
+        about = [event.action, event.key_name, f"at {event.when}Z"]
+        yield Value(f"{event.seq}", " ".join(f"{each}" for each in about if each is not None))
 
 
 def _scopes(cursor: Cursor, start: str) -> list[str]:

@@ -149,6 +149,12 @@ def _scopes(cursor: Cursor) -> Iterator[Value]:
     return stored.scopes_held(cursor)
 
 
+def _events(cursor: Cursor) -> Iterator[Value]:
+    from alphalens_keyctl.cli.complete import stored
+
+    return stored.events(cursor)
+
+
 def _unset(cursor: Cursor) -> Iterator[Value]:
     from alphalens_keyctl.cli.complete import stored
 
@@ -196,6 +202,7 @@ _BY_METAVAR: Final[Mapping[str, Callable[[Cursor], Iterator[Value]]]] = {
     "SCOPE": _scopes,
     "SHELL": _among(lambda: map(Value, Shell)),
     "PROFILE": _profiles,
+    "SEQ": _events,
     "SEVERITY": _among(_severities),
     "STATUS": _among(lambda: starmap(Value, _STATUSES.items())),
     "URL": _files,
