@@ -331,6 +331,12 @@ class UsageQuery(BaseModel):
     limit: int | None = Field(default=None, ge=1, le=10**9)
 
 
+class UsesQuery(UsageQuery):
+    """Which rows, and behind which id to go on: `limit` is then a number of the next rows."""
+
+    after: int | None = Field(default=None, ge=0, le=_LARGEST_SEQ)
+
+
 class SummaryQuery(UsageQuery):
     """Which uses to sum up; `limit` is a number of keys."""
 

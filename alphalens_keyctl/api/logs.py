@@ -21,6 +21,7 @@ from alphalens_keyctl.api.bodies import (
     ReportQuery,
     SummaryQuery,
     UsageQuery,
+    UsesQuery,
 )
 from alphalens_keyctl.api.call import Caller
 from alphalens_keyctl.api.described import PRUNED
@@ -32,7 +33,8 @@ from alphalens_keyctl.keys.policy import Finding
 from alphalens_keyctl.keys.stored_policy import REQUIRABLE
 from alphalens_keyctl.logs import usage
 from alphalens_keyctl.logs.audit import Head, LogFilter
-from alphalens_keyctl.logs.usage import Summary, UsageFilter
+from alphalens_keyctl.logs.usage import Summary
+from alphalens_keyctl.logs.usage_rows import UsageFilter
 from alphalens_keyctl.manager import values
 from alphalens_keyctl.manager.over_database import OverDatabase
 from alphalens_keyctl.models import Action, Event, Reason
@@ -116,14 +118,22 @@ def show_event(caller: Caller, seq: Annotated[int, Path(ge=0, le=2**63 - 1)]) ->
 
 
 @router.get("/usage")
-def list_uses(caller: Caller, query: Annotated[UsageQuery, Query()]) -> Response:
-    """The rows of the usage log that fit, oldest first: the latest `limit`, or all as JSON Lines."""
+def list_uses(caller: Caller, query: Annotated[UsesQuery, Query()]) -> Response:
+    """The rows of the usage log that fit, oldest first: the latest `limit`, or all as JSON Lines. Behind `after`, by
+    their ids, the next; `Link` names the page behind them."""
     manager = caller.manager()
-    wanted = _usage_filter(manager, query)
+    wanted = _usage_filter(manager, query)._replace(after_id=query.after)
     if caller.wants_lines():
         return streams.lines(manager.uses(wanted, limit=query.limit), documents.use_texts)
-    with manager.uses(wanted, limit=_page_size(query.limit)) as uses:
-        return call.response(Answer("".join(documents.json_array(documents.use_texts(uses)))))
+    limit = _page_size(query.limit)
+    goes_on = query.after is not None
+    with manager.uses(wanted, limit=limit + goes_on) as uses:
+        found = list(uses)
+    headers = {}
+    if len(found) > limit:
+        del found[limit:]
+        headers = pages.link(caller.same_place(after=str(found[-1].id)))
+    return call.response(Answer("".join(documents.json_array(documents.use_texts(found)))), headers)
 
 
 @router.get("/usage/summary")

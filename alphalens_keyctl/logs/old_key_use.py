@@ -6,7 +6,8 @@ from typing import NamedTuple
 from sqlalchemy import Connection, select
 
 from alphalens_keyctl.logs import usage
-from alphalens_keyctl.logs.usage import AddressUse, UsageFilter
+from alphalens_keyctl.logs.usage import AddressUse
+from alphalens_keyctl.logs.usage_rows import UsageFilter
 from alphalens_keyctl.models import Key, Status, key_table
 
 

@@ -1,9 +1,9 @@
-"""The usage log: uses and refused attempts, row by row for machines and summed up for people.
+"""The usage log: uses and refused attempts, summed up for people. `usage_rows` has them row by row.
 
 The database makes the sums, so that a summary of a million rows reads a few hundred.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import cache, lru_cache
 from typing import Any, Final, NamedTuple
@@ -13,24 +13,22 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Select,
-    Text,
     and_,
     bindparam,
     case,
-    cast,
     func,
     select,
     text,
 )
 
-from alphalens_keyctl.database.instants import epoch_second, microsecond_text
+from alphalens_keyctl.database.instants import epoch_second
 from alphalens_keyctl.database.sums import saturating_sum, saturating_total
-from alphalens_keyctl.models import REFUSED_SQL, Reason, Use, key_table, usage_table
+from alphalens_keyctl.logs.usage_rows import AS_TEXT, KEY_NAME, UsageFilter, where
+from alphalens_keyctl.models import REFUSED_SQL, Reason, key_table, usage_table
 
 MOST_BUCKETS: Final = 24
 PROFILE_DAYS: Final = 30
 LONGEST_RANKING: Final = 10
-_ROWS_AT_ONCE: Final = 2000
 _DAY: Final = timedelta(days=1)
 # The steps in which a reader of a clock or a calendar thinks.
 _STEPS: Final = (
@@ -44,17 +42,6 @@ class Seen(NamedTuple):
 
     client_ip: str | None
     uses: int
-
-
-class UsageFilter(NamedTuple):
-    """Which rows to read. None means: any. `since` is included, `until` is not; both are aware. `among` is a query for
-    the ids of the keys whose use may be read; attempts that meant no key are then left out."""
-
-    key_ids: tuple[str, ...] | None = None
-    outcome: Reason | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    among: Select[tuple[str]] | None = None
 
 
 class Buckets(NamedTuple):
@@ -153,38 +140,12 @@ class _Totals(NamedTuple):
     keys: int
 
 
-# SQLite stores any type in any column; what somebody wrote by hand is read as text.
-_TEXTS: Final = {name: cast(column, Text) for name, column in usage_table.c.items() if isinstance(column.type, Text)}
-_NAME: Final = cast(key_table.c.name, Text).label("name")
 _ACCEPTED: Final = usage_table.c.outcome == Reason.OK.value
 # To the letter the condition of the index that holds refused attempts alone; otherwise neither database uses the index.
 _WAS_REFUSED: Final = text(REFUSED_SQL)
 _ATTEMPTS: Final = saturating_sum(usage_table.c.count)
 _USES: Final = saturating_sum(case((_ACCEPTED, usage_table.c.count), else_=0))
 _REFUSED: Final = saturating_sum(case((_ACCEPTED, 0), else_=usage_table.c.count))
-
-
-def documents(connection: Connection, wanted: UsageFilter, *, limit: int | None = None) -> Iterator[Use]:
-    """The rows that match, oldest first, streamed in constant memory; with `limit`, the latest so many."""
-    rows = select(usage_table).where(_where(wanted))
-    if limit is not None:
-        rows = rows.order_by(usage_table.c.at.desc(), usage_table.c.id.desc()).limit(limit)
-    chosen = rows.subquery()
-    columns: dict[str, ColumnElement[Any]] = {
-        **{name: cast(chosen.c[name], Text) for name in _TEXTS},
-        "id": chosen.c.id,
-        "at": microsecond_text(chosen.c.at),
-        "key_name": _NAME,
-        "count": chosen.c["count"],
-    }
-    query = (
-        select(*(columns[name] for name in Use._fields))
-        .select_from(chosen.outerjoin(key_table, key_table.c.id == chosen.c.key_id))
-        .order_by(chosen.c.at, chosen.c.id)
-    )
-    for page in connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query).partitions():
-        # Making a Use of each row, a tuple in the order of the fields already, would cost as much as reading it.
-        yield from page  # type: ignore[misc]  # rows stand for Uses
 
 
 def divide(since: datetime, until: datetime) -> Buckets:
@@ -266,7 +227,7 @@ def _addresses_of_one_key() -> Select[Any]:
 
 @cache
 def _by_reason() -> Select[Any]:
-    outcome = _TEXTS["outcome"]
+    outcome = AS_TEXT["outcome"]
     query = select(outcome, _ATTEMPTS, func.max(usage_table.c.at)).where(_OF_ONE_KEY, _WAS_REFUSED)
     return query.group_by(outcome).order_by(_ATTEMPTS.desc(), outcome)
 
@@ -275,14 +236,14 @@ def _busiest_keys(
     connection: Connection, wanted: UsageFilter, buckets: Buckets, most: int
 ) -> tuple[_Totals, list[KeyUse]]:
     """The totals, and the keys with the most uses, in one walk through the rows."""
-    key_id = _TEXTS["key_id"]
+    key_id = AS_TEXT["key_id"]
     last = func.max(case((_ACCEPTED, usage_table.c.at)))
     ranking = (
         select(key_id.label("key_id"), _USES.label("used"), _REFUSED.label("refused"), last.label("last"),
                saturating_total(_USES).label("all_used"),
                saturating_total(_REFUSED).label("all_refused"),
                func.count(key_id).over().label("all_keys"))
-        .where(_where(wanted))
+        .where(where(wanted))
         .group_by(key_id)
         # Attempts that meant no key are in the totals; their own row comes last and is dropped below.
         .order_by(key_id.is_(None), _USES.desc(), _REFUSED.desc(), key_id)
@@ -291,7 +252,7 @@ def _busiest_keys(
     )  # fmt: skip
     c = ranking.c
     query = (
-        select(ranking, _NAME)
+        select(ranking, KEY_NAME)
         .select_from(ranking.outerjoin(key_table, key_table.c.id == c.key_id))
         .order_by(c.used.desc(), c.refused.desc(), c.key_id)
     )
@@ -310,7 +271,7 @@ def _over_time(
     """For each key the number of its attempts in each bucket."""
     counted = wanted._replace(key_ids=tuple(key_ids), outcome=wanted.outcome or Reason.OK)
     position = _bucket(buckets).label("position")
-    query = select(_TEXTS["key_id"], position, _ATTEMPTS).where(_where(counted)).group_by(_TEXTS["key_id"], position)
+    query = select(AS_TEXT["key_id"], position, _ATTEMPTS).where(where(counted)).group_by(AS_TEXT["key_id"], position)
     counts = {key_id: [0] * buckets.number for key_id in key_ids}
     for key_id, at, attempts in connection.execute(query):
         counts[key_id][min(at, buckets.number - 1)] += attempts
@@ -330,27 +291,27 @@ def seen(connection: Connection, key_ids: Sequence[str], *, since: datetime) -> 
 def lately(connection: Connection, key_ids: Sequence[str], *, since: datetime) -> dict[str, tuple[int, int]]:
     """How often each key was used since `since` (aware), and from how many addresses; by id, without unused keys."""
     wanted = UsageFilter(key_ids=tuple(key_ids), since=since, outcome=Reason.OK)
-    key_id = _TEXTS["key_id"]
+    key_id = AS_TEXT["key_id"]
     query = (
-        select(key_id, _ATTEMPTS, func.count(func.distinct(_TEXTS["client_ip"]))).where(_where(wanted)).group_by(key_id)
+        select(key_id, _ATTEMPTS, func.count(func.distinct(AS_TEXT["client_ip"]))).where(where(wanted)).group_by(key_id)
     )
     return {row[0]: (row[1], row[2]) for row in connection.execute(query)}
 
 
 def accepted(connection: Connection, wanted: UsageFilter) -> int:
     """The number of accepted uses."""
-    return connection.scalar(select(_USES).where(_where(wanted), _ACCEPTED)) or 0
+    return connection.scalar(select(_USES).where(where(wanted), _ACCEPTED)) or 0
 
 
 def addresses(connection: Connection, wanted: UsageFilter) -> tuple[list[AddressUse], int]:
     """The addresses with the most accepted uses, and the number of all addresses. Uses whose address the service did
     not tell are left out."""
-    rows = connection.execute(_by_address(_where(wanted))).all()
+    rows = connection.execute(_by_address(where(wanted))).all()
     return [AddressUse._make(row[:3]) for row in rows], rows[0][3] if rows else 0
 
 
 def _by_address(condition: ColumnElement[bool]) -> Select[Any]:
-    address = _TEXTS["client_ip"]
+    address = AS_TEXT["client_ip"]
     return (
         select(address, _USES, func.max(usage_table.c.at), func.count().over())
         .where(condition, _ACCEPTED, usage_table.c.client_ip.is_not(None))
@@ -362,12 +323,12 @@ def _by_address(condition: ColumnElement[bool]) -> Select[Any]:
 
 def _refusals(connection: Connection, wanted: UsageFilter) -> tuple[list[Refusal], int]:
     """The refused attempts that were made most, and the number of all kinds of refused attempts."""
-    kind = [_TEXTS[name] for name in ("outcome", "key_id", "client_ip")]
+    kind = [AS_TEXT[name] for name in ("outcome", "key_id", "client_ip")]
     ranking = (
         select(*(column.label(name) for column, name in zip(kind, ("outcome", "key_id", "client_ip"), strict=True)),
                _ATTEMPTS.label("attempts"), func.max(usage_table.c.at).label("last"),
                func.count().over().label("total"))
-        .where(_where(wanted), _WAS_REFUSED)
+        .where(where(wanted), _WAS_REFUSED)
         .group_by(*kind)
         .order_by(_ATTEMPTS.desc(), *kind)
         .limit(LONGEST_RANKING)
@@ -375,7 +336,7 @@ def _refusals(connection: Connection, wanted: UsageFilter) -> tuple[list[Refusal
     )  # fmt: skip
     c = ranking.c
     query = (
-        select(c.outcome, c.key_id, _NAME, c.client_ip, c.attempts, c.last, c.total)
+        select(c.outcome, c.key_id, KEY_NAME, c.client_ip, c.attempts, c.last, c.total)
         .select_from(ranking.outerjoin(key_table, key_table.c.id == c.key_id))
         .order_by(c.attempts.desc(), c.outcome, c.key_id, c.client_ip)
     )
@@ -386,15 +347,3 @@ def _refusals(connection: Connection, wanted: UsageFilter) -> tuple[list[Refusal
 def _bucket(buckets: Buckets) -> ColumnElement[int]:
     """The position of the bucket to which a row inside the span belongs."""
     return (epoch_second(usage_table.c.at) - int(buckets.since.timestamp())) // int(buckets.step.total_seconds())
-
-
-def _where(wanted: UsageFilter) -> ColumnElement[bool]:
-    column = usage_table.c
-    conditions = [
-        column.key_id.in_(wanted.key_ids) if wanted.key_ids is not None else None,
-        column.key_id.in_(wanted.among) if wanted.among is not None else None,
-        column.outcome == wanted.outcome.value if wanted.outcome is not None else None,
-        column.at >= wanted.since if wanted.since is not None else None,
-        column.at < wanted.until if wanted.until is not None else None,
-    ]
-    return and_(True, *(condition for condition in conditions if condition is not None))

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from alphalens_keyctl.logs.proof import Proof
     from alphalens_keyctl.logs.recorded import Recorded
     from alphalens_keyctl.logs.report import Entry, Report
-    from alphalens_keyctl.logs.usage import Buckets, Profile, Seen, Summary, UsageFilter
+    from alphalens_keyctl.logs.usage import Buckets, Profile, Seen, Summary
+    from alphalens_keyctl.logs.usage_rows import UsageFilter
     from alphalens_keyctl.models import Event, Key, Use
     from alphalens_keyctl.moments import Period
     from alphalens_keyctl.settings import Thresholds

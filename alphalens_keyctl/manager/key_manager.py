@@ -20,7 +20,7 @@ from alphalens_keyctl.logs.audit import GENESIS, Head, LogFilter, Verdict
 from alphalens_keyctl.logs.proof import Proof
 from alphalens_keyctl.logs.recorded import Recorded
 from alphalens_keyctl.logs.report import Report
-from alphalens_keyctl.logs.usage import UsageFilter
+from alphalens_keyctl.logs.usage_rows import UsageFilter
 from alphalens_keyctl.manager import following, opening, values
 from alphalens_keyctl.manager.backend import Backend, Details
 from alphalens_keyctl.manager.block import Block
@@ -243,9 +243,11 @@ class KeyManager:
         action: str | None = None,
         since: When | None = None,
         until: When | None = None,
+        after: int | None = None,
         limit: int | None = None,
     ) -> Iterator[Event]:
-        """The audit events that fit, oldest first, the latest `limit`; streamed."""
+        """The audit events that fit, oldest first, the latest `limit`, or the next behind the event with the number
+        `after`; streamed."""
         now = utc_now()
         wanted = LogFilter(
             None if key is None else self._backend.key_ids(values.reference(key)),
@@ -253,6 +255,7 @@ class KeyManager:
             None if action is None else one_of(Action, action, "action"),
             values.since(since, "start", now=now),
             values.since(until, "end", now=now),
+            after_seq=after,
         )
         with self._backend.events(wanted, limit=limit) as found:
             yield from found
@@ -308,15 +311,18 @@ class KeyManager:
         outcome: str | None = None,
         since: When | None = None,
         until: When | None = None,
+        after: int | None = None,
         limit: int | None = None,
     ) -> Iterator[Use]:
-        """The rows of the usage log that fit, oldest first, the latest `limit`; streamed."""
+        """The rows of the usage log that fit, oldest first, the latest `limit`, or by their ids the next behind the row
+        with the id `after`; streamed."""
         now = utc_now()
         wanted = UsageFilter(
             None if key is None else self._backend.key_ids(values.reference(key)),
             None if outcome is None else one_of(Reason, outcome, "outcome"),
             values.since(since, "start", now=now),
             values.since(until, "end", now=now),
+            after_id=after,
         )
         with self._backend.uses(wanted, limit=limit) as found:
             yield from found

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from alphalens_keyctl.logs.proof import Proof
     from alphalens_keyctl.logs.recorded import Recorded
     from alphalens_keyctl.logs.report import Entry, Report
-    from alphalens_keyctl.logs.usage import Buckets, Seen, Summary, UsageFilter
+    from alphalens_keyctl.logs.usage import Buckets, Seen, Summary
+    from alphalens_keyctl.logs.usage_rows import UsageFilter
     from alphalens_keyctl.manager.bulk_steps import DatabaseBulkSteps
     from alphalens_keyctl.manager.issuing import DatabaseSteps
     from alphalens_keyctl.models import Event, Key, Use
@@ -274,10 +275,10 @@ class OverDatabase:
 
     @contextmanager
     def uses(self, wanted: UsageFilter, *, limit: int | None) -> Iterator[Iterator[Use]]:
-        from alphalens_keyctl.logs import usage
+        from alphalens_keyctl.logs import usage_rows
 
         with self._access.reading() as (connection, rights, _act):
-            yield usage.documents(connection, _visible(wanted, rights), limit=limit)
+            yield usage_rows.documents(connection, _visible(wanted, rights), limit=limit)
 
     def usage_summary(self, wanted: UsageFilter, buckets: Buckets, *, most_keys: int) -> Summary:
         from alphalens_keyctl.logs import usage

@@ -16,7 +16,8 @@ from alphalens_keyctl.keys.rotation import Aborted
 from alphalens_keyctl.keys.selection import KeyDocument, Place, Selection, Sort
 from alphalens_keyctl.keys.stored_policy import StoredPolicy
 from alphalens_keyctl.logs.audit import Head, LogFilter, Verdict
-from alphalens_keyctl.logs.usage import Buckets, Seen, Summary, UsageFilter
+from alphalens_keyctl.logs.usage import Buckets, Seen, Summary
+from alphalens_keyctl.logs.usage_rows import UsageFilter
 from alphalens_keyctl.manager import http_documents as documents
 from alphalens_keyctl.manager import http_evidence
 from alphalens_keyctl.manager import http_requests as requests
@@ -274,6 +275,7 @@ class OverHttp:
             "key": self._key_of(wanted.key_ids),
             "outcome": None if wanted.outcome is None else wanted.outcome.value,
             "since": requests.instant(wanted.since), "until": requests.instant(wanted.until),
+            "after": None if wanted.after_id is None else f"{wanted.after_id}",
         }  # fmt: skip
         return requests.query(said)
 

@@ -94,15 +94,13 @@ def use_object(use: Use) -> dict[str, Any]:
         "status_detail": use.outcome,
         "severity_id": 1 if good else 2,
     }
-    return _enveloped(kind, use.method, at, f"usage-{use.id}", "usage", use_said(use), None) | about
+    return _enveloped(kind, use.method, at, f"usage-{use.id}", "usage", use_said(use), use.id) | about
 
 
 def _enveloped(
-    kind: _Kind, name: str | None, at: datetime | None, uid: str, log: str, message: str, sequence: int | None
+    kind: _Kind, name: str | None, at: datetime | None, uid: str, log: str, message: str, sequence: int
 ) -> dict[str, Any]:
-    metadata: dict[str, Any] = {"version": VERSION, "product": _PRODUCT, "uid": uid, "log_name": log}
-    if sequence is not None:
-        metadata["sequence"] = sequence
+    metadata = {"version": VERSION, "product": _PRODUCT, "uid": uid, "log_name": log, "sequence": sequence}
     named = {"activity_name": name} if kind.activity == _OTHER and name else {}
     return {
         "category_uid": kind.category,

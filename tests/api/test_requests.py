@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import anyio
@@ -11,12 +12,14 @@ import pytest
 
 from alphalens_keyctl.api import doorway
 from alphalens_keyctl.api.doorway import MOST_WRITERS
+from alphalens_keyctl.database import Database
 from alphalens_keyctl.keyformat import generate
 from alphalens_keyctl.manager.over_database import OverDatabase
 from alphalens_keyctl.moments import utc_now
 from tests.support.api import Api
 from tests.support.callers import DAY
 from tests.support.key_rows import change
+from tests.support.usage_rows import record, usage_row, usage_rows
 from tests.support.web import LIMIT
 
 
@@ -115,6 +118,24 @@ def test_the_pages_of_a_list_are_the_list(api: Api, sort: str) -> None:
     assert [json.loads(line)["id"] for line in lines.text.splitlines()] == [key["id"] for key in whole]
     token = api.ask(admin, "GET", "/v1/keys?sort=name&limit=1").headers["link"].partition("page=")[2].partition(">")[0]
     assert api.ask(admin, "GET", f"/v1/keys?sort=uses&limit=1&page={token}").json()["code"] == "invalid_input"
+
+
+def test_the_pages_of_the_usage_log_behind_a_row_are_the_rows_once(api: Api, database: Database) -> None:
+    """Promise 9: and the latest rows have no page behind them."""
+    admin, key = api.caller("admin"), api.house.key(name="used")
+    record(database, [usage_row(datetime.now(UTC) - timedelta(hours=hour), key.id) for hour in range(7)])
+    ids = [row.id for row in usage_rows(database) if row.key_id == key.id]
+    found, path = [], f"/v1/usage?key={key.id}&limit=3&after=0"
+    while path:
+        answer = api.ask(admin, "GET", path)
+        found += [row["id"] for row in answer.json()]
+        path = answer.headers.get("link", "").partition("<")[2].partition(">")[0]
+    assert found == ids
+    latest = api.ask(admin, "GET", f"/v1/usage?key={key.id}&limit=3")
+    assert ([row["id"] for row in latest.json()], "link" in latest.headers) == (ids[2::-1], False)
+    lines = api.ask(admin, "GET", f"/v1/usage?key={key.id}&after={ids[4]}", Accept="application/jsonl")
+    assert [json.loads(line)["id"] for line in lines.text.splitlines()] == ids[5:]
+    assert api.ask(admin, "GET", "/v1/usage/summary?after=0").status_code == 422
 
 
 def test_a_name_with_a_slash_is_a_path(api: Api) -> None:

@@ -44,6 +44,7 @@ MADE_UP: Final = frozenset(
         "PLACE",
         "REASON",
         "ROLE",
+        "ROW",
         "SECONDS",
         "TEXT",
         "WHEN",

@@ -92,7 +92,7 @@ LOOKS: Final = (
     "audit --key orders --csv", "audit --key nobody", "audit --action key.revoke --json",
     "audit --since 1h --limit 2 --key orders --json", "audit --after 1 --limit 2", "audit --reverse --limit 3 --jsonl",
     "audit show 2", "audit show 3 --json", "audit show 9999", "audit usage --key orders",
-    "audit usage --key orders --json", "audit usage --key orders --csv",
+    "audit usage --key orders --json", "audit usage --key orders --csv", "audit usage --key orders --after 1 --json",
     "audit usage --key orders --outcome revoked --jsonl",
     "audit check", "audit check --json", "audit check --sarif", "audit check --junit",
     "audit report --csv", "audit report --period 2126",

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, insert
 
 from alphalens_keyctl.database import Database
-from alphalens_keyctl.logs import usage
+from alphalens_keyctl.logs import usage, usage_rows
+from alphalens_keyctl.logs.usage_rows import UsageFilter
 from alphalens_keyctl.models import Reason, usage_table
 from alphalens_keyctl.output.screen import Screen
 from alphalens_keyctl.output.usage import sparkline
@@ -83,7 +84,7 @@ def test_the_summary_is_what_the_rows_add_up_to(
     """Promise 8."""
     buckets = usage.divide(since, until)
     assert 1 <= buckets.number <= usage.MOST_BUCKETS
-    wanted = usage.UsageFilter(key_ids=key_ids, outcome=outcome)
+    wanted = UsageFilter(key_ids=key_ids, outcome=outcome)
     inside = [
         row for row in rows
         if buckets.since <= row["at"] < until and (key_ids is None or row["key_id"] in key_ids)
@@ -171,7 +172,7 @@ def test_a_use_at_the_very_edge_of_a_bucket_falls_on_the_right_side(database: Da
                                buckets.until)]  # fmt: skip
 
     def look(connection: Connection) -> None:
-        (key,) = usage.summary(connection, usage.UsageFilter(), buckets, most_keys=9).keys
+        (key,) = usage.summary(connection, UsageFilter(), buckets, most_keys=9).keys
         assert {place: number for place, number in enumerate(key.over_time) if number} == {0: 1, 4: 1, 5: 1, 23: 1}
 
     with_rows(database, rows, look)
@@ -235,14 +236,14 @@ def test_rows_come_oldest_first_by_instant_and_then_by_id(database: Database) ->
     ]
 
     def look(connection: Connection) -> None:
-        found = list(usage.documents(connection, usage.UsageFilter()))
+        found = list(usage_rows.documents(connection, UsageFilter()))
         assert [(use[1], use[2], use[3]) for use in found] == [
             ("2026-11-23T06:34:00.000000Z", None, None),
             ("2026-11-23T06:34:00.000000Z", key_id, "ci"),
             ("2026-11-23T06:34:56.789012Z", key_id, "ci"),
             ("2026-11-23T06:34:56.789012Z", "gone-gone-go", None),
         ]
-        assert list(usage.documents(connection, usage.UsageFilter(), limit=3)) == found[1:]
-        assert list(usage.documents(connection, usage.UsageFilter(), limit=0)) == []
+        assert list(usage_rows.documents(connection, UsageFilter(), limit=3)) == found[1:]
+        assert list(usage_rows.documents(connection, UsageFilter(), limit=0)) == []
 
     with_rows(database, rows, look)

@@ -24,7 +24,7 @@ from alphalens_keyctl.keys.selection import Selection, Sort
 from alphalens_keyctl.keys.update import Update
 from alphalens_keyctl.logs import usage
 from alphalens_keyctl.logs.audit import LogFilter
-from alphalens_keyctl.logs.usage import UsageFilter
+from alphalens_keyctl.logs.usage_rows import UsageFilter
 from alphalens_keyctl.manager.block import Block
 from alphalens_keyctl.manager.over_database import OverDatabase
 from alphalens_keyctl.models import Key

@@ -6,7 +6,13 @@ import typer
 
 from alphalens_keyctl import text
 from alphalens_keyctl.cli import run as runs
-from alphalens_keyctl.cli.options.arguments import CsvOption, JsonLinesOption, JsonOption, parse_key
+from alphalens_keyctl.cli.options.arguments import (
+    LARGEST_NUMBER,
+    CsvOption,
+    JsonLinesOption,
+    JsonOption,
+    parse_key,
+)
 from alphalens_keyctl.cli.options.groups import Panel
 from alphalens_keyctl.cli.options.rows import (
     TERMINAL_LIMIT,
@@ -44,6 +50,7 @@ def audit(
             "--after",
             metavar="SEQ",
             min=0,
+            max=LARGEST_NUMBER,
             show_default=False,
             help="Go on behind the event of this number; with --limit N the next N.",
         ),

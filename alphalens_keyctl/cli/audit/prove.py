@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from alphalens_keyctl.cli import run as runs
-from alphalens_keyctl.cli.options.arguments import JsonOption
+from alphalens_keyctl.cli.options.arguments import LARGEST_NUMBER, JsonOption
 from alphalens_keyctl.cli.options.evidence import HeadOption, SignerOption, SignersOption
 from alphalens_keyctl.errors import Code, KeyctlError
 
@@ -14,7 +14,13 @@ def prove(
     ctx: typer.Context,
     seq: Annotated[
         int | None,
-        typer.Argument(metavar="SEQ", min=1, show_default=False, help="The number of the event that is to be proven."),
+        typer.Argument(
+            metavar="SEQ",
+            min=1,
+            max=LARGEST_NUMBER,
+            show_default=False,
+            help="The number of the event that is to be proven.",
+        ),
     ] = None,
     head: HeadOption = None,
     check: Annotated[

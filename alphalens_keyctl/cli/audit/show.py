@@ -1,20 +1,18 @@
 """`audit show`: show one event of the audit log whole."""
 
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from alphalens_keyctl.cli import run as runs
-from alphalens_keyctl.cli.options.arguments import JsonOption
-
-_LARGEST: Final = 2**63 - 1  # that a database can hold
+from alphalens_keyctl.cli.options.arguments import LARGEST_NUMBER, JsonOption
 
 
 def show(
     ctx: typer.Context,
     seq: Annotated[
         int,
-        typer.Argument(metavar="SEQ", min=1, max=_LARGEST, show_default=False, help="The number of the event."),
+        typer.Argument(metavar="SEQ", min=1, max=LARGEST_NUMBER, show_default=False, help="The number of the event."),
     ],
     json: JsonOption = False,
 ) -> None:

@@ -5,7 +5,13 @@ from typing import Annotated
 import typer
 
 from alphalens_keyctl.cli import run as runs
-from alphalens_keyctl.cli.options.arguments import CsvOption, JsonLinesOption, JsonOption, parse_key
+from alphalens_keyctl.cli.options.arguments import (
+    LARGEST_NUMBER,
+    CsvOption,
+    JsonLinesOption,
+    JsonOption,
+    parse_key,
+)
 from alphalens_keyctl.cli.options.rows import (
     FormatOption,
     KeyFilter,
@@ -14,6 +20,7 @@ from alphalens_keyctl.cli.options.rows import (
     since_option,
     until_option,
 )
+from alphalens_keyctl.errors import Code, KeyctlError
 
 KEYS_SHOWN = 20
 DEFAULT_DAYS = 7
@@ -45,6 +52,17 @@ def usage(
             f"Show N keys, by default {KEYS_SHOWN}; with --json, --jsonl or --csv the latest N rows, by default all."
         ),
     ] = None,
+    after: Annotated[
+        int | None,
+        typer.Option(
+            "--after",
+            metavar="ROW",
+            min=0,
+            max=LARGEST_NUMBER,
+            show_default=False,
+            help="Go on behind the row with this id, as --json prints it; with --limit N the next N.",
+        ),
+    ] = None,
     json: JsonOption = False,
     jsonl: JsonLinesOption = False,
     csv: CsvOption = False,
@@ -57,10 +75,15 @@ def usage(
     Examples:
       alphalens-keyctl audit usage --key billing --since 24h
       alphalens-keyctl audit usage --outcome revoked --jsonl | jq -r .client_ip
+      alphalens-keyctl audit usage --format ocsf --after 0 --limit 1000
     """
     run = runs.of(ctx)
     machine, feed = runs.one_format(json=json, jsonl=jsonl, csv=csv), runs.feed(form, json or jsonl or csv)
     start, end = parse_period(since, until, now=run.act.at)
+    if after is not None and machine is None and feed is None:
+        raise KeyctlError(
+            Code.USAGE, "--after goes on row by row, and the table sums up", "Add --jsonl, --csv, --json or --format."
+        )
     from alphalens_keyctl.cli.audit import usage_of_keys
 
     usage_of_keys.show_usage(
@@ -69,6 +92,7 @@ def usage(
         outcome=outcome,
         since=start,
         until=end,
+        after=after,
         limit=limit,
         machine=machine or feed,
     )

@@ -6,6 +6,7 @@ from alphalens_keyctl.cli.audit.usage import DEFAULT_DAYS, KEYS_SHOWN
 from alphalens_keyctl.cli.run import Run
 from alphalens_keyctl.keyformat import RawKey
 from alphalens_keyctl.logs import usage
+from alphalens_keyctl.logs.usage_rows import UsageFilter
 from alphalens_keyctl.models import Reason
 from alphalens_keyctl.output import channel, documents, feeds
 from alphalens_keyctl.output.documents import Format
@@ -20,18 +21,22 @@ def show_usage(
     outcome: str | None,
     since: datetime | None,
     until: datetime | None,
+    after: int | None,
     limit: int | None,
     machine: Format | Feed | None,
 ) -> None:
     """Print the rows that fit every filter that is not None, oldest first, or without `machine` their summary.
 
-    `since` and `until` are UTC. `limit` is a number of rows, the latest, and in the summary a number of keys
-    (`KEYS_SHOWN` where it is None). The summary starts `DEFAULT_DAYS` before its end where `since` is None. Raises
-    `KeyctlError`.
+    `since` and `until` are UTC. `limit` is a number of rows, the latest, or the next where reading goes on behind the
+    row with the id `after`; in the summary it is a number of keys (`KEYS_SHOWN` where it is None). The summary starts
+    `DEFAULT_DAYS` before its end where `since` is None. Raises `KeyctlError`.
     """
     now = run.act.at
-    wanted = usage.UsageFilter(
-        outcome=None if outcome is None else one_of(Reason, outcome, "outcome"), since=since, until=until
+    wanted = UsageFilter(
+        outcome=None if outcome is None else one_of(Reason, outcome, "outcome"),
+        since=since,
+        until=until,
+        after_id=after,
     )
     with run.manager() as manager:
         if reference is not None:
