@@ -115,7 +115,11 @@ class Standby(Server):
             row = session.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone()
         assert row is not None
         reached = f"SELECT pg_last_wal_replay_lsn() >= '{row[0]}'"
-        wait_for(lambda: self._tell(reached), "the standby does not catch up")
+        try:
+            wait_for(lambda: self._tell(reached), "the standby does not catch up")
+        except AssertionError as late:
+            logs = [(each._data / "log").read_text()[-3000:] for each in (self, self._primary)]
+            raise AssertionError("\n".join([f"{late}", *logs])) from None
 
     def promote(self) -> None:
         self._run("pg_ctl", "-D", str(self._data), "-w", "-t", "60", "promote")
