@@ -33,8 +33,7 @@ from alphalens_keyctl.provenance import Act
 GENESIS: Final = bytes(32)
 _ROWS_AT_ONCE: Final = 2000
 _EVENTS_AT_ONCE: Final = 5000
-# Nine parameters for each: every SQLite takes 999 in a statement.
-_EVENTS_AT_ONCE_ON_SQLITE: Final = 100
+_EVENTS_AT_ONCE_ON_SQLITE: Final = 100  # nine parameters for each: every SQLite takes 999 in a statement
 
 
 class Head(NamedTuple):
@@ -116,36 +115,30 @@ COLUMNS_OF_E: Final = [event_table.c[name] for name in Event._fields]
 _ROW: Final = secrets.token_hex(32)
 _COLUMNS: Final = ", ".join(event_table.c.keys())
 # As one statement, since PostgreSQL looks at the chain once for each. All hashes are one value, 32 bytes each, the
-# one that was last before them in front.
+# one that was last before them in front. The answer says what was written, so that nobody has to ask.
 _LAST: Final = "SELECT seq, hash FROM audit_event ORDER BY seq DESC LIMIT 1"
-_APPEND_ON_POSTGRESQL: Final = f"""INSERT INTO audit_event ({_COLUMNS})
+_APPEND_ON_POSTGRESQL: Final = f"""WITH written AS (INSERT INTO audit_event ({_COLUMNS})
     SELECT %(last)s + place, %(at)s, %(actor)s, %(action)s, key_id, key_name, detail,
         substring(CAST(%(hashes)s AS bytea) FROM CAST(place * 32 - 31 AS integer) FOR 32),
         substring(CAST(%(hashes)s AS bytea) FROM CAST(place * 32 + 1 AS integer) FOR 32)
     FROM unnest(CAST(%(key_ids)s AS text[]), CAST(%(key_names)s AS text[]), CAST(%(details)s AS text[]))
-        WITH ORDINALITY AS about (key_id, key_name, detail, place)"""  # noqa: S608  # the same
+        WITH ORDINALITY AS about (key_id, key_name, detail, place) RETURNING seq, hash)
+    SELECT max(seq), string_agg(hash, '' ORDER BY seq) FROM written"""  # noqa: S608  # the same
 
 
 def canonical(
-    seq: int,
-    at: str,
-    actor: str,
-    action: str,
-    key_id: str | None,
-    key_name: str | None,
-    detail: str,
-    previous_hash: bytes,
+    seq: int, at: str, actor: str, action: str, key_id: str | None, key_name: str | None, detail: str, previous: bytes
 ) -> bytes:
     """The bytes that are hashed for an event: a compact ASCII JSON array of the arguments in this order.
 
-    `at` is RFC 3339 in UTC with six digits of a second, `detail` the stored JSON text as a string, `previous_hash` in
-    hex. JSON marks where each value ends, so no two events have the same bytes.
+    `at` is RFC 3339 in UTC with six digits of a second, `detail` the stored JSON text as a string, and `previous` the
+    hash of the event before, in hex. JSON marks where each value ends, so no two events have the same bytes.
     """
     quote = encode_basestring_ascii
     return (
         f"[{seq},{quote(at)},{quote(actor)},{quote(action)},"
         f"{'null' if key_id is None else quote(key_id)},{'null' if key_name is None else quote(key_name)},"
-        f'{quote(detail)},"{previous_hash.hex()}"]'
+        f'{quote(detail)},"{previous.hex()}"]'
     ).encode("ascii")
 
 
@@ -180,9 +173,8 @@ def append_each(
     seq, previous = _last(tx)
     where = {**act.origin._asdict(), "database_user": tx.info.get("database_user")}
     origin = {name: value for name, value in where.items() if value is not None}
-    at = act.at.astimezone(UTC)
+    at, actor, doing, sha256 = act.at.astimezone(UTC), act.actor, action.value, hashlib.sha256
     written = rfc3339_exact(at)
-    actor, doing, sha256 = act.actor, action.value, hashlib.sha256
     links = _Links(seq, [], [], [], [previous])
     texts: dict[int, tuple[str, list[str]]] = {}  # by the identity of a detail, all of which `about` keeps alive
     for key_id, key_name, detail in about:
@@ -197,8 +189,7 @@ def append_each(
         links.details.append(text)
         links.hashes.append(previous)
     write = _insert_on_postgresql if tx.dialect.name == "postgresql" else _insert_on_sqlite
-    write(tx, at, actor, doing, links)
-    if _last(tx) != (seq, previous):
+    if not write(tx, at, actor, doing, links):
         # A trigger or rule that is not ours can swallow an insert without an error.
         raise KeyctlError(
             Code.DATABASE_UNUSABLE,
@@ -208,8 +199,7 @@ def append_each(
 
 
 def _last(tx: Writing) -> tuple[int, bytes]:
-    """The place and the hash of the last event. Asked twice for each change, and by all that write in turn, so it is no
-    query that SQLAlchemy puts together."""
+    """The place and the hash of the last event. All who write ask in turn, so SQLAlchemy puts no query together."""
     row = tx.exec_driver_sql(_LAST).first()
     return (row[0], stored_bytes(row[1])) if row else (0, GENESIS)
 
@@ -221,14 +211,16 @@ def _texts(detail: Mapping[str, object], origin: Mapping[str, object]) -> tuple[
     return plain, bound.split(_ROW)
 
 
-def _insert_on_sqlite(tx: Writing, at: datetime, actor: str, action: str, links: _Links) -> None:
-    stored = at.strftime("%Y-%m-%d %H:%M:%S.%f")
+def _insert_on_sqlite(tx: Writing, at: datetime, actor: str, action: str, links: _Links) -> bool:
+    """Write the events; whether the last of them is the last of the log now."""
+    said = (at.strftime("%Y-%m-%d %H:%M:%S.%f"), actor, action)
     seqs = range(links.last_seq + 1, links.last_seq + len(links.hashes))
     own = zip(seqs, links.key_ids, links.key_names, links.details, links.hashes, links.hashes[1:], strict=False)
-    rows = [(seq, stored, actor, action, *rest) for seq, *rest in own]
+    rows = [(seq, *said, *rest) for seq, *rest in own]
     for start in range(0, len(rows), _EVENTS_AT_ONCE_ON_SQLITE):
         some = rows[start : start + _EVENTS_AT_ONCE_ON_SQLITE]
         tx.exec_driver_sql(_append_on_sqlite(len(some)), tuple(chain.from_iterable(some)))
+    return _last(tx) == (seqs.stop - 1, links.hashes[-1])
 
 
 @cache
@@ -239,7 +231,8 @@ def _append_on_sqlite(number: int) -> str:
     return f"INSERT INTO audit_event ({_COLUMNS}) VALUES {', '.join([row] * number)}"  # noqa: S608  # our own columns
 
 
-def _insert_on_postgresql(tx: Writing, at: datetime, actor: str, action: str, links: _Links) -> None:
+def _insert_on_postgresql(tx: Writing, at: datetime, actor: str, action: str, links: _Links) -> bool:
+    """Write the events; whether each of them was written as it is."""
     for start in range(0, len(links.details), _EVENTS_AT_ONCE):
         end = start + _EVENTS_AT_ONCE
         values = {
@@ -247,7 +240,11 @@ def _insert_on_postgresql(tx: Writing, at: datetime, actor: str, action: str, li
             "key_ids": links.key_ids[start:end], "key_names": links.key_names[start:end],
             "details": links.details[start:end], "hashes": b"".join(links.hashes[start : end + 1]),
         }  # fmt: skip
-        tx.exec_driver_sql(_APPEND_ON_POSTGRESQL, values)
+        own = links.hashes[start + 1 : end + 1]
+        written = tx.exec_driver_sql(_APPEND_ON_POSTGRESQL, values).one()
+        if tuple(written) != (links.last_seq + start + len(own), b"".join(own)):
+            return False
+    return True
 
 
 def head(connection: Connection) -> Head:
