@@ -8,7 +8,8 @@ from typing import Final
 
 from alphalens_keyctl.database import Database
 from tests.support import attacks
-from tests.support.attacks import KINDS, Found, History
+from tests.support.attacked_log import Found, History
+from tests.support.attacks import KINDS
 from tests.support.readme import DOCUMENTS
 from tests.support.tools import require_tool
 

@@ -3,269 +3,48 @@ alone, with a head that was kept elsewhere, with a head that was signed.
 
     python -m tests.support.attacks [--stride N] [--only KIND] [--database-url URL]
 
-An attack on the database is one transaction without triggers, constraints and foreign keys, in which `audit.verify`
-looks at what the attack left, and which is undone. The topic `audit-log` has a row for each kind.
+How one is made, and undone: `tests.support.attacked_log`. The topic `audit-log` has a row for each kind.
 """
 
 import argparse
-import hashlib
 import json
 import shutil
 import sys
 import tempfile
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain, combinations
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol, cast
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Table, delete, insert, select
+from sqlalchemy import Connection
 
-from alphalens_keyctl import KeyManager
 from alphalens_keyctl.database import Database, Limits, Writing, parse_address
 from alphalens_keyctl.errors import KeyctlError
-from alphalens_keyctl.evidence import checkpoint, saved, ssh_signature
+from alphalens_keyctl.evidence import checkpoint, saved
 from alphalens_keyctl.logs import audit, bound_rows, merkle_tree, proof
-from alphalens_keyctl.logs.audit import GENESIS, BreakKind, Head
+from alphalens_keyctl.logs.audit import BreakKind, Head
 from alphalens_keyctl.models import Action, event_table, key_table, policy_table
-from alphalens_keyctl.moments import rfc3339_exact, utc_now
+from alphalens_keyctl.moments import utc_now
 from alphalens_keyctl.output import documents, evidence
 from alphalens_keyctl.provenance import Act, origin
-from tests.support.ssh_signers import Signer, allowed
-from tests.support.usage_rows import record, usage_row
-
-Row = dict[str, Any]
-_GHOST: Final = "GhostGhost00"
-_COLUMNS: Final = {
-    table: [column for column in table.c if column.computed is None] for table in (event_table, key_table, policy_table)
-}
-
-
-class Found(NamedTuple):
-    """Whether an attack shows: by the log alone, with the head, with the head where that was signed. None: there is
-    nothing to look at."""
-
-    alone: bool | None
-    kept: bool | None
-    signed: bool
-
-
-ALWAYS: Final = Found(True, True, True)
-BY_HEAD: Final = Found(False, True, True)
-NEVER: Final = Found(False, False, False)
-
-
-class Moment(NamedTuple):
-    """What stood in the tables behind a command, and the head then."""
-
-    events: list[Row]
-    keys: list[Row]
-    policy: list[Row]
-    head: Head
-
-
-class Try(Protocol):
-    """One attack: in words, what has to show of it, and what does."""
-
-    @property
-    def what(self) -> str: ...
-    @property
-    def shows(self) -> Found: ...
-    def found(self) -> Found: ...
-
-
-class History:
-    """A database with a short history of every kind of event, the moments behind its commands, and who signs heads."""
-
-    def __init__(self, database: Database, url: str, folder: Path) -> None:
-        self.database = database
-        self.moments: list[Moment] = []
-        record(database, [usage_row(utc_now() - timedelta(days=400))])  # to be pruned
-        with KeyManager(url, actor="ann") as manager:
-            for step in _STEPS:
-                step(manager)
-                with database.reading() as connection:
-                    head = proof.rooted(connection, audit.head(connection))
-                    events, keys, policy = (_rows(connection, table) for table in _COLUMNS)
-                    self.moments.append(Moment(events, keys, policy, head))
-        self.events, self.keys, _, self.head = self.moments[-1]
-        self.ann, self.eve = Signer(folder, "ann"), Signer(folder, "eve")
-        self.signers = allowed(folder, self.ann.line)
-
-    @contextmanager
-    def attacked(self) -> Iterator[Writing]:
-        """A transaction of somebody who owns the database, undone at the end of the block."""
-        with suppress(_UndoneError), self.database.writing() as tx:
-            if self.database.one_writer:
-                tx.exec_driver_sql("PRAGMA ignore_check_constraints = ON")
-                tx.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
-                for (name,) in tx.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'").all():
-                    tx.exec_driver_sql(f"DROP TRIGGER {name}")
-            else:
-                of_ours = "conrelid = to_regclass('api_key') AND contype IN ('c', 'f')"
-                for (name,) in tx.exec_driver_sql(f"SELECT conname FROM pg_constraint WHERE {of_ours}").all():
-                    tx.exec_driver_sql(f"ALTER TABLE api_key DROP CONSTRAINT {name}")
-                for table in ("api_key", "audit_event"):
-                    tx.exec_driver_sql(f"ALTER TABLE {table} DISABLE TRIGGER ALL")
-            yield tx
-            raise _UndoneError
-
-    def is_signed(self, head: Head, signature: str | None) -> bool:
-        """Whether the signature on a head counts."""
-        try:
-            ssh_signature.signer(checkpoint.text(checkpoint.of(head)), signature, self.signers, None)
-        except KeyctlError:
-            return False
-        return True
-
-
-class OnDatabase(NamedTuple):
-    """An attack on the database. It is judged by `head`, which was kept before, or for None by one that the attacker
-    put in its place."""
-
-    history: History
-    what: str
-    do: Callable[[Writing], None]
-    head: Head | None
-    shows: Found = ALWAYS
-    breaks: frozenset[BreakKind] = frozenset(BreakKind)
-
-    def found(self) -> Found:
-        with self.history.attacked() as tx:
-            self.do(tx)
-            alone = self._broken(tx, None)
-            own = proof.rooted(tx, audit.head(tx)) if self.head is None else None
-            # What is broken in itself is broken beside any head.
-            kept = alone or self._broken(tx, self.head or own)
-        signed = kept or (own is not None and not self.history.is_signed(own, self._signed_by_eve(own)))
-        return Found(alone, kept, signed)
-
-    def _broken(self, tx: Connection, head: Head | None) -> bool:
-        verdict = audit.verify(cast("Database", _Held(tx)), head)
-        if head is not None:
-            verdict = proof.compared(tx, verdict, head)
-        if verdict.broken is not None:
-            assert verdict.broken.kind in self.breaks, (self.what, verdict.broken)
-        return verdict.broken is not None
-
-    def _signed_by_eve(self, head: Head) -> str:
-        return self.history.eve.sign(checkpoint.text(checkpoint.of(head)))
-
-
-class OnDocument(NamedTuple):
-    """An attack on what somebody outside was given."""
-
-    what: str
-    holds: Callable[[], bool]
-    shows: Found
-
-    def found(self) -> Found:
-        return self.shows._replace(signed=not self.holds(), kept=None if self.shows.kept is None else not self.holds())
-
-
-# --- the history ------------------------------------------------------------------------------------------------------
-
-_STEPS: Final[Sequence[Callable[[KeyManager], object]]] = (
-    lambda manager: manager.create("billing", owner="ops", expires="30d", labels={"a": "b"}, scopes=["prices:read"]),
-    lambda manager: manager.create("ci", purpose="<&> ö", allow_from=["10.0.0.0/8"]),
-    lambda manager: manager.rotate("ci", grace="1h", deadline="7d"),
-    lambda manager: manager.suspend("billing", reason="leaked?"),
-    lambda manager: manager.revoke("ci"),
-    lambda manager: manager.resume("billing"),
-    lambda manager: manager.update("billing", new={"owner": "web"}),
-    lambda manager: manager.set_policy(max_lifetime="365d", require=["owner"], reason="audit"),
-    lambda manager: manager._backend.prune_usage(utc_now(), dry_run=False),
+from tests.support.attacked_log import (
+    BY_HEAD,
+    GHOST,
+    NEVER,
+    Found,
+    History,
+    OnDatabase,
+    OnDocument,
+    Row,
+    Try,
+    hashed,
+    numbered,
+    put_rows,
+    rechained,
+    with_another,
 )
-
-
-class _UndoneError(Exception):
-    pass
-
-
-class _Held:
-    """An attacked transaction in the place of the database: `audit.verify` takes two at once, and here they wait for
-    each other."""
-
-    def __init__(self, tx: Connection) -> None:
-        self._tx = tx
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        with self._lock:
-            yield self._tx
-
-
-def _rows(connection: Connection, table: Table) -> list[Row]:
-    query = select(*_COLUMNS[table]).order_by(*table.primary_key)
-    return [dict(row) for row in connection.execute(query).mappings()]
-
-
-def _put(table: Table, rows: Iterable[Row]) -> Callable[[Connection], None]:
-    """Make a table hold exactly these rows."""
-    written = list(rows)
-
-    def do(tx: Connection) -> None:
-        tx.execute(delete(table))
-        if written:
-            tx.execute(insert(table), written)
-
-    return do
-
-
-def _hashed(row: Row) -> Row:
-    """An event with the hash that belongs to what it says."""
-    form = audit.canonical(
-        row["seq"], rfc3339_exact(row["at"]), row["actor"], row["action"], row["key_id"], row["key_name"],
-        row["detail"], row["previous_hash"],
-    )  # fmt: skip
-    return row | {"hash": hashlib.sha256(form).digest()}
-
-
-def _rechained(rows: Iterable[Row]) -> list[Row]:
-    """A log written anew from the start, sound in itself."""
-    log: list[Row] = []
-    for seq, row in enumerate(rows, 1):
-        log.append(_hashed(row | {"seq": seq, "previous_hash": log[-1]["hash"] if log else GENESIS}))
-    return log
-
-
-def _numbered(rows: Iterable[Row]) -> list[Row]:
-    return [row | {"seq": seq} for seq, row in enumerate(rows, 1)]
-
-
-def _other(value: object) -> object:
-    """Another value for a column of the same type."""
-    if isinstance(value, datetime):
-        return value + timedelta(microseconds=1)
-    if isinstance(value, bytes):
-        return bytes([value[0] ^ 1]) + value[1:]
-    if isinstance(value, dict):
-        return value | {"x": "y"}
-    if isinstance(value, tuple):
-        return (*value, "x")
-    return value + 7 if isinstance(value, int) else f"{value}x"
-
-
-# For a column that holds nothing yet.
-_INVENTED: Final = {
-    "scopes": ("x",), "allow_from": ("10.0.0.0/8",), "grace_after_use": 7, "key_id": "x", "key_name": "x",
-    "owner": "mallory", "purpose": "mine", "revoked_by": "mallory", "revoke_reason": "why not", "delivering_to": "x",
-}  # fmt: skip
-
-
-def _changed(row: Row, column: str, others: Sequence[Row]) -> Row:
-    if row[column] is not None:
-        return row | {column: _other(row[column])}
-    if column.endswith("_at"):
-        return row | {column: row["created_at"]}
-    if column in _INVENTED:
-        return row | {column: _INVENTED[column]}
-    return row | {column: next(other["id"] for other in others if other["id"] != row["id"])}  # a link to a key
-
 
 # --- the kinds --------------------------------------------------------------------------------------------------------
 
@@ -280,11 +59,11 @@ class Kind(NamedTuple):
 
 
 def _on_events(history: History, what: str, events: Iterable[Row], **more: Any) -> OnDatabase:
-    return OnDatabase(history, what, _put(event_table, events), **{"head": history.head} | more)
+    return OnDatabase(history, what, put_rows(event_table, events), **{"head": history.head} | more)
 
 
 def _on_keys(history: History, what: str, keys: Iterable[Row], **more: Any) -> OnDatabase:
-    return OnDatabase(history, what, _put(key_table, keys), **{"head": history.head} | more)
+    return OnDatabase(history, what, put_rows(key_table, keys), **{"head": history.head} | more)
 
 
 def _on_schema(history: History, what: str, *statements: str, **more: Any) -> OnDatabase:
@@ -303,7 +82,7 @@ _ROW: Final = frozenset({BreakKind.ALTERED_KEY, BreakKind.UNKNOWN_KEY, BreakKind
 def _edited_event(history: History) -> Iterator[Try]:
     for at, row in enumerate(history.events):
         for column in row:
-            changed = _changed(row, column, history.keys) if column != "seq" else row | {"seq": 1000 + row["seq"]}
+            changed = with_another(row, column, history.keys) if column != "seq" else row | {"seq": 1000 + row["seq"]}
             log = [*history.events[:at], changed, *history.events[at + 1 :]]
             yield _on_events(history, f"{column} of event {row['seq']}", log, breaks=_CHAIN)
 
@@ -312,16 +91,16 @@ def _removed_event(history: History) -> Iterator[Try]:
     for at in range(len(history.events) - 1):
         log = history.events[:at] + history.events[at + 1 :]
         yield _on_events(history, f"event {at + 1}", log, breaks=_CHAIN)
-        yield _on_events(history, f"event {at + 1}, the rest moved up", _numbered(log), breaks=_CHAIN)
+        yield _on_events(history, f"event {at + 1}, the rest moved up", numbered(log), breaks=_CHAIN)
 
 
 def _inserted_event(history: History) -> Iterator[Try]:
     for at, row in enumerate(history.events):
         before, behind = history.events[:at], history.events[at:]
-        forged = _hashed(row | {"actor": "eve"})
+        forged = hashed(row | {"actor": "eve"})
         fitted = [forged, behind[0] | {"previous_hash": forged["hash"]}, *behind[1:]]
-        yield _on_events(history, f"one before event {at + 1}", _numbered([*before, *fitted]), breaks=_CHAIN)
-    far = _hashed(history.events[-1] | {"seq": len(history.events) + 3, "previous_hash": history.head.hash})
+        yield _on_events(history, f"one before event {at + 1}", numbered([*before, *fitted]), breaks=_CHAIN)
+    far = hashed(history.events[-1] | {"seq": len(history.events) + 3, "previous_hash": history.head.hash})
     yield _on_events(history, "one far off", [*history.events, far], breaks=_CHAIN)
 
 
@@ -329,12 +108,12 @@ def _moved_event(history: History) -> Iterator[Try]:
     for one, other in combinations(range(len(history.events)), 2):
         log = list(history.events)
         log[one], log[other] = log[other], log[one]
-        yield _on_events(history, f"events {one + 1} and {other + 1}", _numbered(log), breaks=_CHAIN)
+        yield _on_events(history, f"events {one + 1} and {other + 1}", numbered(log), breaks=_CHAIN)
 
 
 def _refitted_event(history: History) -> Iterator[Try]:
     for at, row in enumerate(history.events[:-1]):
-        log = [*history.events[:at], _hashed(row | {"actor": "eve"}), *history.events[at + 1 :]]
+        log = [*history.events[:at], hashed(row | {"actor": "eve"}), *history.events[at + 1 :]]
         yield _on_events(history, f"event {at + 1}", log, breaks=_CHAIN)
 
 
@@ -342,7 +121,7 @@ def _edited_row(history: History) -> Iterator[Try]:
     for at, key in enumerate(history.keys):
         others = [*history.keys[:at], *history.keys[at + 1 :]]
         for column in bound_rows.BOUND:
-            changed = _changed(key, column, history.keys)
+            changed = with_another(key, column, history.keys)
             yield _on_keys(history, f"{column} of key {at + 1}", [*others, changed], breaks=_ROW)
         emptied = [column for column in bound_rows.BOUND if key[column] is not None and key_table.c[column].nullable]
         for column in emptied:
@@ -356,9 +135,9 @@ def _edited_row(history: History) -> Iterator[Try]:
 def _made_row(history: History) -> Iterator[Try]:
     for at, key in enumerate(history.keys):
         others = [*history.keys[:at], *history.keys[at + 1 :]]
-        ghost = key | {"id": _GHOST, "name": "ghost", "name_folded": "ghost", "replaces": None}
+        ghost = key | {"id": GHOST, "name": "ghost", "name_folded": "ghost", "replaces": None}
         yield _on_keys(history, f"a copy of key {at + 1}", [*history.keys, ghost], breaks=_ROW)
-        yield _on_keys(history, f"another id of key {at + 1}", [*others, key | {"id": _GHOST}], breaks=_ROW)
+        yield _on_keys(history, f"another id of key {at + 1}", [*others, key | {"id": GHOST}], breaks=_ROW)
         yield _on_keys(history, f"key {at + 1} gone", others, breaks=_ROW)
     yield _on_keys(history, "every key gone", [], breaks=_ROW)
 
@@ -375,7 +154,7 @@ def _older_row(history: History) -> Iterator[Try]:
             told = [
                 event for event in history.events if event["seq"] <= moment.head.seq or event["key_id"] != key["id"]
             ]
-            do = _all(_put(key_table, rows), _put(event_table, told))
+            do = _all(put_rows(key_table, rows), put_rows(event_table, told))
             yield OnDatabase(history, f"a key and its events as of step {number}", do, history.head, breaks=_CHAIN)
 
 
@@ -470,17 +249,21 @@ def _cut_tail(history: History) -> Iterator[Try]:
 
 def _older_backup(history: History) -> Iterator[Try]:
     for number, moment in enumerate(history.moments[:-1], 1):
-        do = _all(_put(event_table, moment.events), _put(key_table, moment.keys), _put(policy_table, moment.policy))
+        do = _all(
+            put_rows(event_table, moment.events),
+            put_rows(key_table, moment.keys),
+            put_rows(policy_table, moment.policy),
+        )
         yield OnDatabase(history, f"all tables as of step {number}", do, history.head, BY_HEAD, _HEAD)
 
 
 def _rewritten_log(history: History) -> Iterator[Try]:
     for at, row in enumerate(history.events):
-        log = _rechained([*history.events[:at], row | {"actor": "eve"}, *history.events[at + 1 :]])
+        log = rechained([*history.events[:at], row | {"actor": "eve"}, *history.events[at + 1 :]])
         heads = [moment.head for moment in history.moments]
         later, earlier = heads[-1], [head for head in heads if head.seq <= at]
         yield _on_events(history, f"from event {at + 1} on", log, shows=BY_HEAD, breaks=_HEAD)
-        longer = _rechained([*log, log[-1]])  # which is about no key
+        longer = rechained([*log, log[-1]])  # which is about no key
         yield _on_events(history, f"from event {at + 1} on, and longer", longer, shows=BY_HEAD, breaks=_HEAD | _ROW)
         rooted = later._replace(hash=b"")
         yield _on_events(history, "the same, by the root", log, head=rooted, shows=BY_HEAD, breaks=_HEAD)
@@ -491,7 +274,7 @@ def _rewritten_log(history: History) -> Iterator[Try]:
 
 def _other_history(history: History) -> Iterator[Try]:
     """A head of another log of the same length: what stands here is not the log of that head."""
-    log = _rechained(row | {"actor": "eve"} for row in history.events)
+    log = rechained(row | {"actor": "eve"} for row in history.events)
     for moment in history.moments:
         seq = moment.head.seq
         other = Head(seq, log[seq - 1]["hash"], moment.head.at, merkle_tree.root([[row["hash"] for row in log[:seq]]]))
@@ -507,7 +290,7 @@ def _other_history(history: History) -> Iterator[Try]:
 
 def _forged_head(history: History) -> Iterator[Try]:
     for at, row in enumerate(history.events):
-        log = _rechained([*history.events[:at], row | {"actor": "eve"}, *history.events[at + 1 :]])
+        log = rechained([*history.events[:at], row | {"actor": "eve"}, *history.events[at + 1 :]])
         shows = Found(False, False, True)
         yield _on_events(history, f"the log from event {at + 1} on, and the head", log, head=None, shows=shows)
 
