@@ -6,10 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import content_type_conformance, status_code_conformance
 
 from alphalens_keyctl.database import Database
 from tests.support.api import Api, api_over
@@ -40,6 +37,11 @@ def test_every_route_is_described_and_nothing_comes_from_elsewhere(api: Api) -> 
 
 
 def test_what_the_description_allows_and_forbids_is_answered_as_it_says(api: Api) -> None:
+    # Here, since every worker that collects the tests would wait a second for them.
+    import schemathesis
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.specs.openapi.checks import content_type_conformance, status_code_conformance
+
     with asgi_server(api.door, lifespan="on") as address:
         url = f"http://127.0.0.1:{address.port}"
         schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
