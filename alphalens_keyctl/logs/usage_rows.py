@@ -33,7 +33,8 @@ def documents(connection: Connection, wanted: UsageFilter, *, limit: int | None 
     """The rows that match, streamed in constant memory: oldest first, with `limit` the latest so many; or where reading
     goes on behind a row, by their ids, with `limit` the next so many.
 
-    Raises `KeyctlError` as `settled_uses.last` does where reading goes on: what it has passed by would never be read.
+    Raises `KeyctlError` as `settled_uses.last` does where reading goes on: what it has passed by would never be read. A
+    row of refused attempts has the count of now, which attempts of the same minute may still raise.
     """
     rows = select(usage_table).where(where(wanted))
     order = [usage_table.c.at, usage_table.c.id]
