@@ -130,6 +130,10 @@ class Standby(Server):
     def _make_data(self) -> None:
         if self._user is not None:
             shutil.chown(self._folder, self._user)
+        # A standby that is cut off for a while would find the log gone that it has not got yet.
+        with psycopg.connect(self._primary.url, autocommit=True) as session:
+            session.execute("ALTER SYSTEM SET wal_keep_size = '256MB'")
+            session.execute("SELECT pg_reload_conf()")
         source = ("-h", "127.0.0.1", "-p", str(self._primary.port), "-U", "keyctl")
         self._run("pg_basebackup", *source, "-D", str(self._data), "-R", "-X", "stream", "-c", "fast", "--no-sync")
 
