@@ -18,8 +18,8 @@ def test_a_cell_has_exactly_the_width_of_its_column(text: str, width: int, how: 
     shown, blank = fitted(text, width, how, mark=mark)
     assert cell_len(shown + blank) == width
     assert (shown == text) is (cell_len(text) <= width)
-    if shown != text:
-        start, end = shown.split(mark, 1) if text.count(mark) == 0 else ("", "")
+    if shown != text and mark[0] not in text:  # else nobody can tell where the mark begins
+        start, end = shown.split(mark, 1)
         assert text.startswith(start)
         assert text.endswith(end)
         assert (end == "") or how is Cut.MIDDLE
