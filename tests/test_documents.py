@@ -10,6 +10,7 @@ import pytest
 from alphalens_keyctl.cli.topics import TOPICS
 from tests.support import console
 from tests.support.commands import ROOT, Keyctl
+from tests.support.databases import mostly_on_sqlite
 from tests.support.readme import DOCUMENTS, PATHS, block, blocks, links
 from tests.support.shell import Shell, lines_of
 
@@ -30,7 +31,7 @@ _TAKES: Final = "#!/bin/sh\ncat > /dev/null\n"
 PROGRAMS: Final = dict.fromkeys(("gh", "glab", "vault", "kubectl"), _TAKES)
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize("document", mostly_on_sqlite(DOCUMENTS, on_both=("README", "fleet", "postgresql")))
 def test_every_command_in_a_document_runs_in_order(keyctl: Keyctl, document: str) -> None:
     shell = Shell(keyctl, keyctl.home, PROGRAMS)
     commands = [

@@ -160,6 +160,7 @@ def test_an_event_says_who_did_it_from_where_and_in_which_run(keyctl: Keyctl) ->
     assert not {"ci", "claims"} & last["detail"]["origin"].keys()
 
 
+@pytest.mark.one_database
 def test_who_called_sudo_is_told_as_a_claim_beside_the_user_whom_the_kernel_names(keyctl: Keyctl) -> None:
     """Promises 6 and 12: anybody can set SUDO_USER."""
     keyctl.ok("create", "ci", environment={"SUDO_USER": "jo\x1b[2J", "SUDO_UID": "1000"})

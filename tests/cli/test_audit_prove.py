@@ -72,6 +72,7 @@ def test_a_proof_from_another_log_is_none(house: Keyctl) -> None:
     assert (refused.status, refused.error["code"]) == (5, "unproven")
 
 
+@pytest.mark.one_database
 def test_a_checkpoint_with_the_signatures_of_witnesses_is_a_head(house: Keyctl) -> None:
     text = house.ok("audit", "head", "--checkpoint", "--origin", "example.com/keys").stdout
     assert text.splitlines()[:2] == ["example.com/keys", "10"]
@@ -139,6 +140,7 @@ def test_what_makes_no_sense_together_is_refused(fresh_keyctl: Keyctl) -> None:
         assert (refused.status, refused.stdout) == (2, ""), arguments
 
 
+@pytest.mark.one_database
 def test_a_script_without_our_package_checks_a_proof(house: Keyctl) -> None:
     """Promise 7: the script of the topic, which needs neither the database nor the rest of the log."""
     script = block("proof", "python")

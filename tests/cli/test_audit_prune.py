@@ -120,6 +120,7 @@ def test_on_a_terminal_nothing_is_asked_either_where_the_answer_is_clear(
     assert "?" not in shown.text
 
 
+@pytest.mark.one_database
 def test_on_a_terminal_yes_prunes_and_the_question_keeps_off_stdout(keyctl: Keyctl, database: Database) -> None:
     """Promise 10."""
     aged(database)
@@ -133,12 +134,13 @@ def test_on_a_terminal_yes_prunes_and_the_question_keeps_off_stdout(keyctl: Keyc
     assert ages(database) == [1, 2, 89]
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     ("typed", "status"),
     [
         (b"n\n", 1),
-        pytest.param(b"\n", 1, marks=pytest.mark.one_database),
-        pytest.param(CTRL_D, 1, marks=pytest.mark.one_database),
+        (b"\n", 1),
+        (CTRL_D, 1),
         (CTRL_C, 130),
     ],
     ids=["no", "return", "end", "Ctrl-C"],

@@ -9,6 +9,7 @@ import pytest
 from alphalens_keyctl.database import Database
 from tests.support import unguarded
 from tests.support.commands import Keyctl
+from tests.support.databases import one_database
 from tests.support.ssh_signers import Signer, allowed
 from tests.support.tools import require_tool
 
@@ -39,8 +40,8 @@ def test_each_head_extends_the_one_before(keyctl: Keyctl) -> None:
 @pytest.mark.parametrize(
     ("damage", "kind"),
     [
-        ("DELETE FROM audit_event WHERE seq = 6", "truncated"),
-        ("DELETE FROM audit_event WHERE seq = 3", "missing"),
+        one_database("DELETE FROM audit_event WHERE seq = 6", "truncated"),
+        one_database("DELETE FROM audit_event WHERE seq = 3", "missing"),
         ("UPDATE audit_event SET actor = 'eve' WHERE seq = 3", "altered"),
     ],
 )

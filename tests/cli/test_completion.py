@@ -206,6 +206,7 @@ def test_tab_offers_the_latest_events_by_their_numbers(keyctl: Keyctl, database:
         assert offered(keyctl, "audit", "show", "--", nothing).texts == {}, nothing
 
 
+@pytest.mark.one_database
 def test_tab_offers_some_hundred_names_at_most(keyctl: Keyctl, database: Database) -> None:
     for number in range(205):
         put(database, f"key-{number:03}")

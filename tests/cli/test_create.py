@@ -12,6 +12,7 @@ from sqlalchemy import text
 from alphalens_keyctl.database import Database
 from tests.support.answers import K
 from tests.support.commands import Keyctl
+from tests.support.databases import one_database
 from tests.support.key_rows import put
 from tests.support.raw_keys import RAW_KEY
 from tests.support.terminal import on_terminal
@@ -80,10 +81,10 @@ def test_if_missing_makes_the_key_once_and_then_does_nothing(keyctl: Keyctl) -> 
 @pytest.mark.parametrize(
     ("name", "other"),
     [
-        ("ci-prod", "CI-Prod"),
-        ("Été", unicodedata.normalize("NFD", "été")),
+        one_database("ci-prod", "CI-Prod"),
+        one_database("Été", unicodedata.normalize("NFD", "été")),
         (unicodedata.normalize("NFD", "Été"), "ÉTÉ"),
-        ("straße", "STRASSE"),
+        one_database("straße", "STRASSE"),
     ],
 )
 def test_case_and_normal_form_make_one_name(keyctl: Keyctl, name: str, other: str) -> None:
@@ -212,15 +213,16 @@ def test_a_key_that_cannot_be_masked_is_not_shown(keyctl: Keyctl) -> None:
 
 
 SURROUNDINGS: Final = {
-    "in GitHub Actions, where colour is forced": {
+    "in GitHub Actions, where colour is forced, in an unknown locale": {
         **ACTIONS,
         "FORCE_COLOR": "1",
         "CLICOLOR_FORCE": "1",
         "PY_COLORS": "1",
         "COLORTERM": "truecolor",
+        "LANG": "tr_XX.ISO-8859-9",
+        "LC_ALL": "xx_XX.nonsense",
     },
     "in an ASCII world": {"LC_ALL": "C", "LANG": "C", "PYTHONIOENCODING": "ascii", "TERM": "dumb"},
-    "in an unknown locale": {"LANG": "tr_XX.ISO-8859-9", "LC_ALL": "xx_XX.nonsense", "FORCE_COLOR": "3"},
 }
 
 

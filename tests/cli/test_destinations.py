@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.answers import assert_failed, events, statuses
 from tests.support.commands import Keyctl
+from tests.support.databases import one_database
 from tests.support.destinations import Destinations
 from tests.support.faults import fault, limit_file_size
 from tests.support.fork_server import CLOSED
@@ -31,6 +32,7 @@ def options_of(destinations: Destinations, kind: str) -> tuple[list[str], list[s
     }[kind]
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("kind", ["key-file", "env-file", "pipe-to"])
 def test_one_destination_gets_the_key_that_is_printed_too(
     keyctl: Keyctl, destinations: Destinations, kind: str
@@ -64,6 +66,7 @@ def test_all_destinations_at_once(keyctl: Keyctl, destinations: Destinations) ->
     assert [path.name for path in destinations.key_file.parent.iterdir() if path.name.startswith(".")] == []
 
 
+@pytest.mark.one_database
 def test_no_print_keeps_the_raw_key_from_stdout_and_from_json(keyctl: Keyctl, destinations: Destinations) -> None:
     """Promise 1."""
     created = keyctl.ok("create", "ci", *destinations.options, "--no-print")
@@ -136,14 +139,15 @@ def test_the_panel_says_at_any_width_where_the_key_is_kept(
     assert f"Delivered to: {', '.join(destinations.names)}." in " ".join(quiet.lines)
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("command", ["create", "rotate"])
 @pytest.mark.parametrize(
     "stdout",
     [
-        pytest.param("closed", marks=pytest.mark.one_database),
+        "closed",
         "full",
-        pytest.param("broken pipe", marks=pytest.mark.one_database),
-        pytest.param("too small a file", marks=pytest.mark.one_database),
+        "broken pipe",
+        "too small a file",
     ],
 )
 def test_a_stdout_that_fails_puts_every_destination_back(
@@ -194,7 +198,7 @@ def test_a_stdout_that_fails_puts_every_destination_back(
     assert events(keyctl, discarded["id"]) == ["create", "deliver", "discard"]
 
 
-@pytest.mark.parametrize("command", ["create", "rotate"])
+@pytest.mark.parametrize("command", [one_database("create"), "rotate"])
 def test_a_command_that_fails_leaves_one_error_document_and_everything_as_it_was(
     keyctl: Keyctl, destinations: Destinations, command: str
 ) -> None:
@@ -216,6 +220,7 @@ def test_a_command_that_fails_leaves_one_error_document_and_everything_as_it_was
     keyctl.ok(command, "ci", *files)
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("command", ["create", "rotate"])
 def test_what_cannot_be_staged_leaves_everything_as_it_was(
     keyctl: Keyctl, destinations: Destinations, command: str
@@ -237,6 +242,7 @@ def test_what_cannot_be_staged_leaves_everything_as_it_was(
     assert [events(keyctl, key_id) for key_id in discarded] == [["create", "discard"]] * 3
 
 
+@pytest.mark.one_database
 def test_nothing_to_do_touches_no_destination_and_is_no_failure(
     keyctl: Keyctl, destinations: Destinations, tmp_path: Path
 ) -> None:

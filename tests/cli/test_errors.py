@@ -106,6 +106,7 @@ def test_a_full_stdout_is_an_error(keyctl: Keyctl, arguments: Sequence[str]) -> 
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.one_database
 def test_a_full_stdout_fails_the_delivery_and_frees_the_name(keyctl: Keyctl) -> None:
     """Promise 2."""
     with open("/dev/full", "wb") as full:

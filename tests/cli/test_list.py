@@ -129,6 +129,7 @@ def test_two_formats_at_once_are_a_usage_error(keyctl: Keyctl) -> None:
     assert (refused.status, refused.stdout, refused.error["code"]) == (2, "", "usage")
 
 
+@pytest.mark.one_database
 def test_a_list_on_a_terminal_stops_at_100_and_says_so_and_one_for_programs_does_not(
     keyctl: Keyctl, database: Database
 ) -> None:

@@ -139,6 +139,8 @@ def answers(remote: Remote, *arguments: str, **options: Any) -> list[Result]:
     return said
 
 
+# What either way asks of a database is tested on both in tests/manager and tests/api.
+@pytest.mark.one_database
 def test_what_looks_says_the_same_over_a_server_to_the_byte(remote: Remote) -> None:
     keyctl = remote.keyctl
     raw, _ = keyctl.create(
@@ -196,6 +198,7 @@ CHANGES: Final = (
 )  # fmt: skip
 
 
+@pytest.mark.one_database
 def test_what_changes_keys_does_and_says_the_same_over_a_server(remote: Remote) -> None:
     for word in ("here", "other"):
         for name in ("fleet", "more", "none"):
@@ -237,6 +240,7 @@ def test_a_command_that_takes_the_database_says_so(remote: Remote) -> None:
         assert "works on the database itself" in said.stderr, arguments
 
 
+@pytest.mark.one_database
 def test_each_caller_stays_within_the_rights_of_its_key(remote: Remote) -> None:
     """Promise 13, over the command line: a member makes and rotates keys of the team, an auditor reads, a service
     rotates itself; each is refused the rest with exit 8, and what it may not see is not there."""

@@ -53,6 +53,7 @@ def test_revoking_a_revoked_key_is_fine_and_keeps_its_first_revocation(keyctl: K
     assert (key["revoked_by"], key["revoke_reason"]) == ("a", "first")
 
 
+@pytest.mark.one_database
 def test_a_dry_run_shows_what_would_change_and_changes_nothing(keyctl: Keyctl) -> None:
     raw, key_id = keyctl.create("ci")
     _, gone = keyctl.create("gone")
@@ -71,6 +72,7 @@ def test_a_dry_run_shows_what_would_change_and_changes_nothing(keyctl: Keyctl) -
     assert keyctl.ok("audit", "--jsonl").stdout == log
 
 
+@pytest.mark.one_database
 def test_a_key_in_its_grace_under_the_same_name_is_pointed_out(keyctl: Keyctl) -> None:
     old, old_id = keyctl.create("ci")
     new = keyctl.ok("rotate", "ci").stdout.strip()
@@ -80,6 +82,7 @@ def test_a_key_in_its_grace_under_the_same_name_is_pointed_out(keyctl: Keyctl) -
     assert (keyctl.opens(old), keyctl.opens(new)) == (True, False)
 
 
+@pytest.mark.one_database
 def test_a_raw_key_on_stdin_names_its_key(keyctl: Keyctl) -> None:
     """Promise 1."""
     raw, key_id = keyctl.create("ci")
@@ -122,6 +125,7 @@ def test_on_a_terminal_nothing_is_asked_either_where_the_answer_is_clear(keyctl:
     assert "?" not in shown.text
 
 
+@pytest.mark.one_database
 def test_on_a_terminal_yes_revokes_and_the_question_keeps_off_stdout(keyctl: Keyctl) -> None:
     """Promise 10: stdout holds the result alone."""
     _, key_id = keyctl.create("ci")
@@ -135,12 +139,13 @@ def test_on_a_terminal_yes_revokes_and_the_question_keeps_off_stdout(keyctl: Key
     assert shown.stdout == f"Revoked key 'ci' ({key_id}).\n"
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     ("keys", "status", "said"),
     [
         (b"n\n", 1, "error: not confirmed"),
-        pytest.param(b"\n", 1, "error: not confirmed", marks=pytest.mark.one_database),
-        pytest.param(CTRL_D, 1, "error: not confirmed", marks=pytest.mark.one_database),
+        (b"\n", 1, "error: not confirmed"),
+        (CTRL_D, 1, "error: not confirmed"),
         (CTRL_C, 130, "error: interrupted"),
     ],
     ids=["no", "return alone", "end of input", "Ctrl-C"],

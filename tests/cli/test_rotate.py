@@ -7,6 +7,7 @@ import pytest
 from alphalens_keyctl.database import Database
 from tests.support.answers import K, reason
 from tests.support.commands import Keyctl
+from tests.support.databases import one_database
 from tests.support.key_rows import change, put
 from tests.support.moments import moment
 from tests.support.raw_keys import RAW_KEY
@@ -52,7 +53,7 @@ def test_json_is_one_document_and_the_successor_keeps_what_the_key_was(keyctl: K
 
 @pytest.mark.parametrize(
     ("grace", "span"),
-    [(None, timedelta(hours=24)), ("30m", timedelta(minutes=30)), ("2w", timedelta(weeks=2))],
+    [(None, timedelta(hours=24)), one_database("30m", timedelta(minutes=30)), one_database("2w", timedelta(weeks=2))],
 )
 def test_the_old_key_works_for_its_grace_and_no_longer(
     keyctl: Keyctl, database: Database, grace: str | None, span: timedelta
@@ -156,6 +157,7 @@ def test_an_expired_key_can_be_rotated_and_is_retired_then(keyctl: Keyctl, datab
     assert keyctl.opens(rotated.stdout.strip())
 
 
+@pytest.mark.one_database
 def test_it_says_who_used_the_old_key_last_and_when_its_own_expiry_comes_first(
     keyctl: Keyctl, database: Database
 ) -> None:
@@ -182,6 +184,7 @@ def test_on_a_terminal_the_raw_key_stands_whole_on_a_line_of_its_own(keyctl: Key
     assert keyctl.opens(raw)
 
 
+@pytest.mark.one_database
 def test_the_key_may_be_named_by_its_raw_key_on_stdin(keyctl: Keyctl) -> None:
     old, old_id = keyctl.create("ci")
     rotated = keyctl.ok("rotate", "-", "--json", stdin=f"{old}\n".encode())

@@ -13,6 +13,7 @@ from alphalens_keyctl.database import Database
 from alphalens_keyctl.models import Reason
 from tests.support.answers import assert_failed, events, reason, statuses
 from tests.support.commands import Keyctl, Process
+from tests.support.databases import one_database
 from tests.support.destinations import Destinations
 from tests.support.freshness import NEVER, until, wait_until_told
 from tests.support.held_delivery import HeldDelivery
@@ -33,7 +34,7 @@ def shell(script: str, *arguments: object) -> str:
 
 
 @pytest.mark.parametrize("grace", ["24h", "0"])
-@pytest.mark.parametrize("named_by", ["name", pytest.param("old id", marks=pytest.mark.one_database), "new id"])
+@pytest.mark.parametrize("named_by", ["name", one_database("old id"), one_database("new id")])
 def test_abort_makes_the_old_key_current_again(keyctl: Keyctl, grace: str, named_by: str) -> None:
     """Promise 3."""
     old, old_id = keyctl.create("ci")
@@ -62,6 +63,7 @@ def test_abort_makes_the_old_key_current_again(keyctl: Keyctl, grace: str, named
     assert keyctl.ok("rotate", "ci", "--json").json["previous"]["id"] == old_id
 
 
+@pytest.mark.one_database
 def test_people_are_told_what_abort_did_and_which_destinations_hold_the_wrong_key(
     keyctl: Keyctl, destinations: Destinations
 ) -> None:
@@ -110,6 +112,7 @@ def test_abort_refuses_a_successor_in_use(keyctl: Keyctl) -> None:
     assert keyctl.ok("audit", "--jsonl").stdout == log
 
 
+@pytest.mark.one_database
 def test_abort_refuses_where_there_is_nothing_to_take_back(keyctl: Keyctl, tmp_path: Path) -> None:
     keyctl.create("never-rotated")
     keyctl.create("revoked")
@@ -145,7 +148,7 @@ def test_abort_refuses_where_there_is_nothing_to_take_back(keyctl: Keyctl, tmp_p
     assert running.finish().status == 0
 
 
-@pytest.mark.parametrize("dead", [1, 2])
+@pytest.mark.parametrize("dead", [one_database(1), 2])
 def test_abort_discards_successors_whose_delivery_died(keyctl: Keyctl, tmp_path: Path, dead: int) -> None:
     """Promise 2."""
     old, old_id = keyctl.create("ci")
@@ -184,6 +187,7 @@ def test_verifiers_see_an_abort_at_once(keyctl: Keyctl, database_url: str) -> No
         assert service.verify(old)
 
 
+@pytest.mark.one_database
 def test_a_check_gets_the_bytes_that_a_destination_gets(keyctl: Keyctl, tmp_path: Path) -> None:
     keyctl.create("ci")
     piped, checked = tmp_path / "piped", tmp_path / "checked"
@@ -193,6 +197,7 @@ def test_a_check_gets_the_bytes_that_a_destination_gets(keyctl: Keyctl, tmp_path
         assert (piped.read_bytes(), checked.read_bytes()) == (raw.encode() + end,) * 2
 
 
+@pytest.mark.one_database
 def test_a_check_gets_the_new_key_on_its_stdin_and_is_told_which_while_that_key_is_current(
     keyctl: Keyctl, tmp_path: Path
 ) -> None:
@@ -224,7 +229,7 @@ def _python() -> str:
     return sys.executable
 
 
-@pytest.mark.parametrize("grace", [("--grace", "0"), ("--until-used",)])
+@pytest.mark.parametrize("grace", [pytest.param(("--grace", "0"), marks=pytest.mark.one_database), ("--until-used",)])
 def test_a_check_that_fails_takes_the_rotation_back_and_restores_every_destination(
     keyctl: Keyctl, destinations: Destinations, grace: tuple[str, ...]
 ) -> None:
@@ -270,6 +275,7 @@ def test_a_failed_check_leaves_the_new_key_open_where_a_command_may_hold_it_and_
     assert statuses(keyctl) == {done["key"]["id"]: "active", new_id: "retiring", old_id: "retiring"}
 
 
+@pytest.mark.one_database
 def test_a_check_that_is_no_command_or_never_ends(keyctl: Keyctl) -> None:
     old, _ = keyctl.create("ci")
     before = keyctl.keys()
@@ -283,6 +289,7 @@ def test_a_check_that_is_no_command_or_never_ends(keyctl: Keyctl) -> None:
     assert not keyctl.opens(hung.json["raw_key"])
 
 
+@pytest.mark.one_database
 def test_a_terminal_that_showed_the_key_is_told_that_it_opens_nothing(keyctl: Keyctl) -> None:
     old, _ = keyctl.create("ci")
     shown = on_terminal(keyctl, "rotate", "ci", "--check", "false")
@@ -337,6 +344,7 @@ def test_a_kill_in_mid_check_leaves_a_rotation_that_is_done(
     assert (reason(keyctl, old), reason(keyctl, checking.raw)) == ("ok", "revoked")
 
 
+@pytest.mark.one_database
 def test_ctrl_c_in_mid_check_takes_the_rotation_back(
     keyctl: Keyctl, destinations: Destinations, tmp_path: Path
 ) -> None:
@@ -367,6 +375,7 @@ def test_a_key_revoked_in_mid_check_stays_revoked(keyctl: Keyctl, destinations: 
     assert keyctl.opens(checking.raw)
 
 
+@pytest.mark.one_database
 def test_a_check_with_several_keys_takes_back_only_the_one_that_fails(keyctl: Keyctl, tmp_path: Path) -> None:
     ids = {name: keyctl.create(name)[1] for name in ("a", "b", "c")}
     check = shell('cat >"$0/$ALPHALENS_KEY_NAME"; [ "$ALPHALENS_KEY_NAME" != b ]', tmp_path)

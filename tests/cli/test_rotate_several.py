@@ -13,7 +13,7 @@ import pytest
 from alphalens_keyctl.database import Database
 from tests.support.answers import assert_failed, events, statuses
 from tests.support.commands import Keyctl, Result
-from tests.support.databases import by_hand
+from tests.support.databases import by_hand, one_database
 from tests.support.destinations import FIND_PROGRAM
 from tests.support.key_rows import change
 from tests.support.raw_keys import RAW_KEY
@@ -43,6 +43,7 @@ def documents(result: Result) -> list[dict[str, object]]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
+@pytest.mark.one_database
 def test_a_command_is_run_for_each_key_and_told_which(keyctl: Keyctl, folder: Path) -> None:
     old = {name: keyctl.create(name, "--owner", f"of {name}") for name in ("a", "b", "c")}
     done = keyctl.ok("rotate", "a", old["b"][1], "c"[:1], "--pipe-to", store(folder))
@@ -130,6 +131,7 @@ def test_filters_choose_as_in_list_and_leave_out_what_cannot_be_rotated(
     assert len(one) == 1
 
 
+@pytest.mark.one_database
 def test_no_match_is_no_failure(keyctl: Keyctl, folder: Path) -> None:
     keyctl.create("ci")
     before = keyctl.keys()
@@ -140,6 +142,7 @@ def test_no_match_is_no_failure(keyctl: Keyctl, folder: Path) -> None:
     assert kept(folder) == {}
 
 
+@pytest.mark.one_database
 def test_a_key_named_more_than_once_is_rotated_once(keyctl: Keyctl, folder: Path) -> None:
     raw, key_id = keyctl.create("ci")
     done = keyctl.ok("rotate", "ci", "CI", key_id, key_id[:7], "--pipe-to", store(folder))
@@ -179,7 +182,7 @@ def test_what_does_not_fit_several_keys_is_refused_before_anything_happens(keyct
     assert kept(folder) == {}
 
 
-@pytest.mark.parametrize("jsonl", [False, True])
+@pytest.mark.parametrize("jsonl", [False, one_database(True)])
 def test_one_that_fails_keeps_none_of_the_others_from_its_successor(
     keyctl: Keyctl, folder: Path, *, jsonl: bool
 ) -> None:
@@ -216,7 +219,7 @@ def test_conditions_hold_for_each_key(keyctl: Keyctl, database: Database, folder
     assert [(line["rotated"], line["raw_key"], line["previous"]) for line in lines] == [(False, None, None)] * 2
 
 
-@pytest.mark.parametrize("at", ["b", "c"])
+@pytest.mark.parametrize("at", ["b", one_database("c")])
 def test_a_kill_in_the_middle_leaves_whole_rotations_and_the_next_run_ends_the_rest(
     keyctl: Keyctl, folder: Path, tmp_path: Path, at: str
 ) -> None:
@@ -246,6 +249,7 @@ def test_a_kill_in_the_middle_leaves_whole_rotations_and_the_next_run_ends_the_r
     assert all(keyctl.opens(raw) for raw in (*everybody, struck, kept(folder)[at][0]))
 
 
+@pytest.mark.one_database
 def test_a_dry_run_shows_what_would_be_rotated_and_changes_nothing(keyctl: Keyctl) -> None:
     """By name and by filter, for people and for programs; no destination has to be named."""
     made = {name: keyctl.create(name, "--owner", "ops")[1] for name in ("billing", "ci")}

@@ -15,6 +15,7 @@ from alphalens_keyctl.database import Database
 from alphalens_keyctl.models import Reason
 from tests.support.answers import reason
 from tests.support.commands import Keyctl
+from tests.support.databases import one_database
 from tests.support.freshness import NEVER, until, wait_until_told
 from tests.support.key_rows import change
 from tests.support.moments import moment
@@ -48,7 +49,7 @@ def first_used(database: Database, key_id: str, at: datetime) -> None:
     change(database, key_id, first_used_at=at)
 
 
-@pytest.mark.parametrize(("options", "last"), [((), 30 * DAY), (("--deadline", "3d"), 3 * DAY)])
+@pytest.mark.parametrize(("options", "last"), [one_database((), 30 * DAY), (("--deadline", "3d"), 3 * DAY)])
 def test_until_its_successor_is_used_the_old_key_opens_until_the_deadline(
     keyctl: Keyctl, options: tuple[str, ...], last: timedelta
 ) -> None:
@@ -65,7 +66,7 @@ def test_until_its_successor_is_used_the_old_key_opens_until_the_deadline(
     assert listed(keyctl, old_id) == ("retiring", done["previous"]["retires_at"])
 
 
-@pytest.mark.parametrize(("grace", "span"), [("24h", DAY), ("1h", HOUR)])
+@pytest.mark.parametrize(("grace", "span"), [one_database("24h", DAY), ("1h", HOUR)])
 def test_the_first_use_starts_the_grace_and_every_reader_sees_it_end(
     keyctl: Keyctl, database: Database, grace: str, span: timedelta
 ) -> None:
@@ -152,6 +153,7 @@ def test_the_deadline_ends_the_old_key_without_any_use_and_before_a_grace_that_i
     assert reason(keyctl, old) == "retired"
 
 
+@pytest.mark.one_database
 def test_a_deadline_is_for_until_used_alone(keyctl: Keyctl) -> None:
     keyctl.create("ci")
     before = keyctl.keys()
@@ -241,6 +243,7 @@ def test_show_says_who_still_uses_the_old_key(keyctl: Keyctl) -> None:
     assert "192.0.2.3(1)" in "".join(narrow.text.split())
 
 
+@pytest.mark.one_database
 def test_show_names_no_rotation_where_no_old_key_opens(keyctl: Keyctl) -> None:
     _, key_id = keyctl.create("ci")
     assert shown(keyctl, key_id)["rotation"] is None
@@ -254,6 +257,7 @@ def test_show_names_no_rotation_where_no_old_key_opens(keyctl: Keyctl) -> None:
     assert shown(keyctl, key_id)["rotation"] is None
 
 
+@pytest.mark.one_database
 def test_people_are_told_what_the_end_waits_for(keyctl: Keyctl) -> None:
     keyctl.create("ci")
     told = keyctl.ok("rotate", "ci", "--until-used").stderr

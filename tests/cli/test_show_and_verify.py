@@ -104,6 +104,7 @@ def test_show_tells_the_use_of_its_last_30_days(keyctl: Keyctl, database: Databa
     ]
 
 
+@pytest.mark.one_database
 def test_show_of_a_key_that_was_never_used_says_so(keyctl: Keyctl) -> None:
     keyctl.create("ci")
     usage = keyctl.ok("show", "ci", "--json").json["usage"]
@@ -257,6 +258,7 @@ def test_what_is_no_raw_key_is_malformed(keyctl: Keyctl) -> None:
         assert (status, answer) == (4, {"allowed": False, "reason": "malformed", "key": None}), presented[:100]
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     "command", [("verify",), ("show", "-"), ("audit", "verify", "--head", "-"), ("audit", "verify", "--head", "fifo")]
 )

@@ -11,6 +11,8 @@ from alphalens_keyctl.database import Database
 from alphalens_keyctl.models import Key, Reason
 from tests.support import unguarded
 from tests.support.commands import Keyctl
+from tests.support.databases import dialect
+from tests.support.raw_keys import key_id
 from tests.support.terminal import on_terminal
 
 NO_TIME = "2030-19-39 29:59:59.000000"
@@ -52,18 +54,27 @@ DAMAGE = {
 UNSEEN = ("first_used_at", "grace_after_use")
 
 
+def made(keyctl: Keyctl, database: Database) -> dict[str, str]:
+    """A raw key for each way to damage a key: how, by the raw key. Beside them stand 'first' and 'last'."""
+    ways = DAMAGE[dialect(database)]
+    names = ["first", *(f"damaged-{number}" for number in range(len(ways))), "last"]
+    (keyctl.home / "fleet.csv").write_text("name,owner\n" + "".join(f"{name},ops\n" for name in names))
+    told = keyctl.ok("create", "--from", "fleet.csv").stdout.splitlines()
+    return dict(zip([json.loads(line)["raw_key"] for line in told[1:-1]], ways, strict=True))
+
+
 @pytest.fixture
 def damaged(keyctl: Keyctl, database: Database) -> dict[str, str]:
     """Keys, each damaged in its own way: by id, how. Beside them stand 'first' and 'last'."""
-    keyctl.create("first")
-    ways = {}
-    for number, damage in enumerate(DAMAGE["sqlite" if database.one_writer else "postgresql"]):
-        _, ident = keyctl.create(f"damaged-{number}", "--owner", "ops")
-        ways[ident] = damage
-    keyctl.create("last")
+    ways = {key_id(raw): damage for raw, damage in made(keyctl, database).items()}
     for ident, damage in ways.items():
         unguarded.write(database, f"UPDATE api_key SET {damage} WHERE id = '{ident}'")
     return ways
+
+
+def first_of_each_column(damaged: dict[str, str]) -> set[str]:
+    """The ids of a key for each column that is damaged."""
+    return set({damage.partition(" ")[0]: ident for ident, damage in reversed(damaged.items())}.values())
 
 
 def seen(damage: str) -> bool:
@@ -106,7 +117,8 @@ def test_a_damaged_key_is_shown_and_others_are_as_if_it_were_not_there(
     for ident, damage in damaged.items():
         shown = keyctl.ok("show", ident, "--json").json
         assert (shown["id"], shown["status"] == "damaged") == (ident, seen(damage)), damage
-        assert ident in keyctl.ok("show", ident).stdout, damage
+        if ident in first_of_each_column(damaged):
+            assert ident in keyctl.ok("show", ident).stdout, damage
     raw = keyctl.ok("rotate", "first").stdout.strip()
     with KeyVerifier(database_url) as verifier:
         assert verifier.verify(raw).reason is Reason.OK
@@ -120,18 +132,15 @@ def test_a_damaged_key_is_shown_and_others_are_as_if_it_were_not_there(
 def test_a_damaged_key_opens_nothing(keyctl: Keyctl, database: Database, database_url: str) -> None:
     """Promise 9."""
     with KeyVerifier(database_url, usage="off") as verifier:
-        for damage in DAMAGE["sqlite" if database.one_writer else "postgresql"]:
-            raw, ident = keyctl.create("ci")
+        raw_keys = made(keyctl, database)
+        for raw in raw_keys:
             assert verifier.verify(raw).allowed
-            unguarded.write(
-                database,
-                f"UPDATE api_key SET {damage}, owner = owner WHERE id = '{ident}'"
-                if "owner" not in damage
-                else f"UPDATE api_key SET {damage} WHERE id = '{ident}'",
-            )
+    for raw, damage in raw_keys.items():
+        unguarded.write(database, f"UPDATE api_key SET {damage} WHERE id = '{key_id(raw)}'")
+    with KeyVerifier(database_url, usage="off") as verifier:
+        for raw, damage in raw_keys.items():
             if seen(damage):
-                assert KeyVerifier(database_url, usage="off").verify(raw).reason is Reason.UNAVAILABLE, damage
-            keyctl.ok("revoke", ident)
+                assert verifier.verify(raw).reason is Reason.UNAVAILABLE, damage
 
 
 def test_a_damaged_key_is_revoked_by_its_id_alone_and_with_others(keyctl: Keyctl, damaged: dict[str, str]) -> None:
@@ -141,7 +150,8 @@ def test_a_damaged_key_is_revoked_by_its_id_alone_and_with_others(keyctl: Keyctl
         assert done.status == 0, (damage, done)
         (key,) = done.json["changed"]
         assert (key["id"], key["revoked_at"] is not None) == (ident, True), damage
-        assert "was revoked already" in keyctl.ok("revoke", ident).stdout or seen(damage), damage
+        if ident in first_of_each_column(damaged):
+            assert "was revoked already" in keyctl.ok("revoke", ident).stdout or seen(damage), damage
     keyctl.ok("audit", "--jsonl")
     assert keyctl.ok("audit", "verify", "--json").json["sound"]
 

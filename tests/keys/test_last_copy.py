@@ -78,6 +78,7 @@ def test_a_file_that_holds_another_live_key_keeps_it(database: Database, tmp_pat
         create(house.root, word, to)
 
 
+@pytest.mark.one_database
 def test_a_file_that_holds_what_is_rotated_or_what_is_no_key_here_is_written(
     database: Database, tmp_path: Path
 ) -> None:

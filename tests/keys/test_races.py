@@ -15,8 +15,7 @@ from tests.support.judge import Judge, judge
 from tests.support.raw_keys import key_id, raw_key_in
 
 ROTATORS = 8
-ROUNDS = 5  # times SHARDS: 10 rounds on each database
-SHARDS = 2
+ROUNDS = 5
 CREATORS = 16
 EVENTS_OF_A_ROTATION = 3  # successor created, activated, predecessor rotated
 CAFE = unicodedata.normalize("NFC", "Café")
@@ -39,8 +38,7 @@ def count_events(judging: Judge) -> int:
     return number
 
 
-@pytest.mark.parametrize("shard", range(SHARDS))
-def test_of_eight_rotators_at_once_one_wins_each_round(keyctl: Keyctl, shard: int) -> None:
+def test_of_eight_rotators_at_once_one_wins_each_round(keyctl: Keyctl) -> None:
     with judge(keyctl.database_url) as judging:
         previous = keyctl("create", "ci").stdout.strip()
         for _ in range(ROUNDS):
@@ -58,10 +56,9 @@ def test_of_eight_rotators_at_once_one_wins_each_round(keyctl: Keyctl, shard: in
 
 def test_of_sixteen_creators_of_one_name_one_wins(keyctl: Keyctl) -> None:
     with judge(keyctl.database_url) as judging:
-        for name in ("ci", "deploy"):
-            raw = winner(at_once(keyctl, *[("create", name)] * CREATORS))
-            assert judging.opens(raw)
-            assert [key.id for key in judging.every_key(name)] == [key_id(raw)]
+        raw = winner(at_once(keyctl, *[("create", "ci")] * CREATORS))
+        assert judging.opens(raw)
+        assert [key.id for key in judging.every_key()] == [key_id(raw)]
 
 
 def test_names_that_differ_in_case_or_form_alone_are_one_name(keyctl: Keyctl) -> None:
@@ -95,7 +92,7 @@ def test_a_key_revoked_while_it_is_rotated_stays_revoked_and_its_late_successor_
 ) -> None:
     """Promise 5: by its name every key of the name ends, whoever was first; by its id that key alone."""
     with judge(keyctl.database_url) as judging:
-        for number in range(6):
+        for number in range(4):
             old = keyctl("create", f"ci-{number}").stdout.strip()
             key = f"ci-{number}" if reference == "name" else key_id(old)
             *rotations, revocation = at_once(keyctl, *[("rotate", key)] * 3, ("revoke", key, "--yes", "--json"))

@@ -25,7 +25,7 @@ from alphalens_keyctl.logs import audit, bound_rows
 from alphalens_keyctl.logs.audit import LogFilter
 from alphalens_keyctl.models import Action, Reason, event_table, key_table
 from tests.support.commands import Before, Keyctl, Result
-from tests.support.databases import by_hand, dialect, on_sqlite
+from tests.support.databases import by_hand, dialect, on_sqlite, one_database
 from tests.support.faults import at_once, fault, go_on, limit_file_size, pause, paused
 from tests.support.fork_server import CLOSED
 from tests.support.freshness import TOLD, until
@@ -103,11 +103,18 @@ STOPS: Final = (("UPDATE api_key", "before"), ("UPDATE api_key", "after"), ("INS
                 ("INSERT INTO audit_event", "after"), ("COMMIT", "before"))  # fmt: skip
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    ("number", "many"),
+    [
+        pytest.param(signal.SIGKILL, CROWD, id="SIGKILL"),
+        pytest.param(signal.SIGINT, 120, id="SIGINT"),
+        pytest.param(signal.SIGTERM, 120, id="SIGTERM", marks=pytest.mark.one_database),
+    ],
+)
 def test_a_revocation_of_thousands_that_is_stopped_before_its_end_changes_nothing(
-    keyctl: Keyctl, database: Database, number: signal.Signals
+    keyctl: Keyctl, database: Database, number: signal.Signals, many: int
 ) -> None:
-    selected = crowd(database, CROWD)
+    selected = crowd(database, many)
     judging = Judge(str(keyctl.database_url))
     for statement, when in STOPS:
         stopped = keyctl(*REVOKE, "--json", before=stopping(statement, when, number))
@@ -116,7 +123,7 @@ def test_a_revocation_of_thousands_that_is_stopped_before_its_end_changes_nothin
         let_go(database, judging)
         assert revoked(database) == [], (statement, when)
     judging.close()
-    assert keyctl(*REVOKE).stdout.splitlines()[-1] == f"Revoked {CROWD:,} keys in all."
+    assert keyctl(*REVOKE).stdout.splitlines()[-1] == f"Revoked {many:,} keys in all."
     assert revoked(database) == selected
 
 
@@ -184,11 +191,13 @@ UNDO: Final = {
 }
 
 
-@pytest.mark.parametrize(("how", "verb"), [(SWALLOW, "revoke"), (SWALLOW, "suspend"), (UNDO, "suspend")])
+@pytest.mark.parametrize(
+    ("how", "verb", "many"), [(SWALLOW, "revoke", MORE_THAN_A_CHUNK), (SWALLOW, "suspend", 60), (UNDO, "suspend", 60)]
+)
 def test_one_key_of_thousands_that_the_database_does_not_change_undoes_all(
-    keyctl: Keyctl, database: Database, how: dict[str, list[str]], verb: str
+    keyctl: Keyctl, database: Database, how: dict[str, list[str]], verb: str, many: int
 ) -> None:
-    selected = crowd(database, MORE_THAN_A_CHUNK)
+    selected = crowd(database, many)
     for statement in how[dialect(database)]:
         by_hand(str(keyctl.database_url), statement.format(selected[-1]))
     done = keyctl(verb, *REVOKE[1:], "--json")
@@ -270,7 +279,7 @@ def test_uses_that_are_recorded_meanwhile_neither_stop_the_change_nor_undo_it_no
     keyctl: Keyctl, database: Database, database_url: str
 ) -> None:
     """Promises 5 and 8."""
-    made: list[RawKey] = [generate() for _ in range(300)]
+    made: list[RawKey] = [generate() for _ in range(150)]
     with database.writing() as tx:
         tx.execute(insert(key_table), [
             key_row(f"ci-{n}", owner="ops") | {"id": raw.id, "digest": raw.digest()} for n, raw in enumerate(made)
@@ -280,11 +289,11 @@ def test_uses_that_are_recorded_meanwhile_neither_stop_the_change_nor_undo_it_no
     wide = ("--owner", "ops", "--max", "500", "--yes", "--json")
     with KeyVerifier(database_url) as verifier:
         with Users(verifier, raw_keys) as users:
-            for _ in range(3):
+            for _ in range(2):
                 for verb in ("suspend", "resume"):
                     more = ("--in-use",) if verb == "suspend" else ()
-                    assert len(keyctl.ok(verb, *wide, *more).json["changed"]) == 300
-            assert len(keyctl.ok("revoke", *wide, "--in-use").json["changed"]) == 300
+                    assert len(keyctl.ok(verb, *wide, *more).json["changed"]) == len(made)
+            assert len(keyctl.ok("revoke", *wide, "--in-use").json["changed"]) == len(made)
         for raw in raw_keys[:3]:
             until(verifier, raw, Reason.REVOKED, within=TOLD)
     assert users.reasons <= {Reason.OK, Reason.SUSPENDED, Reason.REVOKED}
@@ -308,6 +317,7 @@ def test_a_disk_that_is_full_half_way_changes_nothing(keyctl: Keyctl, database: 
     assert revoked(database) == selected
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("form", [(), ("--json",)], ids=["text", "json"])
 def test_a_report_that_stdout_does_not_take_leaves_the_change_and_says_so(
     keyctl: Keyctl, database: Database, form: tuple[str, ...]
@@ -358,7 +368,7 @@ def test_a_writer_that_keeps_the_database_for_itself_is_waited_for_and_nothing_i
     assert revoked(database) == selected
 
 
-@pytest.mark.parametrize("verb", ["revoke", "suspend", "resume"])
+@pytest.mark.parametrize("verb", ["revoke", one_database("suspend"), one_database("resume")])
 def test_keys_that_come_to_be_selected_after_a_look_that_found_none_are_left_alone(
     keyctl: Keyctl, database: Database, tmp_path: Path, verb: str
 ) -> None:

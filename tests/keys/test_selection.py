@@ -20,7 +20,7 @@ from alphalens_keyctl.keys.selection import Selection, Sort
 from alphalens_keyctl.models import Status, key_table
 from alphalens_keyctl.text import fold
 from tests.support.commands import Keyctl
-from tests.support.databases import by_hand, dialect
+from tests.support.databases import by_hand, dialect, one_database
 from tests.support.key_rows import change, put
 from tests.support.raw_keys import with_id
 
@@ -220,19 +220,14 @@ def planted(database: Database, seed: int) -> Fleet:
     return Fleet({row["id"]: row for row in rows})
 
 
-@pytest.fixture(params=[1, 2, 3])
-def fleet(request: pytest.FixtureRequest, database: Database) -> Fleet:
-    return planted(database, request.param)
-
-
 def pairs() -> Iterator[tuple[Filter, ...]]:
     for one, other in combinations(FILTERS, 2):
         if not one.part.keys() & other.part.keys():
             yield one, other
 
 
-def test_each_filter_and_each_pair_selects_what_its_words_say_of_every_key(database: Database, fleet: Fleet) -> None:
-    found_some = set()
+def test_each_filter_and_each_pair_selects_what_its_words_say_of_every_key(database: Database) -> None:
+    fleet, found_some = planted(database, 1), set()
     with database.reading() as connection:
         for filters in [(), *((one,) for one in FILTERS), *pairs()]:
             wanted, fits = wanted_by(*filters)
@@ -244,7 +239,9 @@ def test_each_filter_and_each_pair_selects_what_its_words_say_of_every_key(datab
     assert [one.part for one in FILTERS if id(one) not in found_some] == [{"name_glob": "nothing"}]
 
 
-def test_every_way_to_ask_for_a_selection_gives_the_same_keys(database: Database, fleet: Fleet) -> None:
+@pytest.mark.parametrize("seed", [2, one_database(3)])
+def test_every_way_to_ask_for_a_selection_gives_the_same_keys(database: Database, seed: int) -> None:
+    fleet = planted(database, seed)
     with database.reading() as connection:
         for one in FILTERS:
             wanted, fits = wanted_by(one)

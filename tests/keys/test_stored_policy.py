@@ -110,6 +110,7 @@ def test_a_policy_that_the_database_swallows_is_not_said_to_stand(database: Data
 # --- what it forbids ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.one_database
 def test_create_refuses_with_all_that_is_wrong_and_leaves_no_key(keyctl: Keyctl, tmp_path: Path) -> None:
     lay_down(keyctl)
     said = forbidden(keyctl, "create", "ci", "--pipe-to", f"touch {tmp_path}/ran")
@@ -124,6 +125,7 @@ def test_create_refuses_with_all_that_is_wrong_and_leaves_no_key(keyctl: Keyctl,
     keyctl.ok("create", "team-a", "--if-missing")
 
 
+@pytest.mark.one_database
 def test_an_override_goes_on_record_with_what_it_overrode(keyctl: Keyctl) -> None:
     """Promise 6."""
     lay_down(keyctl)

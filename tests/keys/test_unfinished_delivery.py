@@ -11,7 +11,7 @@ from alphalens_keyctl.models import Action
 from tests.support import fleets
 from tests.support.answers import events, statuses
 from tests.support.commands import Keyctl
-from tests.support.databases import by_hand
+from tests.support.databases import by_hand, one_database
 from tests.support.faults import at_once
 from tests.support.held_delivery import HeldDelivery
 from tests.support.terminal import on_terminal
@@ -29,6 +29,7 @@ def assert_a_day(key: dict[str, Any]) -> None:
     assert DAY - timedelta(minutes=2) < grace(key) <= DAY
 
 
+@pytest.mark.one_database
 def test_what_a_killed_rotation_left_opens_and_says_where_it_was_going(keyctl: Keyctl, tmp_path: Path) -> None:
     """Promise 2."""
     old, old_id = keyctl.create("ci")
@@ -56,7 +57,7 @@ def test_what_a_killed_rotation_left_opens_and_says_where_it_was_going(keyctl: K
     assert events(keyctl, left.id) == ["create", "deliver"]
 
 
-@pytest.mark.parametrize("dead", [1, 2])
+@pytest.mark.parametrize("dead", [one_database(1), 2])
 def test_the_next_rotation_replaces_what_was_left_and_all_earlier_keys_retire_with_the_grace(
     keyctl: Keyctl, tmp_path: Path, dead: int
 ) -> None:
@@ -146,7 +147,7 @@ def test_an_old_key_revoked_during_the_delivery_gets_no_successor(keyctl: Keyctl
     assert not keyctl.opens(old)
 
 
-@pytest.mark.parametrize("if_missing", [False, True])
+@pytest.mark.parametrize("if_missing", [False, one_database(True)])
 def test_create_after_a_killed_create_replaces_what_was_left(
     keyctl: Keyctl, tmp_path: Path, *, if_missing: bool
 ) -> None:
@@ -182,7 +183,7 @@ def test_a_suspended_leftover_of_create_keeps_its_name(keyctl: Keyctl, tmp_path:
     assert not keyctl.opens(left.raw)
 
 
-@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("several", [False, one_database(True)])
 def test_the_log_says_which_key_a_new_one_took_over_from(keyctl: Keyctl, tmp_path: Path, *, several: bool) -> None:
     """Promise 6: the event of the new key holds all of its row, written one by one or with a fleet."""
     left = HeldDelivery(keyctl, tmp_path / "dead", "create", "ci").die()
@@ -210,6 +211,7 @@ def test_create_twice_killed_leaves_one_lineage_that_a_third_create_ends(keyctl:
     assert keyctl("rotate", "ci", "--abort").status == 6
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("condition", ["--if-older-than", "--if-expiring-within"])
 def test_a_rotation_that_is_not_due_is_finished_all_the_same(keyctl: Keyctl, tmp_path: Path, condition: str) -> None:
     """A job that is run again after a kill ends where one run ends."""

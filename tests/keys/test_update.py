@@ -15,6 +15,7 @@ from alphalens_keyctl.models import Reason
 from tests.support import unguarded
 from tests.support.answers import assert_failed, events, ids
 from tests.support.commands import Keyctl
+from tests.support.databases import one_database
 from tests.support.faults import at_once, go_on, paused
 from tests.support.freshness import NEVER, TOLD, until, wait_until_told
 from tests.support.held_delivery import HeldDelivery
@@ -108,6 +109,7 @@ def test_a_damaged_row_stays_as_it_is_and_others_change(keyctl: Keyctl, database
     )
 
 
+@pytest.mark.one_database
 def test_more_labels_than_a_key_can_have_are_refused_with_the_key(keyctl: Keyctl) -> None:
     labels = [part for number in range(31) for part in ("--label", f"k{number}=v")]
     _, key_id = keyctl.create("ci", *labels)
@@ -120,6 +122,7 @@ def test_more_labels_than_a_key_can_have_are_refused_with_the_key(keyctl: Keyctl
 # --- names ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.one_database
 def test_a_new_name_obeys_the_rules_of_create(keyctl: Keyctl) -> None:
     _, key_id = keyctl.create("one")
     _, other = keyctl.create("Größe")
@@ -134,6 +137,7 @@ def test_a_new_name_obeys_the_rules_of_create(keyctl: Keyctl) -> None:
     keyctl.create("one")
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("name", ["Ci", "Été"])
 def test_another_spelling_of_the_same_name_is_taken(keyctl: Keyctl, name: str) -> None:
     """The database folds no letters beyond ASCII, and takes such a name all the same."""
@@ -205,7 +209,7 @@ def test_a_name_is_not_changed_under_a_delivery_that_runs(keyctl: Keyctl, tmp_pa
 # --- beside others --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("reference", ["name", "id", "filter"])
+@pytest.mark.parametrize("reference", ["name", one_database("id"), one_database("filter")])
 def test_a_change_made_while_a_successor_is_delivered_is_not_lost(
     keyctl: Keyctl, tmp_path: Path, reference: str
 ) -> None:
@@ -311,6 +315,7 @@ def test_a_changed_expiry_counts_in_a_warm_verifier_as_a_revocation_does(
         until(verifier, raw.reveal(), Reason.EXPIRED, within=1 + TOLD)
 
 
+@pytest.mark.one_database
 def test_a_changed_expiry_counts_over_serve(keyctl: Keyctl) -> None:
     """Promise 5, through what a server remembers."""
     raw, _ = keyctl.create("ci")

@@ -37,13 +37,13 @@ from alphalens_keyctl.settings import Settings
 from tests.services.cutting_proxy import REQUEST, RESPONSE, CuttingProxy, Strike, cutting
 from tests.support.callers import House
 from tests.support.commands import Keyctl, Process
-from tests.support.databases import dialect, on_sqlite
+from tests.support.databases import dialect, on_sqlite, one_database
 from tests.support.key_rows import change, put
 from tests.support.web import serving
 
 DAY: Final = timedelta(days=1)
 # Bytes between two cuts. Two primes, so that the databases are not cut at the same ones.
-STRIDES: Final = {"sqlite": 251, "postgresql": 691}
+STRIDES: Final = {"sqlite": 331, "postgresql": 691}
 FLEET_STRIDE: Final = 1009
 # No two runs have the same number of bytes: names and numbers have their lengths.
 SLACK: Final = 60
@@ -142,7 +142,7 @@ def assert_kept(ground: Ground, name: str, *, was_there: bool) -> None:
 WORK: Final = {"create": (create, False), "rotate --self": (rotate_itself, True)}
 
 
-@pytest.mark.parametrize("word", WORK)
+@pytest.mark.parametrize("word", ["create", one_database("rotate --self")])
 def test_a_network_that_breaks_once_at_any_byte_stops_nothing(ground: Ground, word: str) -> None:
     """Promises 2 and 3: the request is sent again, and carried out once."""
     work, was_there = WORK[word]
@@ -163,7 +163,7 @@ def test_a_network_that_breaks_once_at_any_byte_stops_nothing(ground: Ground, wo
     print(f"{word}: {number} cuts, each carried out once")
 
 
-@pytest.mark.parametrize("word", WORK)
+@pytest.mark.parametrize("word", [one_database("create"), "rotate --self"])
 def test_a_network_that_breaks_for_good_at_any_byte_leaves_a_key_that_opens(ground: Ground, word: str) -> None:
     """Promises 2 and 3, and the next attempt finishes the job or starts it over."""
     work, was_there = WORK[word]
@@ -276,6 +276,7 @@ def boundaries(ground: Ground) -> list[tuple[str, int]]:
     return [(direction, at - SLACK) for direction in (REQUEST, RESPONSE) for at in turns[direction] if at]
 
 
+@on_sqlite
 def test_a_client_that_is_killed_at_any_step_leaves_a_key_that_opens(ground: Ground) -> None:
     """Promise 3: also where `kill -9` hits `rotate --self`, the file holds a key that opens, and the next one works."""
     server = f"http://127.0.0.1:{ground.proxy.port}"

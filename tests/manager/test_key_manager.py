@@ -52,6 +52,7 @@ def code_of(error: pytest.ExceptionInfo[KeyctlError]) -> Code:
     return error.value.code
 
 
+@pytest.mark.one_database
 def test_the_example_of_the_topic_runs(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALPHALENS_KEYCTL_DATABASE_URL", database_url)
     vault = Vault()
@@ -143,6 +144,7 @@ def test_a_process_that_is_killed_in_the_block_leaves_what_the_topic_says(
     assert [opens(database_url, each) for each in (old.raw_key, raw, new.raw_key)] == [False, False, True]
 
 
+@pytest.mark.one_database
 def test_no_text_of_a_new_key_but_raw_key_shows_it(manager: KeyManager) -> None:
     """Promise 1."""
     new = manager.create("billing")
@@ -154,6 +156,7 @@ def test_no_text_of_a_new_key_but_raw_key_shows_it(manager: KeyManager) -> None:
     assert manager.key(new.raw_key).id == new.key.id
 
 
+@pytest.mark.one_database
 def test_times_are_texts_spans_or_aware_datetimes(manager: KeyManager) -> None:
     soon = datetime.now(UTC).replace(microsecond=0) + 30 * DAY
     right: tuple[When, ...] = ("30d", 30 * DAY, soon, f"{soon:%Y-%m-%dT%H:%M:%SZ}")

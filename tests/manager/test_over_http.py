@@ -143,6 +143,7 @@ def test_the_log_is_followed_over_a_server_as_it_grows(ways: tuple[KeyManager, K
     assert next(here.follow(after=last)) == new[0]
 
 
+@pytest.mark.one_database
 def test_a_block_delivers_over_a_server_as_over_the_database(ways: tuple[KeyManager, KeyManager]) -> None:
     """Promises 2 and 3: well left, the key is current; an exception leaves nothing that opens."""
     here, there = ways

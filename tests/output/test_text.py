@@ -421,12 +421,12 @@ def test_the_keyring_is_said_to_have_the_current_key_where_the_name_means_it(
     assert sentences.keyring_entry(True, KEY._replace(**changes)) == said
 
 
-@pytest.mark.parametrize("reason", list(Reason))
 @given(KEYS)
-def test_a_verification_is_said_for_every_reason_and_every_key(reason: Reason, key: Key) -> None:
-    sentence = sentences.verification(Verification(reason is Reason.OK, reason, key), NOW)
-    assert sentence.startswith("Opens: " if reason is Reason.OK else "Refused: ")
-    assert all(is_inert(character) or character in "\\`" for character in sentence)
+def test_a_verification_is_said_for_every_reason_and_every_key(key: Key) -> None:
+    for reason in Reason:
+        sentence = sentences.verification(Verification(reason is Reason.OK, reason, key), NOW)
+        assert sentence.startswith("Opens: " if reason is Reason.OK else "Refused: ")
+        assert all(is_inert(character) or character in "\\`" for character in sentence)
 
 
 # What is broken beside the chain: the tables, their indexes, the policy, the keys.

@@ -1,9 +1,11 @@
 """The two databases: which one a test runs on, and what an administrator does there by hand."""
 
 import sqlite3
+from collections.abc import Container, Iterable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -14,6 +16,16 @@ from tests.support.raw_keys import key_id
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+
+
+def mostly_on_sqlite(cases: Iterable[Any], *, on_both: Container[Any]) -> list[Any]:
+    """The cases as parameters of a test: `on_both` databases those that differ there, on SQLite alone the others."""
+    return [case if case in on_both else one_database(case) for case in cases]
+
+
+def one_database(*case: Any) -> Any:
+    """A case as parameters of a test, on SQLite alone."""
+    return pytest.param(*case, marks=pytest.mark.one_database)
 
 
 def dialect(database: Database) -> str:
