@@ -21,6 +21,7 @@ from alphalens_keyctl.vocabulary import OPENING as OPENING
 from alphalens_keyctl.vocabulary import REFUSED_ONCE as REFUSED_ONCE
 from alphalens_keyctl.vocabulary import REFUSED_SQL as REFUSED_SQL
 from alphalens_keyctl.vocabulary import RETIRES_SQL as RETIRES_SQL
+from alphalens_keyctl.vocabulary import STATUS_AT_SQL as STATUS_AT_SQL
 from alphalens_keyctl.vocabulary import STATUS_SQL as STATUS_SQL
 from alphalens_keyctl.vocabulary import Action as Action
 from alphalens_keyctl.vocabulary import Reason as Reason

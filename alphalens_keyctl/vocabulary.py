@@ -92,6 +92,16 @@ RETIRES_SQL: Final = {
         f" + make_interval(secs => least(api_key.grace_after_use, {_LONGEST_GRACE}))) END"
     ),
 }
+# The status of a key at an instant, `:now`: the stored one, and what the clock makes of it, as `Key.status_at` has it.
+# A key that was rotated out has given its name up: past its end the key is retired, whichever end came first.
+STATUS_AT_SQL: Final = {
+    dialect: (
+        "CASE WHEN api_key.status IN ('pending', 'revoked') THEN api_key.status"
+        f" WHEN api_key.retires_at IS NOT NULL AND (:now >= {retires} OR api_key.expires_at <= :now) THEN 'retired'"
+        " WHEN api_key.expires_at <= :now THEN 'expired' ELSE api_key.status END"
+    )
+    for dialect, retires in RETIRES_SQL.items()
+}
 
 # Refused attempts share a row for each minute and each value of these; an upsert finds the row by them.
 REFUSED_ONCE: Final = ("at", "outcome", "coalesce(key_id, '')", "coalesce(client_ip, '')")

@@ -10,18 +10,12 @@ from typing import Any, Final, NamedTuple
 
 from alphalens_keyctl.glance import Glance
 from alphalens_keyctl.text import fold
-from alphalens_keyctl.vocabulary import CURRENT_SQL, RETIRES_SQL, Status
+from alphalens_keyctl.vocabulary import CURRENT_SQL, STATUS_AT_SQL, Status
 
 MOST: Final = 200
 _LAST: Final = "\U0010ffff"  # in byte order, all that begins with a text lies before the text and this
 
-# What `conditions.status_at` says with SQLAlchemy. A test compares the two, key by key.
-_STATUS_AT: Final = (
-    "CASE WHEN api_key.status IN ('pending', 'revoked') THEN api_key.status"
-    " WHEN api_key.retires_at IS NOT NULL AND (:now >= {retires} OR api_key.expires_at <= :now) THEN 'retired'"
-    " WHEN api_key.expires_at <= :now THEN 'expired' ELSE api_key.status END"
-)
-_SHOWN: Final = f"SELECT api_key.id, api_key.name, {_STATUS_AT}, api_key.owner FROM api_key"
+_SHOWN: Final = "SELECT api_key.id, api_key.name, {status_at}, api_key.owner FROM api_key"
 # The key that a name means, as `lookup.find` has it.
 _MEANT: Final = (
     "SELECT other.id FROM api_key AS other WHERE other.name_folded = named.name_folded AND {stored}"
@@ -105,7 +99,7 @@ def labels(glance: Glance, start: str) -> list[tuple[Any, Any]]:
 
 def _keys(glance: Glance, query: str, start: str, stored: frozenset[Status], now: datetime) -> Iterator[Seen]:
     among = ", ".join(f"'{status}'" for status in sorted(stored))
-    sql = query.format(retires=RETIRES_SQL[glance.dialect], stored=f"status IN ({among})")
+    sql = query.format(status_at=STATUS_AT_SQL[glance.dialect], stored=f"status IN ({among})")
     return map(Seen._make, glance.rows(sql, _range(start) | {"now": now}))
 
 

@@ -86,16 +86,15 @@ def test_no_field_takes_a_character_that_could_act_or_hide(fresh_keyctl: Keyctl,
 
 
 @pytest.mark.one_database
-@pytest.mark.parametrize(
-    "field", [field for field in FIELDS if FIELDS[field][0][0] in ("create", "revoke", "rotate", "update")]
-)
-def test_a_refused_change_leaves_no_key_and_no_event(keyctl: Keyctl, field: str) -> None:
+def test_a_refused_change_leaves_no_key_and_no_event(keyctl: Keyctl) -> None:
     """Promise 6 from its other side."""
     keyctl.create("kept")
     before = keyctl.keys(), keyctl.ok("audit", "--jsonl").stdout
-    template, _ = FIELDS[field]
-    for result in run_all(keyctl, {bad: filled(template, f"x{bad}x") for bad in ("\x1b", "\udcff", "`")}).values():
-        assert (result.status, result.stdout) == (2, "")
+    for field, (template, _) in FIELDS.items():
+        if template[0] in ("create", "revoke", "rotate", "update"):
+            commands = {bad: filled(template, f"x{bad}x") for bad in ("\x1b", "\udcff", "`")}
+            for bad, result in run_all(keyctl, commands).items():
+                assert (result.status, result.stdout) == (2, ""), (field, bad)
     assert (keyctl.keys(), keyctl.ok("audit", "--jsonl").stdout) == before
 
 
@@ -176,7 +175,6 @@ HARMLESS: Final = (
 def test_markup_quotes_sql_and_formulas_are_kept_literally_and_come_out_inert(keyctl: Keyctl) -> None:
     for text in HARMLESS:
         keyctl.ok("create", f"--owner={text}", f"--purpose={text}", f"--label=k={text}", "--", text)
-        assert keyctl.ok("show", "--json", "--", text).json["name"] == text
     keys = {key["name"]: key for key in keyctl.keys()}
     assert set(keys) == set(HARMLESS)
     for text, key in keys.items():

@@ -333,28 +333,26 @@ def test_version_is_one_line_and_needs_no_database(fresh_keyctl: Keyctl) -> None
     assert list(fresh_keyctl.home.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("list",), ("show", "ci"), ("revoke", "ci", "--yes"), ("suspend", "--owner", "x", "--yes"), ("rotate", "ci"),
-        ("audit",), ("audit", "verify"), ("audit", "check"), ("audit", "usage"), ("audit", "head"),
-        ("audit", "prune", "--usage", "--older-than", "1d", "--yes"),
-    ],
+NEEDS_A_DATABASE: Final = (
+    ("list",), ("show", "ci"), ("revoke", "ci", "--yes"), ("suspend", "--owner", "x", "--yes"), ("rotate", "ci"),
+    ("audit",), ("audit", "verify"), ("audit", "check"), ("audit", "usage"), ("audit", "head"),
+    ("audit", "prune", "--usage", "--older-than", "1d", "--yes"),
 )  # fmt: skip
+
+
 @pytest.mark.parametrize("way", ["option", "environment", "config.toml"])
-def test_only_create_makes_a_database_at_a_path_that_was_given(
-    fresh_keyctl: Keyctl, tmp_path: Path, arguments: tuple[str, ...], way: str
-) -> None:
+def test_only_create_makes_a_database_at_a_path_that_was_given(fresh_keyctl: Keyctl, tmp_path: Path, way: str) -> None:
     """Of a mistyped path a check would say that all is well."""
     path = tmp_path / "mistyped.db"
     config = tmp_path / "config.toml"
     config.write_text(f'database_url = "{path}"\n')
     before = {"option": ("--database", str(path)), "environment": (), "config.toml": ("--config", str(config))}[way]
     environment = {"ALPHALENS_KEYCTL_DATABASE_URL": str(path)} if way == "environment" else {}
-    refused = fresh_keyctl(*before, *arguments, environment=environment)
-    assert (refused.status, refused.stdout) == (7, "")
-    assert f"there is no database at {path}" in refused.stderr
-    assert not path.exists()
+    for arguments in NEEDS_A_DATABASE:
+        refused = fresh_keyctl(*before, *arguments, environment=environment)
+        assert (refused.status, refused.stdout) == (7, ""), arguments
+        assert f"there is no database at {path}" in refused.stderr, arguments
+        assert not path.exists(), arguments
     fresh_keyctl.ok(*before, "create", "ci", environment=environment)
     assert path.exists()
 

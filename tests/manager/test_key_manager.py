@@ -17,6 +17,7 @@ from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.logs import proof
 from alphalens_keyctl.manager import values
 from alphalens_keyctl.manager.values import NewValues, When
+from tests.support.databases import one_database
 from tests.support.readme import block
 
 DAY: Final = timedelta(days=1)
@@ -124,7 +125,7 @@ with KeyManager(sys.argv[1]) as manager:
 """
 
 
-@pytest.mark.parametrize("store", ["named", "unnamed"])
+@pytest.mark.parametrize("store", ["named", one_database("unnamed")])
 def test_a_process_that_is_killed_in_the_block_leaves_what_the_topic_says(
     manager: KeyManager, database_url: str, store: str
 ) -> None:

@@ -130,7 +130,7 @@ def sqlite_memory() -> Any:
                 digest=b"", digest_scheme="sha256", **values,
             )
         )  # fmt: skip
-        found = connection.scalar(select(conditions.status_at(now)))
+        found = connection.scalar(select(conditions.status_at(now)).select_from(key_table))
         return str(found)
 
     return status
