@@ -139,8 +139,10 @@ def test_a_server_that_dies_in_the_middle_leaves_what_the_exit_status_says(
     assert_true_to_its_word(keyctl, result, command, old)
 
 
-@pytest.mark.parametrize("command", ["create", "rotate"])
-@pytest.mark.parametrize(("point", "nth"), POINTS)
+@pytest.mark.parametrize(
+    ("point", "nth", "command"),
+    [*((*point, "rotate") for point in POINTS), ("after_write", 1, "create"), ("before_commit", 2, "create")],
+)
 def test_sessions_that_are_terminated_leave_what_the_exit_status_says(
     keyctl: Keyctl, server: Server, tmp_path: Path, point: str, nth: int, command: str
 ) -> None:

@@ -403,6 +403,7 @@ SAME: Final = (
 )  # fmt: skip
 
 
+@pytest.mark.one_database
 def test_every_command_means_the_same_keys_by_the_same_filters(keyctl: Keyctl, database: Database) -> None:
     now = datetime.now(UTC)
     for number in range(12):
