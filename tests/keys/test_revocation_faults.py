@@ -40,12 +40,12 @@ REVOKE: Final = ("revoke", "--owner", "ops", "--max", "9999", "--yes")
 
 
 def stop_at(statement: str, when: str, number: int) -> None:
-    """In the process of a command: send itself a signal `before` or `after` the first statement that begins so."""
+    """In the process of a command: send itself a signal `before` or `after` the first statement that does so."""
     sent = False
 
     def come(*details: Any) -> None:
         nonlocal sent
-        if not sent and (statement == "COMMIT" or details[2].lstrip().startswith(statement)):
+        if not sent and (statement == "COMMIT" or statement in details[2]):
             sent = True
             os.kill(os.getpid(), number)
 
