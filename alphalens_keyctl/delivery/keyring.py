@@ -64,18 +64,17 @@ def keep_own_key(url: str, raw: RawKey) -> None:
 
 def forget_own_key(url: str) -> bool:
     """Remove the key for a server. Returns whether there was one. Raises `KeyctlError` (delivery_failed)."""
-    if _ask("read", url, service=_OWN) is None:
-        return False
-    if _ask("remove", url, service=_OWN) is not None:
+    answer = _exchange({"do": "remove", "service": _OWN, "user": url})
+    if answer["secret"] is not None:
         raise failed(NAME, "the entry is still there after it was removed")
-    return True
+    return answer["found"] is not None
 
 
 class Keyring:
     """The keyring as a destination, for `--keyring`."""
 
     name = NAME
-    limit = 4 * LIMIT
+    limit = 3 * LIMIT
 
     def __init__(self) -> None:
         self._parcel: Parcel | None = None
@@ -103,16 +102,15 @@ class Keyring:
         """Give the keyring its old entry back, unless somebody else has stored another meanwhile."""
         if self._parcel is None or not self._touched:
             return True
-        user = self._parcel.key.name
+        new = self._parcel.raw.reveal()
+        request = {"do": "replace", "service": SERVICE, "user": self._parcel.key.name, "old": new}
+        if self._before is not None:
+            request["secret"] = self._before
         try:
-            if _ask("read", user) != self._parcel.raw.reveal():
-                return True
-            if self._before is None:
-                remove(user)
-                return True
-            return _ask("store", user, self._before, self._parcel.attempt.descriptors) == self._before
+            answer = _exchange(request, self._parcel.attempt.descriptors)
         except KeyctlError:
             return False
+        return bool(answer["found"] != new or answer["secret"] == self._before)
 
 
 def _ask(

@@ -24,7 +24,11 @@ class RefusedError(Exception):
 
 
 def main() -> int:
-    """Answer one request: {"do": "read" | "store" | "remove", "service", "user", "secret"}."""
+    """Answer one request: {"do": "read" | "store" | "remove" | "replace", "service", "user", "secret", "old"}.
+
+    The answer is {"found", "secret", "backend"}: what the keyring held, and holds now. Only `remove` and `replace` look
+    before they act.
+    """
     threading.Thread(target=_end_with_the_lifeline, args=(int(sys.argv[1]),), daemon=True).start()
     request = json.loads(sys.stdin.buffer.read())
     # A backend may print to stdout, where only the answer belongs.
@@ -32,7 +36,8 @@ def main() -> int:
     os.dup2(2, 1)
     try:
         backend = _usable_backend()
-        answer = {"secret": _do(backend, **request), "backend": _name(backend)}
+        found, held = _do(backend, **request)
+        answer = {"found": found, "secret": held, "backend": _name(backend)}
     except RefusedError as error:
         answer = {"refused": str(error)}
     except Exception as error:  # noqa: BLE001  # a backend may raise anything
@@ -47,14 +52,20 @@ def _end_with_the_lifeline(lifeline: int) -> None:
     os._exit(1)
 
 
-def _do(backend: Any, *, do: str, service: str, user: str, secret: str | None = None) -> str | None:
-    """Do what the request says; return what the keyring holds afterwards."""
-    if do == "store":
+def _do(
+    backend: Any, *, do: str, service: str, user: str, secret: str | None = None, old: str | None = None
+) -> tuple[str | None, str | None]:
+    """Do what the request says; return what the keyring held before, and holds afterwards.
+
+    `remove` removes whatever is there. `replace` puts `secret` in the place of `old`, or nothing, and leaves an entry
+    that is not `old` as it is.
+    """
+    found = backend.get_password(service, user) if do in ("remove", "replace") else None
+    if do == "store" or (do == "replace" and found == old and secret is not None):
         backend.set_password(service, user, secret)
-    elif do == "remove" and backend.get_password(service, user) is not None:
+    elif found is not None and (do == "remove" or (do == "replace" and found == old)):
         backend.delete_password(service, user)
-    held: str | None = backend.get_password(service, user)
-    return held
+    return found, backend.get_password(service, user)
 
 
 def _usable_backend() -> Any:
