@@ -271,16 +271,17 @@ def matrix(
     database: str,
     *,
     command: str,
+    first: int = 0,
     stride: int = 1,
     kinds: Sequence[tuple[str, ...]] = tuple(COMBINATIONS),
 ) -> list[Row]:
-    """The matrix, or every `stride`-th combination of it."""
+    """The matrix, or every `stride`-th combination of it from the `first` on, counted from 0."""
     made = []
     before = 0
     for one in kinds:
         faults = list(faults_of(one, database))
         # A stride that shares a factor with the order above would always leave out the same kind of fault.
-        chosen = [fault for at, fault in enumerate(faults, before) if at % stride == 0]
+        chosen = [fault for at, fault in enumerate(faults, before) if at % stride == first]
         before += len(faults)
         cases = [Case(command, one, fault, printed=at % 3 == 0) for at, fault in enumerate(chosen)]
         if cases:
