@@ -1,7 +1,8 @@
 """The process that asks the system's keyring, started by `child.running`.
 
-It reads one JSON request on standard input and writes one JSON answer to standard output. It is a process of its own
-because a keyring whose bus is silent never answers, and only a process can be killed for certain.
+It reads JSON requests on standard input and writes the JSON answers to standard output, each of them a line. It ends
+with its input. It is a process of its own because a keyring whose bus is silent never answers, and only a process can
+be killed for certain.
 """
 
 import json
@@ -24,27 +25,31 @@ class RefusedError(Exception):
 
 
 def main() -> int:
-    """Answer one request: {"do": "read" | "store" | "remove" | "replace", "service", "user", "secret", "old"}.
+    """Answer requests: {"do": "read" | "store" | "remove" | "replace", "service", "user", "secret", "old"}.
 
-    The answer is {"found", "secret", "backend"}: what the keyring held, and holds now. Only `remove` and `replace` look
+    An answer is {"found", "secret", "backend"}: what the keyring held, and holds now. Only `remove` and `replace` look
     before they act.
     """
     threading.Thread(target=_end_with_the_lifeline, args=(int(sys.argv[1]),), daemon=True).start()
-    request = json.loads(sys.stdin.buffer.read())
-    # A backend may print to stdout, where only the answer belongs.
+    # A backend may print to stdout, where only the answers belong.
     stdout = os.dup(1)
     os.dup2(2, 1)
+    with open(stdout, "w", encoding="ascii") as answers:
+        for request in sys.stdin.buffer:
+            answers.write(json.dumps(_answer(json.loads(request))) + "\n")
+            answers.flush()
+    return 0
+
+
+def _answer(request: dict[str, str]) -> dict[str, str | None]:
     try:
         backend = _usable_backend()
         found, held = _do(backend, **request)
-        answer = {"found": found, "secret": held, "backend": _name(backend)}
     except RefusedError as error:
-        answer = {"refused": str(error)}
+        return {"refused": str(error)}
     except Exception as error:  # noqa: BLE001  # a backend may raise anything
-        answer = {"failed": f"{type(error).__name__}: {error}"}
-    with open(stdout, "w", encoding="ascii") as answers:
-        answers.write(json.dumps(answer))
-    return 0
+        return {"failed": f"{type(error).__name__}: {error}"}
+    return {"found": found, "secret": held, "backend": _name(backend)}
 
 
 def _end_with_the_lifeline(lifeline: int) -> None:

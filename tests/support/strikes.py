@@ -81,7 +81,8 @@ def _faults_at(number: int, kind: str) -> Iterator[Fault]:
     for step, when in itertools.product(("stage", "hand_over"), ("before", "after")):
         yield Fault("kill", step, number, when, "program", "kill")
         yield Fault("no space", step, number, when, "program", "fill")
-    yield Fault("kill", "hand_over", number, "during", "program", "kill")
+    # Where a process is started, or a file written: a keyring's process is started to look first.
+    yield Fault("kill", "stage" if kind == "keyring" else "hand_over", number, "during", "program", "kill")
     if kind in ("key-file", "env-file"):
         yield Fault("kill", "stage", number, "during", "program", "kill")
         yield Fault("failure", "stage", number, "before", "program", "obstruct")
