@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,7 +46,7 @@ class StoresSomethingElse(Honest):
 class HangsWhileStoring(Honest):
     def set_password(self, service, user, secret):
         (self.file.parent / "storing").touch()
-        time.sleep(60)
+        time.sleep(600)
 
 class EndsItsProcess(Honest):
     def set_password(self, service, user, secret):
@@ -369,6 +370,17 @@ def test_a_child_that_hangs_while_storing_shows_the_key_to_nobody_and_is_ended(
     result = process.wait()
     assert_refused(keyctl, result)
     assert not Path(f"/proc/{child}").exists()
+
+
+@pytest.mark.one_database
+def test_what_asks_the_keyring_ends_with_the_program_though_it_hangs(
+    backend: Callable[[str], Keyctl], tmp_path: Path
+) -> None:
+    """Promise 3: it could store a key after the next attempt has stored a newer one."""
+    process = backend("HangsWhileStoring").start("create", "ci", "--keyring", "--no-print", to_the_last=True)
+    wait_for((tmp_path / "storing").exists)
+    process.kill()
+    assert process.wait().status == -signal.SIGKILL
 
 
 @pytest.mark.one_database
