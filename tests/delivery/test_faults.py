@@ -27,7 +27,7 @@ SETS: dict[str, list[tuple[str, ...]]] = {
     "in pairs": [one for one in COMBINATIONS if len(one) == 2 and "keyring" not in one],
     "with a keyring": [one for one in COMBINATIONS if "keyring" in one],
 }
-# Where in the matrix the first case stands, and every so many further ones. A keyring costs three processes of Python a
+# Where in the matrix the first case stands, and every so many further ones. A keyring costs a process of Python a
 # delivery, and PostgreSQL a connection a judgement: there kills come up, and connections that break.
 SHARES = {
     "sqlite": {"alone": (0, 11), "in pairs": (0, 37), "with a keyring": (11, 61)},
