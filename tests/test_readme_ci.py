@@ -7,10 +7,9 @@ import base64
 import os
 import re
 import shlex
-import signal
 import subprocess
-import sys
 from pathlib import Path
+from typing import Final
 
 import pytest
 import yaml
@@ -66,6 +65,7 @@ class Job:
     """A job in CI: a shell, the database by environment, a store that outlives it."""
 
     def __init__(self, keyctl: Keyctl, folder: Path) -> None:
+        self._keyctl = keyctl
         self.store = folder / "store"
         programs = folder / "programs"
         programs.mkdir()
@@ -86,19 +86,18 @@ class Job:
         (self.store.parent / f"{self.store.name}.{hang}").touch()
         program, *arguments = shlex.split(command)
         assert program == "alphalens-keyctl"
-        words = [sys.executable, "-m", "alphalens_keyctl", *arguments]
-        process = subprocess.Popen(words, env=self.environment, stderr=subprocess.DEVNULL)
+        process = self._keyctl.start(*arguments, environment=self.environment)
         hangs = self.store.parent / f"{self.store.name}.hangs"
-        wait_for(lambda: hangs.exists() or process.poll() is not None, "the store never hung")
-        assert process.poll() is None
-        process.send_signal(signal.SIGKILL)
+        wait_for(lambda: hangs.exists() or process.ended(), "the store never hung")
+        assert not process.ended()
+        process.kill()
         process.wait()
         for left in self.store.parent.glob(f"{self.store.name}.hang*"):
             left.unlink()
 
 
-# The two examples differ in the shell around the command alone.
-JOBS = [github_command(), pytest.param(gitlab_command(), marks=pytest.mark.one_database)]
+ON_SQLITE: Final = pytest.mark.one_database
+JOBS: Final = {"github": github_command(), "gitlab": gitlab_command()}
 
 
 @pytest.fixture
@@ -106,12 +105,13 @@ def job(keyctl: Keyctl, tmp_path: Path) -> Job:
     return Job(keyctl, tmp_path)
 
 
-@pytest.mark.parametrize("command", JOBS, ids=["github", "gitlab"])
+@ON_SQLITE
+@pytest.mark.parametrize("example", JOBS)
 def test_the_examples_for_ci_store_a_key_that_opens_and_do_nothing_the_next_time(
-    keyctl: Keyctl, job: Job, command: str
+    keyctl: Keyctl, job: Job, example: str
 ) -> None:
     keyctl.create("ci")
-    command = command.replace("--if-older-than 30d", "--if-older-than 1m")
+    command = JOBS[example].replace("--if-older-than 30d", "--if-older-than 1m")
     assert job.run(command).returncode == 0
     assert not job.store.exists()  # not due yet
     due = command.replace("--if-older-than 1m", "")
@@ -124,11 +124,19 @@ def test_the_examples_for_ci_store_a_key_that_opens_and_do_nothing_the_next_time
     assert job.store.read_text() == before
 
 
-@pytest.mark.parametrize("hang", ["hang-before", "hang-after"])
-@pytest.mark.parametrize("command", JOBS, ids=["github", "gitlab"])
+@pytest.mark.parametrize(
+    ("example", "hang"),
+    [
+        pytest.param("github", "hang-before", marks=ON_SQLITE),
+        ("github", "hang-after"),
+        # The two examples differ in the shell around the command alone.
+        pytest.param("gitlab", "hang-after", marks=ON_SQLITE),
+    ],
+)
 def test_a_job_that_was_killed_and_run_again_ends_as_one_run_does(
-    keyctl: Keyctl, job: Job, command: str, hang: str
+    keyctl: Keyctl, job: Job, example: str, hang: str
 ) -> None:
+    command = JOBS[example]
     old, _ = keyctl.create("ci")
     job.store.write_text(old)
     job.kill_where(command.replace("--if-older-than 30d", ""), hang)
@@ -143,6 +151,7 @@ def test_a_job_that_was_killed_and_run_again_ends_as_one_run_does(
     assert sorted(key["status"] for key in listed) == ["active", "retiring", "retiring"]
 
 
+@ON_SQLITE
 def test_each_example_of_delivery_stores_the_bytes_of_the_key_and_no_more(
     keyctl: Keyctl, job: Job, tmp_path: Path
 ) -> None:

@@ -17,6 +17,9 @@ from tests.support.raw_keys import RAW_KEY, shows
 from tests.support.readme import adapted, block
 from tests.support.web import serving
 
+# What the server does on which database tests/api shows.
+pytestmark = pytest.mark.one_database
+
 # As `gh` and `glab` do, it leaves newlines at the end out.
 _STORE: Final = '#!/bin/sh\nprintf "%s\\n" "$*" > "$STORE.call"\nvalue=$(cat)\nprintf %s "$value" > "$STORE"\n'
 # Every byte of the file goes into the manifest; `apply` puts it where the secret is mounted.
@@ -90,7 +93,6 @@ def test_the_job_of_github_replaces_its_own_secret(keyctl: Keyctl, job: Job) -> 
     assert_rotated(keyctl, raw, after)
 
 
-@pytest.mark.one_database
 def test_the_job_of_gitlab_replaces_its_own_variable(keyctl: Keyctl, job: Job) -> None:
     rotation = yaml.safe_load(block("self gitlab", "yaml"))["rotate-own-key"]
     assert rotation["resource_group"]
@@ -103,7 +105,6 @@ def test_the_job_of_gitlab_replaces_its_own_variable(keyctl: Keyctl, job: Job) -
     assert_rotated(keyctl, raw, job.store.read_text())
 
 
-@pytest.mark.one_database
 def test_the_line_of_cron_rotates_a_file_when_it_is_due(keyctl: Keyctl, job: Job, tmp_path: Path) -> None:
     (line,) = block("self crontab", "crontab").splitlines()
     command = adapted(line.split(maxsplit=5)[5], {"/etc/billing/key": str(tmp_path / "key")})
@@ -116,7 +117,6 @@ def test_the_line_of_cron_rotates_a_file_when_it_is_due(keyctl: Keyctl, job: Job
     assert_rotated(keyctl, raw, (tmp_path / "key").read_text().strip())
 
 
-@pytest.mark.one_database
 def test_the_unit_of_systemd_rotates_a_file_of_variables(keyctl: Keyctl, job: Job, tmp_path: Path) -> None:
     unit = configparser.ConfigParser(interpolation=None)
     unit.read_string(block("self systemd", "ini"))
@@ -130,7 +130,6 @@ def test_the_unit_of_systemd_rotates_a_file_of_variables(keyctl: Keyctl, job: Jo
     assert_rotated(keyctl, raw, lines[1].removeprefix("ALPHALENS_API_KEY="))
 
 
-@pytest.mark.one_database
 def test_the_job_of_kubernetes_replaces_its_own_secret(keyctl: Keyctl, job: Job) -> None:
     cron_job = yaml.safe_load(block("self kubernetes", "yaml"))
     assert cron_job["spec"]["concurrencyPolicy"] == "Forbid"

@@ -1,14 +1,17 @@
 """What `revoke`, `suspend` and `resume` do: a revocation as a change of keys."""
 
+from functools import partial
 from typing import Final
 
 from alphalens_keyctl.cli.change_keys import Words, change_keys
 from alphalens_keyctl.cli.options.guards import Asked
 from alphalens_keyctl.cli.run import Run
 from alphalens_keyctl.errors import KeyctlError
+from alphalens_keyctl.keyformat import RawKey
 from alphalens_keyctl.keys.changes import RevocationChange
 from alphalens_keyctl.keys.revocation import Revocation
 from alphalens_keyctl.manager.backend import Backend, Outcome, issued
+from alphalens_keyctl.models import Key
 
 _WORDS: Final = {
     Revocation.REVOKE: Words("Revoked", "Revoke", "was revoked already", question_end=" for good?"),
@@ -48,10 +51,12 @@ def _forget(manager: Backend, done: Outcome) -> None:
 
     try:
         for key in done.keys([*done.changed, *done.unchanged]):
-            held = keyring.held(key.name)
-            if held is not None and held.id == key.id and issued(manager, held):
-                keyring.remove(key.name)
+            keyring.remove(key.name, partial(_is, manager, key))
     except KeyctlError as error:
         raise KeyctlError(
             error.code, error.message, "The keys are revoked all the same; remove the entry by hand."
         ) from error
+
+
+def _is(manager: Backend, key: Key, raw: RawKey) -> bool:
+    return raw.id == key.id and issued(manager, raw) is not None

@@ -37,6 +37,54 @@ def script(name: str) -> tuple[str, ...]:
     return (str(path),) if path.is_file() else module(name)
 
 
+class Started:
+    """A running process, and this process's end of its lifeline."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", lifeline: int) -> None:
+        self.process = process
+        self._lifeline = lifeline
+
+    def end(self) -> None:
+        """Kill the process, with all that it started, unless it has ended. Called once."""
+        try:
+            end(self.process)
+        finally:
+            os.close(self._lifeline)
+
+
+def start(
+    words: Sequence[str],
+    *arguments: str,
+    stdin: int,
+    stderr: int,
+    inherited: Sequence[int] = (),
+    environment: Mapping[bytes, bytes] | None = None,
+) -> Started:
+    """Run what `module` or `script` returned in a process, with the number of its lifeline, and then `arguments`.
+
+    The process leads a session of its own: Ctrl-C reaches this process alone. It inherits the descriptors `inherited`.
+    The caller ends it, and holds Ctrl-C back (`interrupts.held`) until it knows what to end. Raises OSError when the
+    process cannot be started.
+    """
+    lifeline, ours = os.pipe()
+    try:
+        process = subprocess.Popen(  # noqa: S603  # our own module
+            [sys.executable, *_PYTHON, *words, str(lifeline), *arguments],
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env=environment,
+            pass_fds=(lifeline, *inherited),
+            start_new_session=True,
+        )
+    except BaseException:
+        os.close(ours)
+        raise
+    finally:
+        os.close(lifeline)
+    return Started(process, ours)
+
+
 @contextmanager
 def running(
     words: Sequence[str],
@@ -46,33 +94,14 @@ def running(
     inherited: Sequence[int] = (),
     environment: Mapping[bytes, bytes] | None = None,
 ) -> "Iterator[subprocess.Popen[bytes]]":
-    """Run what `module` or `script` returned in a process, with the number of its lifeline, and then `arguments`.
-
-    The process leads a session of its own: Ctrl-C reaches this process alone. It inherits the descriptors `inherited`.
-    At the end of the block the process is killed, with all that it started, unless it has ended. Ctrl-C is held back
-    (`interrupts.held`). Raises OSError when the process cannot be started.
-    """
+    """The process of `start` while the block lasts; it is killed at the end of the block, unless it has ended. Ctrl-C
+    is held back (`interrupts.held`)."""
     with interrupts.held():
-        lifeline, ours = os.pipe()
+        started = start(words, *arguments, stdin=stdin, stderr=stderr, inherited=inherited, environment=environment)
         try:
-            try:
-                process = subprocess.Popen(  # noqa: S603  # our own module
-                    [sys.executable, *_PYTHON, *words, str(lifeline), *arguments],
-                    stdin=stdin,
-                    stdout=subprocess.PIPE,
-                    stderr=stderr,
-                    env=environment,
-                    pass_fds=(lifeline, *inherited),
-                    start_new_session=True,
-                )
-            finally:
-                os.close(lifeline)
-            try:
-                yield process
-            finally:
-                end(process)
+            yield started.process
         finally:
-            os.close(ours)
+            started.end()
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:

@@ -1,9 +1,13 @@
 """The system's keyring as a destination: the service is `alphalens-keyctl`, the user is the key's name."""
 
 import json
+import os
+import select
 import subprocess
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import IO, Any, Final, NamedTuple
 
 from alphalens_keyctl import interrupts
 from alphalens_keyctl.delivery import child
@@ -40,10 +44,15 @@ def backend() -> str:
     return str(_exchange({"do": "read", "service": SERVICE, "user": SERVICE})["backend"])
 
 
-def remove(user: str) -> None:
-    """Remove the entry under the name `user`, if there is one. Raises `KeyctlError` (delivery_failed)."""
-    if _ask("remove", user) is not None:
-        raise failed(NAME, "the entry is still there after it was removed")
+def remove(user: str, meant: Callable[[RawKey], bool]) -> None:
+    """Remove the entry under the name `user` whose raw key `meant` says yes to; any other entry stays.
+
+    Raises `KeyctlError` (delivery_failed), and as `meant` does.
+    """
+    with interrupts.held(), _Asked() as asked:
+        raw = raw_key_in(asked.held("read", user))
+        if raw is not None and meant(raw) and asked.held("remove", user) is not None:
+            raise failed(NAME, "the entry is still there after it was removed")
 
 
 def held(user: str) -> RawKey | None:
@@ -64,27 +73,33 @@ def keep_own_key(url: str, raw: RawKey) -> None:
 
 def forget_own_key(url: str) -> bool:
     """Remove the key for a server. Returns whether there was one. Raises `KeyctlError` (delivery_failed)."""
-    if _ask("read", url, service=_OWN) is None:
-        return False
-    if _ask("remove", url, service=_OWN) is not None:
+    answer = _exchange({"do": "remove", "service": _OWN, "user": url})
+    if answer["secret"] is not None:
         raise failed(NAME, "the entry is still there after it was removed")
-    return True
+    return answer["found"] is not None
 
 
 class Keyring:
-    """The keyring as a destination, for `--keyring`."""
+    """The keyring as a destination, for `--keyring`.
+
+    One process reads the old entry and stores the new one. It ends with the handover, or when the entry is put back, or
+    with this process at the latest.
+    """
 
     name = NAME
-    limit = 4 * LIMIT
+    limit = 3 * LIMIT
 
     def __init__(self) -> None:
         self._parcel: Parcel | None = None
+        self._asked: _Asked | None = None
         self._before: str | None = None
         self._touched = False
 
     def stage(self, parcel: Parcel) -> None:
         """Read the entry under the key's name, which also shows that there is a keyring before anything is changed."""
-        self._before = _ask("read", parcel.key.name)
+        with interrupts.held():
+            self._asked = _Asked(parcel.attempt.descriptors)
+        self._before = self._asked.held("read", parcel.key.name)
         self._parcel = parcel
 
     def held(self) -> RawKey | None:
@@ -94,47 +109,125 @@ class Keyring:
     def hand_over(self) -> None:
         """Store the key, read it back and compare: some backends store nothing and raise nothing."""
         assert self._parcel is not None  # noqa: S101  # staged before
+        assert self._asked is not None  # noqa: S101
         self._touched = True
         secret = self._parcel.raw.reveal()
-        if _ask("store", self._parcel.key.name, secret, self._parcel.attempt.descriptors) != secret:
+        with self._asked as asked:
+            held = asked.held("store", self._parcel.key.name, secret)
+        if held != secret:
             raise failed(NAME, "what was stored is not what it holds now", _HINT)
 
     def put_back(self, _earlier: RawKey | None) -> bool:
         """Give the keyring its old entry back, unless somebody else has stored another meanwhile."""
+        if self._asked is not None:
+            self._asked.end()
         if self._parcel is None or not self._touched:
             return True
-        user = self._parcel.key.name
+        new = self._parcel.raw.reveal()
+        request = {"do": "replace", "service": SERVICE, "user": self._parcel.key.name, "old": new}
+        if self._before is not None:
+            request["secret"] = self._before
         try:
-            if _ask("read", user) != self._parcel.raw.reveal():
-                return True
-            if self._before is None:
-                remove(user)
-                return True
-            return _ask("store", user, self._before, self._parcel.attempt.descriptors) == self._before
+            answer = _exchange(request, self._parcel.attempt.descriptors)
         except KeyctlError:
             return False
+        return bool(answer["found"] != new or answer["secret"] == self._before)
 
 
-def _ask(
-    do: str, user: str, secret: str | None = None, inherited: Sequence[int] = (), *, service: str = SERVICE
-) -> str | None:
-    """Send the keyring one request; return what it holds then."""
-    request = {"do": do, "service": service, "user": user} | ({} if secret is None else {"secret": secret})
-    held: str | None = _exchange(request, inherited)["secret"]
-    return held
+class _Asked:
+    """The process that asks the keyring, for one request after the other.
+
+    The process ends with the block, or by `end`, and is killed at the first failure. Whoever makes one holds Ctrl-C
+    back (`interrupts.held`). The process inherits the descriptors `inherited`.
+    """
+
+    def __init__(self, inherited: Sequence[int] = ()) -> None:
+        self._started = child.start(
+            child.module(_PROCESS), stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, inherited=inherited
+        )
+        self._deadline = 0.0
+        self._over = False
+
+    def __enter__(self) -> "_Asked":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def held(self, do: str, user: str, secret: str | None = None, *, service: str = SERVICE) -> str | None:
+        """Send a request; return what the keyring holds then. Raises `KeyctlError` (delivery_failed)."""
+        request = {"do": do, "service": service, "user": user} | ({} if secret is None else {"secret": secret})
+        found: str | None = self.answer(request)["secret"]
+        return found
+
+    def answer(self, request: Mapping[str, str]) -> dict[str, Any]:
+        """Return the answer to a request, for which there are `LIMIT` seconds. Raises `KeyctlError`
+        (delivery_failed)."""
+        try:
+            with interrupts.let_in():
+                said = self._exchanged(json.dumps(request).encode("ascii") + b"\n")
+            return _answered(said, raw_key_in(request.get("secret")))
+        except BaseException:
+            self._kill()
+            raise
+
+    def end(self) -> None:
+        """End the process: by the end of its input, where it was just asked, or else by a signal."""
+        if self._over:
+            return
+        stdin, stdout = self._streams()
+        try:
+            stdin.close()
+            with interrupts.let_in():
+                if select.select([stdout], [], [], self._left())[0]:  # says no more: it is about to end
+                    self._started.process.wait(self._left())
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            self._kill()
+
+    def _exchanged(self, line: bytes) -> bytes:
+        self._deadline = time.monotonic() + LIMIT
+        stdin, stdout = self._streams()
+        with suppress(BrokenPipeError):  # it has ended, and says nothing
+            os.write(stdin.fileno(), line)
+        said = b""
+        while not said.endswith(b"\n"):
+            if not select.select([stdout], [], [], self._left())[0]:
+                raise failed(NAME, f"it did not answer within {LIMIT:g} seconds; it may be locked", _HINT)
+            if not (piece := os.read(stdout.fileno(), 1 << 16)):
+                break
+            said += piece
+        return said
+
+    def _left(self) -> float:
+        return max(0.0, self._deadline - time.monotonic())
+
+    def _streams(self) -> tuple[IO[bytes], IO[bytes]]:
+        process = self._started.process
+        assert process.stdin is not None  # noqa: S101  # for the types
+        assert process.stdout is not None  # noqa: S101
+        return process.stdin, process.stdout
+
+    def _kill(self) -> None:
+        if not self._over:
+            self._over = True
+            try:
+                self._started.end()
+            finally:
+                for stream in self._streams():
+                    stream.close()
 
 
 def _exchange(request: Mapping[str, str], inherited: Sequence[int] = ()) -> dict[str, Any]:
-    """Return the answer to one request, of a process of its own that is killed after `LIMIT`."""
-    with child.running(
-        child.module(_PROCESS), stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, inherited=inherited
-    ) as process:
-        try:
-            with interrupts.let_in():
-                said, _ = process.communicate(json.dumps(request).encode("ascii"), timeout=LIMIT)
-        except subprocess.TimeoutExpired:
-            raise failed(NAME, f"it did not answer within {LIMIT:g} seconds; it may be locked", _HINT) from None
-    return _answered(said, raw_key_in(request.get("secret")))
+    """Return the answer to one request, of a process of its own. Raises `KeyctlError` (delivery_failed)."""
+    with interrupts.held(), _Asked(inherited) as asked:
+        return asked.answer(request)
+
+
+def _ask(do: str, user: str, secret: str | None = None, *, service: str = SERVICE) -> str | None:
+    with interrupts.held(), _Asked() as asked:
+        return asked.held(do, user, secret, service=service)
 
 
 def _answered(said: bytes, sent: RawKey | None) -> dict[str, Any]:

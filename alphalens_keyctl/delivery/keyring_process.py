@@ -1,7 +1,8 @@
 """The process that asks the system's keyring, started by `child.running`.
 
-It reads one JSON request on standard input and writes one JSON answer to standard output. It is a process of its own
-because a keyring whose bus is silent never answers, and only a process can be killed for certain.
+It reads JSON requests on standard input and writes the JSON answers to standard output, each of them a line. It ends
+with its input. It is a process of its own because a keyring whose bus is silent never answers, and only a process can
+be killed for certain.
 """
 
 import json
@@ -24,22 +25,31 @@ class RefusedError(Exception):
 
 
 def main() -> int:
-    """Answer one request: {"do": "read" | "store" | "remove", "service", "user", "secret"}."""
+    """Answer requests: {"do": "read" | "store" | "remove" | "replace", "service", "user", "secret", "old"}.
+
+    An answer is {"found", "secret", "backend"}: what the keyring held, and holds now. Only `remove` and `replace` look
+    before they act.
+    """
     threading.Thread(target=_end_with_the_lifeline, args=(int(sys.argv[1]),), daemon=True).start()
-    request = json.loads(sys.stdin.buffer.read())
-    # A backend may print to stdout, where only the answer belongs.
+    # A backend may print to stdout, where only the answers belong.
     stdout = os.dup(1)
     os.dup2(2, 1)
+    with open(stdout, "w", encoding="ascii") as answers:
+        for request in sys.stdin.buffer:
+            answers.write(json.dumps(_answer(json.loads(request))) + "\n")
+            answers.flush()
+    return 0
+
+
+def _answer(request: dict[str, str]) -> dict[str, str | None]:
     try:
         backend = _usable_backend()
-        answer = {"secret": _do(backend, **request), "backend": _name(backend)}
+        found, held = _do(backend, **request)
     except RefusedError as error:
-        answer = {"refused": str(error)}
+        return {"refused": str(error)}
     except Exception as error:  # noqa: BLE001  # a backend may raise anything
-        answer = {"failed": f"{type(error).__name__}: {error}"}
-    with open(stdout, "w", encoding="ascii") as answers:
-        answers.write(json.dumps(answer))
-    return 0
+        return {"failed": f"{type(error).__name__}: {error}"}
+    return {"found": found, "secret": held, "backend": _name(backend)}
 
 
 def _end_with_the_lifeline(lifeline: int) -> None:
@@ -47,14 +57,20 @@ def _end_with_the_lifeline(lifeline: int) -> None:
     os._exit(1)
 
 
-def _do(backend: Any, *, do: str, service: str, user: str, secret: str | None = None) -> str | None:
-    """Do what the request says; return what the keyring holds afterwards."""
-    if do == "store":
+def _do(
+    backend: Any, *, do: str, service: str, user: str, secret: str | None = None, old: str | None = None
+) -> tuple[str | None, str | None]:
+    """Do what the request says; return what the keyring held before, and holds afterwards.
+
+    `remove` removes whatever is there. `replace` puts `secret` in the place of `old`, or nothing, and leaves an entry
+    that is not `old` as it is.
+    """
+    found = backend.get_password(service, user) if do in ("remove", "replace") else None
+    if do == "store" or (do == "replace" and found == old and secret is not None):
         backend.set_password(service, user, secret)
-    elif do == "remove" and backend.get_password(service, user) is not None:
+    elif found is not None and (do == "remove" or (do == "replace" and found == old)):
         backend.delete_password(service, user)
-    held: str | None = backend.get_password(service, user)
-    return held
+    return found, backend.get_password(service, user)
 
 
 def _usable_backend() -> Any:

@@ -51,7 +51,7 @@ def test_what_the_description_allows_and_forbids_is_answered_as_it_says(api: Api
             raw = api.raw(api.caller("admin"))  # another for each: one of them ends its own
 
             @settings(
-                max_examples=4,
+                max_examples=2,
                 deadline=None,
                 database=None,
                 phases=[Phase.generate],

@@ -297,6 +297,7 @@ def test_out_of_time_what_it_started_is_ended_too(keyctl: Keyctl) -> None:
     wait_for(lambda: is_over(int((keyctl.home / "left").read_text())))
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("command", ["create", "rotate"])
 def test_ctrl_c_ends_the_command_and_what_it_started(keyctl: Keyctl, command: str) -> None:
     """Promises 2 and 3: interrupted is not done."""
@@ -388,6 +389,7 @@ def test_a_command_outside_of_the_path_is_not_taken_from_the_current_folder(keyc
     assert not (keyctl.home / "taken").exists()
 
 
+@pytest.mark.one_database
 def test_several_commands_are_run_and_one_that_took_the_key_gets_the_old_one_back(keyctl: Keyctl) -> None:
     """Promise 3: where a file still had the old raw key."""
     note = script(keyctl, 'echo "$ALPHALENS_KEY_ID $(cat)" >>noted', name="note")

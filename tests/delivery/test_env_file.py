@@ -202,6 +202,7 @@ def test_a_file_with_an_open_quote_is_refused_untouched(keyctl: Keyctl, before: 
     assert {key["status"] for key in found} == {"revoked"}
 
 
+@pytest.mark.one_database
 def test_lines_that_dotenv_readers_cannot_parse_are_passed_over_in_silence(keyctl: Keyctl) -> None:
     """Promise 10: under --json stderr is an error's alone."""
     (keyctl.home / ".env").write_text("not a line\n= 1\n'a\nB='x'y\n'\n")
@@ -211,6 +212,7 @@ def test_lines_that_dotenv_readers_cannot_parse_are_passed_over_in_silence(keyct
         assert by_dotenv((keyctl.home / ".env").read_bytes()) == result.json["raw_key"]
 
 
+@pytest.mark.one_database
 def test_create_and_rotate_change_the_variable_alone(keyctl: Keyctl) -> None:
     path = keyctl.home / "app.env"
     path.write_bytes(b"# ours\nexport A='1'\n")
@@ -237,6 +239,7 @@ def test_a_name_that_no_shell_takes_is_bad_input(name: str, fresh_keyctl: Keyctl
     assert not list(fresh_keyctl.home.rglob("*.db"))
 
 
+@pytest.mark.one_database
 def test_a_file_that_holds_no_lines_of_text_is_refused(keyctl: Keyctl) -> None:
     path = keyctl.home / "binary"
     for content in (b"\x7fELF\0\0", b"A=1\n".ljust((1 << 20) + 1, b"#")):

@@ -182,6 +182,7 @@ def test_a_group_keeps_its_rights_and_others_lose_theirs(tmp_path: Path, before:
     assert path.read_text() == raw + "\n"
 
 
+@pytest.mark.one_database
 def test_a_failed_rotation_leaves_the_file_as_it_was_and_for_whom_it_was(keyctl: Keyctl) -> None:
     """Promise 3: who could read the old key still can. A file that was not there is gone again."""
     path = keyctl.home / "key"
@@ -551,6 +552,7 @@ def test_one_file_is_named_once(fresh_keyctl: Keyctl, options: tuple[str, ...]) 
     assert not (fresh_keyctl.home / "key").exists()
 
 
+@pytest.mark.one_database
 def test_a_full_disk_fails_before_anything_is_given_away(keyctl: Keyctl, tmp_path: Path) -> None:
     """Promises 2 and 3."""
     folder = tmp_path / "small"

@@ -419,6 +419,8 @@ def test_the_keyring_is_said_to_have_the_current_key_where_the_name_means_it(
     changes: dict[str, Any], said: str
 ) -> None:
     assert sentences.keyring_entry(True, KEY._replace(**changes)) == said
+    assert sentences.keyring_entry(True, None) == "an entry that is no key of this lineage"
+    assert sentences.keyring_entry(False, None) == "no entry"
 
 
 @given(KEYS)

@@ -3,25 +3,23 @@
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from unittest.mock import patch
 
-from tests.support.commands import LIMIT, ROOT
+import jeepney
+import secretstorage
+
+from tests.support.commands import LIMIT
 from tests.support.tools import require_tool
+from tests.support.waiting import wait_for
 
 PASSWORD = b"correct horse"
 # The daemon keeps the bus alive as long as it runs.
 _SERVE = 'echo "$DBUS_SESSION_BUS_ADDRESS"; exec gnome-keyring-daemon --foreground --components=secrets "$@"'
-_READ = "import sys, keyring; print(keyring.get_password('alphalens-keyctl', sys.argv[1]))"
-_LOCK = """
-import secretstorage
-collection = secretstorage.get_default_collection(secretstorage.dbus_init())
-collection.lock()
-assert collection.is_locked()
-"""
-_WRITE = "import sys, keyring; keyring.set_password('alphalens-keyctl', sys.argv[1], sys.stdin.read())"
+# What Python's keyring adds to the two by which an entry is found; it replaces only what has all three.
+_BY_KEYRING = {"application": "Python keyring library"}
 
 
 class SecretService:
@@ -46,18 +44,50 @@ class SecretService:
         self._process.stdin.close()
         address = self._process.stdout.readline().decode().strip()
         self.environment = {"DBUS_SESSION_BUS_ADDRESS": address, "XDG_DATA_HOME": here["XDG_DATA_HOME"]}
+        wait_for(self._unlocked if unlocked else self._there)
 
     def read(self, user: str) -> str | None:
-        """What Python's keyring finds there, in another process."""
-        said = self._python(_READ, user).removesuffix("\n")
-        return None if said == "None" else said
+        """What another client of the Secret Service finds there."""
+        with self._collection() as collection:
+            found = [item.get_secret().decode() for item in collection.search_items(_attributes(user))]
+        assert len(found) <= 1
+        return found[0] if found else None
 
     def write(self, user: str, secret: str) -> None:
-        self._python(_WRITE, user, stdin=secret)
+        """Put a secret where the program looks, in place of what is there."""
+        with self._collection() as collection:
+            collection.create_item(user, _attributes(user) | _BY_KEYRING, secret.encode(), replace=True)
 
     def lock(self) -> None:
         """Lock the collection, as a screen lock does."""
-        self._python(_LOCK)
+        with self._collection() as collection:
+            collection.lock()
+            assert collection.is_locked()
+
+    def _there(self) -> bool:
+        """Whether the daemon has its name on the bus. Whoever asked for it before would start another daemon."""
+        with self._bus() as bus:
+            answer = bus.send_and_get_reply(jeepney.message_bus.NameHasOwner("org.freedesktop.secrets"))
+            return bool(answer.body[0])
+
+    def _unlocked(self) -> bool:
+        if not self._there():
+            return False
+        with suppress(secretstorage.ItemNotFoundException), self._collection() as collection:
+            return not collection.is_locked()
+        return False
+
+    @contextmanager
+    def _collection(self) -> "Iterator[secretstorage.Collection]":
+        with self._bus() as bus:
+            yield secretstorage.get_collection_by_alias(bus, "default")
+
+    @contextmanager
+    def _bus(self) -> "Iterator[jeepney.io.blocking.DBusConnection]":
+        with patch.dict(os.environ, self.environment):
+            bus = secretstorage.dbus_init()
+        with closing(bus):
+            yield bus
 
     def close(self) -> None:
         assert self._process.stdout is not None
@@ -65,12 +95,9 @@ class SecretService:
         self._process.wait(LIMIT)
         self._process.stdout.close()
 
-    def _python(self, code: str, user: str = "", stdin: str = "") -> str:
-        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)} | self.environment
-        return subprocess.run(
-            [sys.executable, "-c", code, user],
-            env=environment, input=stdin, capture_output=True, text=True, timeout=LIMIT, check=True,
-        ).stdout  # fmt: skip
+
+def _attributes(user: str) -> dict[str, str]:
+    return {"service": "alphalens-keyctl", "username": user}
 
 
 @contextmanager

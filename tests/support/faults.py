@@ -30,6 +30,11 @@ from tests.support.waiting import WAIT, wait_for
 PROGRAM_FILES = os.sep + "alphalens_keyctl" + os.sep
 
 
+def uninstall(module: str) -> None:
+    """Let every import of the module fail as that of one that is not installed."""
+    sys.modules[module] = None  # type: ignore[assignment]  # what Python documents for it
+
+
 def kill_at_line(number: int, trace: str) -> None:
     """SIGKILL the process before the `number`-th line of the program's own code that it executes.
 

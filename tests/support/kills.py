@@ -20,7 +20,7 @@ from tests.support.deliveries import Command, DeliveryJudge, run_together
 from tests.support.strikes import Row, surroundings
 
 DESTINATIONS = [("key-file", "env-file"), ("pipe-to", "key-file")]
-UNHARMED = 5  # runs that are timed
+UNHARMED = 5  # runs that are timed, the latest
 # The judge reads the whole log each time: a database of its own for so many keeps that short.
 A_DATABASE = 100
 WHEN = {"nothing": "before delivering", "delivering": "while delivering", "done": "after the handover"}
@@ -29,13 +29,13 @@ WHEN = {"nothing": "before delivering", "delivering": "while delivering", "done"
 class Victim:
     """A key that is rotated, killed half-way, judged and rotated again."""
 
-    def __init__(self, keyctl: Keyctl, judge: DeliveryJudge, kinds: tuple[str, ...], folder: Path) -> None:
+    def __init__(self, keyctl: Keyctl, judge: DeliveryJudge, kinds: tuple[str, ...], folder: Path, timed: int) -> None:
         self._keyctl = keyctl
         self._judge = judge
         self._row = Row("rotate", kinds, [], folder)
         self.came: Counter[str] = Counter()
         self._finish("create")
-        self._durations = [self._finish("rotate") for _ in range(UNHARMED)]
+        self._durations = [self._finish("rotate") for _ in range(timed)]
 
     def kill(self, chance: random.Random, late: float) -> None:
         """One kill, and the run after it. Raises AssertionError for what may not be."""
@@ -62,11 +62,19 @@ class Victim:
 
 
 def kill(
-    keyctl: Keyctl, judge: DeliveryJudge, folder: Path, number: int, chance: random.Random, *, late: float = 0.0
+    keyctl: Keyctl,
+    judge: DeliveryJudge,
+    folder: Path,
+    number: int,
+    chance: random.Random,
+    *,
+    late: float = 0.0,
+    timed: int = UNHARMED,
 ) -> Counter[str]:
-    """So many kills, by turns on each set of destinations; what came of them, violations too."""
+    """So many kills, by turns on each set of destinations; what came of them, violations too. Before the first, so many
+    unharmed runs of each are timed."""
     came: Counter[str] = Counter()
-    victims = [Victim(keyctl, judge, kinds, folder) for kinds in DESTINATIONS]
+    victims = [Victim(keyctl, judge, kinds, folder, timed) for kinds in DESTINATIONS]
     for at in range(number):
         try:
             victims[at % len(victims)].kill(chance, late)
@@ -76,7 +84,9 @@ def kill(
             # It may have left what the next judgement would find again.
             (folder / f"after-{at}").mkdir()
             came += victims[at % len(victims)].came
-            victims[at % len(victims)] = Victim(keyctl, judge, DESTINATIONS[at % len(victims)], folder / f"after-{at}")
+            victims[at % len(victims)] = Victim(
+                keyctl, judge, DESTINATIONS[at % len(victims)], folder / f"after-{at}", timed
+            )
     for victim in victims:
         came += victim.came
     return came

@@ -81,7 +81,8 @@ def _faults_at(number: int, kind: str) -> Iterator[Fault]:
     for step, when in itertools.product(("stage", "hand_over"), ("before", "after")):
         yield Fault("kill", step, number, when, "program", "kill")
         yield Fault("no space", step, number, when, "program", "fill")
-    yield Fault("kill", "hand_over", number, "during", "program", "kill")
+    # Where a process is started, or a file written: a keyring's process is started to look first.
+    yield Fault("kill", "stage" if kind == "keyring" else "hand_over", number, "during", "program", "kill")
     if kind in ("key-file", "env-file"):
         yield Fault("kill", "stage", number, "during", "program", "kill")
         yield Fault("failure", "stage", number, "before", "program", "obstruct")
@@ -271,16 +272,17 @@ def matrix(
     database: str,
     *,
     command: str,
+    first: int = 0,
     stride: int = 1,
     kinds: Sequence[tuple[str, ...]] = tuple(COMBINATIONS),
 ) -> list[Row]:
-    """The matrix, or every `stride`-th combination of it."""
+    """The matrix, or every `stride`-th combination of it from the `first` on, counted from 0."""
     made = []
     before = 0
     for one in kinds:
         faults = list(faults_of(one, database))
         # A stride that shares a factor with the order above would always leave out the same kind of fault.
-        chosen = [fault for at, fault in enumerate(faults, before) if at % stride == 0]
+        chosen = [fault for at, fault in enumerate(faults, before) if at % stride == first]
         before += len(faults)
         cases = [Case(command, one, fault, printed=at % 3 == 0) for at, fault in enumerate(chosen)]
         if cases:

@@ -15,7 +15,7 @@ from tests.support.databases import path_of
 from tests.support.freshness import TOLD
 from tests.support.raw_keys import key_id
 
-DURATION = 3.0  # seconds of verifying while keys come and go
+DURATION = 1.5  # seconds of verifying while keys come and go
 THREADS = 8
 
 

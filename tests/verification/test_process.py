@@ -69,6 +69,8 @@ def test_asked_to_it_writes_the_last_uses_and_the_process_ends_by_the_signal(key
     assert use_count(keyctl) == 1
 
 
+# That a normal end writes on both databases shows where nobody refers to the verifier any more (test_recording).
+@pytest.mark.one_database
 def test_a_handler_of_the_program_stays_and_its_normal_end_writes_the_last_uses(keyctl: Keyctl) -> None:
     """Promise 8: `sys.exit` in the handler is a normal end."""
     raw_key, _ = keyctl.create("ci")

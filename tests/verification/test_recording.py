@@ -26,7 +26,7 @@ from tests.support.waiting import wait_for
 
 # Verifies for ever and says in a file how many uses were accepted so far.
 LOOP = """
-import os, struct, sys
+import os, struct, sys, time
 from alphalens_keyctl import KeyVerifier
 raw = sys.stdin.readline().strip()
 verifier = KeyVerifier(flush_on_sigterm=True)
@@ -36,6 +36,7 @@ while True:
     if verifier.verify(raw):
         accepted += 1
         os.pwrite(tally, struct.pack("q", accepted), 0)
+    time.sleep(0.001)  # else this costs a processor, and what is beside it all of its speed
 """
 
 # Nobody refers to the verifier any more when the program ends, and nobody closed it.
@@ -59,7 +60,7 @@ def looping(keyctl: Keyctl, raw: str, tally: Path) -> "subprocess.Popen[str]":
     assert process.stdin is not None
     process.stdin.write(raw + "\n")
     process.stdin.close()
-    wait_for(lambda: accepted(tally) >= 500, "it accepts nothing")
+    wait_for(lambda: accepted(tally) >= 300, "it accepts nothing")
     return process
 
 
@@ -233,6 +234,8 @@ assert all(os.waitpid(child, 0)[1] == 0 for child in children)
     assert use_count(database) == len(usage_rows(database)) == 400
 
 
+# The verifier is made in the child, so there is nothing of a database that the child inherits.
+@pytest.mark.one_database
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_child_of_multiprocessing_records_though_it_ends_without_a_word(
     keyctl: Keyctl, database: Database, tmp_path: Path, method: str
@@ -290,7 +293,7 @@ def test_recording_never_undoes_what_another_process_changes(
     process = looping(keyctl, raw, tmp_path / "tally")
     revoked = {}
     try:
-        for number in range(4):
+        for number in range(2):
             name = f"k{number}"
             keyctl.create(name)
             keyctl.ok("rotate", name, "--grace", "0")

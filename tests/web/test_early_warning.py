@@ -83,7 +83,8 @@ def fronted(kind: str, verifier: KeyVerifier, **options: Any) -> Iterator[Addres
             yield server
 
 
-@pytest.mark.parametrize("kind", ["asgi", "wsgi"])
+# What the database says of a key is the same for both kinds.
+@pytest.mark.parametrize("kind", ["asgi", pytest.param("wsgi", marks=pytest.mark.one_database)])
 def test_the_middleware_tells_holders_of_keys_that_end_and_nobody_else(kind: str, keyctl: Keyctl, keys: Keys) -> None:
     with KeyVerifier(keyctl.database_url) as verifier:
         with fronted(kind, verifier, exempt=["/health"]) as server:
@@ -107,6 +108,7 @@ def test_the_middleware_tells_holders_of_keys_that_end_and_nobody_else(kind: str
             assert list(told(ask(server, "/", with_key(keys.later)))) == ["sunset"]
 
 
+@pytest.mark.one_database
 def test_serve_tells_the_proxy_by_the_setting_or_the_option(keyctl: Keyctl, keys: Keys) -> None:
     with serving(keyctl) as served:
         for path in ("/verify", "/ext_authz/"):

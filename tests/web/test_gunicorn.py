@@ -74,7 +74,16 @@ app = ApiKeyWsgiMiddleware(hello, KeyVerifier())
 """
 
 
-@pytest.mark.parametrize("options", [["--preload"], []], ids=["preloaded", "loaded"])
+@pytest.mark.parametrize(
+    ("database_url", "options"),
+    [
+        pytest.param("sqlite", ["--preload"], id="sqlite-preloaded"),
+        pytest.param("postgresql", ["--preload"], id="postgresql-preloaded"),
+        # gevent came first: a connection's wait is all that is still in its hands, and SQLite has none.
+        pytest.param("postgresql", [], id="postgresql-loaded"),
+    ],
+    indirect=["database_url"],
+)
 def test_greenlets_are_served_at_full_priority_and_stop_with_every_use_written(
     options: list[str], keyctl: Keyctl, tmp_path: Path
 ) -> None:
