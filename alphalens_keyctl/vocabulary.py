@@ -103,6 +103,9 @@ STATUS_AT_SQL: Final = {
     for dialect, retires in RETIRES_SQL.items()
 }
 
+# The largest number that an event or a use can have: both databases keep 64 bits, one of them for the sign.
+LARGEST_NUMBER: Final = 2**63 - 1
+
 # Refused attempts share a row for each minute and each value of these; an upsert finds the row by them.
 REFUSED_ONCE: Final = ("at", "outcome", "coalesce(key_id, '')", "coalesce(client_ip, '')")
 REFUSED_SQL: Final = "outcome <> 'ok'"

@@ -5,12 +5,12 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from alphalens_keyctl.keys.selection import Sort
+from alphalens_keyctl.vocabulary import LARGEST_NUMBER
 
 DEFAULT_LEASE: Final = 60
 LONGEST_LEASE: Final = 3600
 DEFAULT_PAGE: Final = 100
 LARGEST_PAGE: Final = 1000
-_LARGEST_SEQ: Final = 2**63 - 1
 # Keys that one request may name.
 _MOST: Final = 1000
 
@@ -18,7 +18,7 @@ _Text = Annotated[str, Field(max_length=1000)]
 _Texts = Annotated[list[_Text], Field(max_length=_MOST)]
 _Lease = Annotated[float, Field(ge=1, le=LONGEST_LEASE, allow_inf_nan=False)]
 _Id = Annotated[str, Field(min_length=12, max_length=12)]
-_Seq = Annotated[int, Field(ge=0, le=2**62)]
+_Seq = Annotated[int, Field(ge=0, le=LARGEST_NUMBER)]
 _Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 _Count = Annotated[int, Field(ge=1, le=10**9)]
 
@@ -272,8 +272,8 @@ class LogQuery(BaseModel):
     action: _Text | None = Field(default=None, examples=["key.revoke"])
     since: _Text | None = Field(default=None, examples=["24h"])
     until: _Text | None = None
-    after: int | None = Field(default=None, ge=0, le=_LARGEST_SEQ)
-    before: int | None = Field(default=None, ge=0, le=_LARGEST_SEQ)
+    after: _Seq | None = None
+    before: _Seq | None = None
 
 
 class EventsQuery(LogQuery):
@@ -315,7 +315,7 @@ class ProofQuery(BaseModel):
 class NewEventsQuery(LogQuery):
     """Which events behind a place: the number of the last event that was read, and its hash."""
 
-    place: int = Field(ge=0, le=_LARGEST_SEQ)
+    place: _Seq
     hash: Annotated[str, Field(min_length=64, max_length=64, pattern="^[0-9a-f]*$")]
 
 
@@ -334,7 +334,7 @@ class UsageQuery(BaseModel):
 class UsesQuery(UsageQuery):
     """Which rows, and behind which id to go on: `limit` is then a number of the next rows."""
 
-    after: int | None = Field(default=None, ge=0, le=_LARGEST_SEQ)
+    after: _Seq | None = None
 
 
 class SummaryQuery(UsageQuery):

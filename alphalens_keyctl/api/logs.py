@@ -40,6 +40,7 @@ from alphalens_keyctl.manager.over_database import OverDatabase
 from alphalens_keyctl.models import Action, Event, Reason
 from alphalens_keyctl.moments import parse_period, parse_since, parse_span, rfc3339, rfc3339_exact, utc_now
 from alphalens_keyctl.output import documents, evidence
+from alphalens_keyctl.vocabulary import LARGEST_NUMBER
 
 router = APIRouter(prefix="/v1", tags=["logs"])
 _PLAIN = [Depends(call.no_query)]
@@ -112,7 +113,7 @@ def list_new_events(caller: Caller, query: Annotated[NewEventsQuery, Query()]) -
 
 
 @router.get("/events/{seq}", dependencies=_PLAIN)
-def show_event(caller: Caller, seq: Annotated[int, Path(ge=0, le=2**63 - 1)]) -> Response:
+def show_event(caller: Caller, seq: Annotated[int, Path(ge=0, le=LARGEST_NUMBER)]) -> Response:
     """One event whole: E with its link of the chain, and what of its origin is fact and what is claim."""
     return call.response(call.document(evidence.recorded_object(caller.manager().event(seq))))
 

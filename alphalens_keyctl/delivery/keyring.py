@@ -49,9 +49,9 @@ def remove(user: str, meant: Callable[[RawKey], bool]) -> None:
 
     Raises `KeyctlError` (delivery_failed), and as `meant` does.
     """
-    with interrupts.held(), _Asked() as asked:
-        raw = raw_key_in(asked.held("read", user))
-        if raw is not None and meant(raw) and asked.held("remove", user) is not None:
+    with interrupts.held(), _KeyringProcess() as process:
+        raw = raw_key_in(process.held("read", user))
+        if raw is not None and meant(raw) and process.held("remove", user) is not None:
             raise failed(NAME, "the entry is still there after it was removed")
 
 
@@ -91,15 +91,15 @@ class Keyring:
 
     def __init__(self) -> None:
         self._parcel: Parcel | None = None
-        self._asked: _Asked | None = None
+        self._process: _KeyringProcess | None = None
         self._before: str | None = None
         self._touched = False
 
     def stage(self, parcel: Parcel) -> None:
         """Read the entry under the key's name, which also shows that there is a keyring before anything is changed."""
         with interrupts.held():
-            self._asked = _Asked(parcel.attempt.descriptors)
-        self._before = self._asked.held("read", parcel.key.name)
+            self._process = _KeyringProcess(parcel.attempt.descriptors)
+        self._before = self._process.held("read", parcel.key.name)
         self._parcel = parcel
 
     def held(self) -> RawKey | None:
@@ -109,18 +109,18 @@ class Keyring:
     def hand_over(self) -> None:
         """Store the key, read it back and compare: some backends store nothing and raise nothing."""
         assert self._parcel is not None  # noqa: S101  # staged before
-        assert self._asked is not None  # noqa: S101
+        assert self._process is not None  # noqa: S101
         self._touched = True
         secret = self._parcel.raw.reveal()
-        with self._asked as asked:
-            held = asked.held("store", self._parcel.key.name, secret)
+        with self._process as process:
+            held = process.held("store", self._parcel.key.name, secret)
         if held != secret:
             raise failed(NAME, "what was stored is not what it holds now", _HINT)
 
     def put_back(self, _earlier: RawKey | None) -> bool:
         """Give the keyring its old entry back, unless somebody else has stored another meanwhile."""
-        if self._asked is not None:
-            self._asked.end()
+        if self._process is not None:
+            self._process.end()
         if self._parcel is None or not self._touched:
             return True
         new = self._parcel.raw.reveal()
@@ -134,7 +134,7 @@ class Keyring:
         return bool(answer["found"] != new or answer["secret"] == self._before)
 
 
-class _Asked:
+class _KeyringProcess:
     """The process that asks the keyring, for one request after the other.
 
     The process ends with the block, or by `end`, and is killed at the first failure. Whoever makes one holds Ctrl-C
@@ -148,7 +148,7 @@ class _Asked:
         self._deadline = 0.0
         self._over = False
 
-    def __enter__(self) -> "_Asked":
+    def __enter__(self) -> "_KeyringProcess":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -221,13 +221,13 @@ class _Asked:
 
 def _exchange(request: Mapping[str, str], inherited: Sequence[int] = ()) -> dict[str, Any]:
     """Return the answer to one request, of a process of its own. Raises `KeyctlError` (delivery_failed)."""
-    with interrupts.held(), _Asked(inherited) as asked:
-        return asked.answer(request)
+    with interrupts.held(), _KeyringProcess(inherited) as process:
+        return process.answer(request)
 
 
 def _ask(do: str, user: str, secret: str | None = None, *, service: str = SERVICE) -> str | None:
-    with interrupts.held(), _Asked() as asked:
-        return asked.held(do, user, secret, service=service)
+    with interrupts.held(), _KeyringProcess() as process:
+        return process.held(do, user, secret, service=service)
 
 
 def _answered(said: bytes, sent: RawKey | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The process that asks the system's keyring, started by `child.running`.
+"""The process that asks the system's keyring, started by `child.start`.
 
 It reads JSON requests on standard input and writes the JSON answers to standard output, each of them a line. It ends
 with its input. It is a process of its own because a keyring whose bus is silent never answers, and only a process can

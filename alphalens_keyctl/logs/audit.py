@@ -114,9 +114,9 @@ COLUMNS_OF_E: Final = [event_table.c[name] for name in Event._fields]
 # Stands for the digest of a row until it is known; nobody else can write it.
 _ROW: Final = secrets.token_hex(32)
 _COLUMNS: Final = ", ".join(event_table.c.keys())
+_LAST: Final = "SELECT seq, hash FROM audit_event ORDER BY seq DESC LIMIT 1"
 # As one statement, since PostgreSQL looks at the chain once for each. All hashes are one value, 32 bytes each, the
 # one that was last before them in front. The answer says what was written, so that nobody has to ask.
-_LAST: Final = "SELECT seq, hash FROM audit_event ORDER BY seq DESC LIMIT 1"
 _APPEND_ON_POSTGRESQL: Final = f"""WITH written AS (INSERT INTO audit_event ({_COLUMNS})
     SELECT %(last)s + place, %(at)s, %(actor)s, %(action)s, key_id, key_name, detail,
         substring(CAST(%(hashes)s AS bytea) FROM CAST(place * 32 - 31 AS integer) FOR 32),

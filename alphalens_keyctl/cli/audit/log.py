@@ -6,13 +6,7 @@ import typer
 
 from alphalens_keyctl import text
 from alphalens_keyctl.cli import run as runs
-from alphalens_keyctl.cli.options.arguments import (
-    LARGEST_NUMBER,
-    CsvOption,
-    JsonLinesOption,
-    JsonOption,
-    parse_key,
-)
+from alphalens_keyctl.cli.options.arguments import CsvOption, JsonLinesOption, JsonOption, parse_key
 from alphalens_keyctl.cli.options.groups import Panel
 from alphalens_keyctl.cli.options.rows import (
     TERMINAL_LIMIT,
@@ -24,6 +18,7 @@ from alphalens_keyctl.cli.options.rows import (
     until_option,
 )
 from alphalens_keyctl.errors import Code, ExitStatus, KeyctlError
+from alphalens_keyctl.vocabulary import LARGEST_NUMBER
 
 
 def audit(

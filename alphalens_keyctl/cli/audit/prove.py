@@ -5,9 +5,10 @@ from typing import Annotated
 import typer
 
 from alphalens_keyctl.cli import run as runs
-from alphalens_keyctl.cli.options.arguments import LARGEST_NUMBER, JsonOption
+from alphalens_keyctl.cli.options.arguments import JsonOption
 from alphalens_keyctl.cli.options.evidence import HeadOption, SignerOption, SignersOption
 from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.vocabulary import LARGEST_NUMBER
 
 
 def prove(

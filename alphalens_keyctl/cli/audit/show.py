@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from alphalens_keyctl.cli import run as runs
-from alphalens_keyctl.cli.options.arguments import LARGEST_NUMBER, JsonOption
+from alphalens_keyctl.cli.options.arguments import JsonOption
+from alphalens_keyctl.vocabulary import LARGEST_NUMBER
 
 
 def show(

@@ -5,13 +5,7 @@ from typing import Annotated
 import typer
 
 from alphalens_keyctl.cli import run as runs
-from alphalens_keyctl.cli.options.arguments import (
-    LARGEST_NUMBER,
-    CsvOption,
-    JsonLinesOption,
-    JsonOption,
-    parse_key,
-)
+from alphalens_keyctl.cli.options.arguments import CsvOption, JsonLinesOption, JsonOption, parse_key
 from alphalens_keyctl.cli.options.rows import (
     FormatOption,
     KeyFilter,
@@ -21,6 +15,7 @@ from alphalens_keyctl.cli.options.rows import (
     until_option,
 )
 from alphalens_keyctl.errors import Code, KeyctlError
+from alphalens_keyctl.vocabulary import LARGEST_NUMBER
 
 KEYS_SHOWN = 20
 DEFAULT_DAYS = 7

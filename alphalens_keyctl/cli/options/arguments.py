@@ -32,8 +32,6 @@ OverrideOption = Annotated[
 ]
 # More than any database holds, and a number that both databases take.
 MOST_ROWS: Final = 1_000_000_000
-# The largest number that an event or a use can have: both databases keep 64 bits, one of them for the sign.
-LARGEST_NUMBER: Final = 2**63 - 1
 CsvOption = Annotated[bool, typer.Option("--csv", rich_help_panel=Panel.OUTPUT, help="Print CSV.")]
 
 
