@@ -65,6 +65,14 @@ class Talks(Honest):
 class NeverForgets(Honest):
     def delete_password(self, service, user):
         pass
+
+class TakesNothingTwice(Honest):
+    def set_password(self, service, user, secret):
+        seen = self.file.with_name("seen")
+        if not seen.exists() or secret not in seen.read_text():
+            with seen.open("a") as known:
+                known.write(secret)
+            super().set_password(service, user, secret)
 '''
 
 
@@ -182,6 +190,20 @@ def test_where_a_later_destination_fails_the_entry_is_as_it_was(ring: Keyctl, se
     os.close(full)
     assert service.read("ci") == old
     assert ring.opens(old)
+
+
+@pytest.mark.one_database
+def test_where_the_entry_does_not_come_back_the_key_in_it_goes_on_opening(backend: Callable[[str], Keyctl]) -> None:
+    """Promise 2: a backend that drops what it is given to put back keeps the new key, and that key must work."""
+    keyctl = backend("TakesNothingTwice")
+    old, _ = keyctl.create("ci", "--keyring")
+    failed = keyctl("rotate", "ci", "--keyring", "--no-print", "--check", "false")
+    assert failed.status == 7
+    assert "still opens" in " ".join(failed.stderr.split())
+    held = json.loads(Path(keyctl.environment["BACKEND_FILE"]).read_text())["alphalens-keyctl ci"]
+    assert held != old
+    assert keyctl.opens(held)
+    assert keyctl.opens(old)
 
 
 @pytest.mark.one_database

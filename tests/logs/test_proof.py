@@ -13,6 +13,7 @@ from alphalens_keyctl.logs.proof import Flaw
 from alphalens_keyctl.models import Action
 from alphalens_keyctl.provenance import Act, origin
 from tests.support import unguarded
+from tests.support.databases import on_sqlite
 
 
 def write_events(database: Database, number: int) -> None:
@@ -97,6 +98,17 @@ def test_an_event_or_a_log_that_is_not_what_was_written_gets_no_proof(
     unguarded.write(database, damage, table="audit_event")
     with database.reading() as connection, pytest.raises(KeyctlError) as refused:
         proof.prove(connection, seq)
+    assert refused.value.code is Code.UNPROVEN
+
+
+@on_sqlite
+@pytest.mark.parametrize("stored", [f"'{'x' * 32}'", "substr(hash, 1, 31)"], ids=["text", "short"])
+def test_a_hash_that_is_none_ends_in_no_proof(database: Database, stored: str) -> None:
+    """Promises 7 and 14: SQLite stores anything in its place."""
+    write_events(database, 3)
+    unguarded.write(database, f"UPDATE audit_event SET hash = {stored} WHERE seq = 2", table="audit_event")
+    with database.reading() as connection, pytest.raises(KeyctlError) as refused:
+        proof.prove(connection, 1)
     assert refused.value.code is Code.UNPROVEN
 
 
