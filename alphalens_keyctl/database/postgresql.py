@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 
 from alphalens_keyctl import interrupts
 from alphalens_keyctl.address import PostgreSQLAddress
+from alphalens_keyctl.database import end_of_log
 from alphalens_keyctl.database.server_errors import drop_values
 from alphalens_keyctl.errors import Code, KeyctlError
 from alphalens_keyctl.moments import UNREADABLE
@@ -321,11 +322,11 @@ def _begin_transactions(engine: Engine, *, lock_timeout: float, query_timeout: f
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
-            # Not by a cursor of the server, which a connection with `yield_per` has for its other statements.
-            plain = {"yield_per": None, "stream_results": False}
-            connection.exec_driver_sql("; ".join(statements), execution_options=plain)
+            connection.exec_driver_sql("; ".join(statements), execution_options=_PLAIN)
 
 
+# Not by a cursor of the server, which a connection with `yield_per` has for its other statements.
+_PLAIN: Final = {"yield_per": None, "stream_results": False}
 _STATE: Final = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only')"
 # SQLSTATE read_only_sql_transaction: PostgreSQL, "Error Codes".
 _READ_ONLY: Final = "25006"
@@ -336,11 +337,15 @@ def require_writable(connection: Connection) -> None:
     _refuse_read_only(connection, _STATE)
 
 
-def _refuse_read_only(connection: Connection, statement: str) -> None:
-    """Run a statement that begins with `_STATE`, and raise `ReadOnlyError` unless changes are taken."""
+def _refuse_read_only(connection: Connection, statements: str) -> Any:
+    """Run statements that begin with `_STATE`, as one text, and raise `ReadOnlyError` unless changes are taken. Returns
+    the first row of what the last of them answered, or None."""
     try:
-        # Closed at once: under the `yield_per` of a connection the result would be a cursor that the server keeps open.
-        in_recovery, read_only = connection.exec_driver_sql(statement).one()
+        with connection.exec_driver_sql(statements, execution_options=_PLAIN) as answers:
+            in_recovery, read_only = answers.cursor.fetchall()[0]
+            while answers.cursor.nextset():
+                pass
+            last = answers.cursor.fetchone()
     except DBAPIError as error:
         # A standby takes no lock that keeps writers out. Where only a role's transactions are read-only, it does.
         in_recovery, read_only = getattr(error.orig, "sqlstate", None) == _READ_ONLY, ""
@@ -360,6 +365,7 @@ def _refuse_read_only(connection: Connection, statement: str) -> None:
             "Use another role, or set default_transaction_read_only to off for this one (ALTER ROLE, or options in the"
             " URL).",
         )
+    return last
 
 
 def lift_limits(connection: Connection) -> None:
@@ -370,8 +376,8 @@ def lift_limits(connection: Connection) -> None:
 
 def become_only_writer(connection: Connection) -> None:
     """Wait, `lock_timeout` at most, until no other transaction of this program writes; until this one ends."""
-    # One text, so that this takes one exchange with the server.
-    _refuse_read_only(connection, f"{_STATE}; {_BE_ONLY_WRITER}")
+    # One text, so that this takes one exchange; the last statement sees what the writer before has committed.
+    end_of_log.keep(connection, _refuse_read_only(connection, f"{_STATE}; {_BE_ONLY_WRITER}; {end_of_log.LAST_LINK}"))
 
 
 def become_only_migration(connection: Connection) -> None:

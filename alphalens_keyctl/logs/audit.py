@@ -12,28 +12,26 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import cache
-from itertools import chain
 from json.encoder import encode_basestring_ascii
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, select
 
 from alphalens_keyctl.database import Database, Writing
+from alphalens_keyctl.database.end_of_log import last_link
 from alphalens_keyctl.database.instants import microsecond_text
 from alphalens_keyctl.database.streaming import pages
 from alphalens_keyctl.errors import Code, KeyctlError
-from alphalens_keyctl.logs import around_chain, bound_rows
+from alphalens_keyctl.logs import around_chain, bound_rows, linked_rows
 from alphalens_keyctl.logs.around_chain import Trouble
 from alphalens_keyctl.logs.bound_rows import RowFault
+from alphalens_keyctl.logs.linked_rows import Links
 from alphalens_keyctl.models import Action, Event, event_table
 from alphalens_keyctl.moments import rfc3339_exact
 from alphalens_keyctl.provenance import Act
 
 GENESIS: Final = bytes(32)
 _ROWS_AT_ONCE: Final = 2000
-_EVENTS_AT_ONCE: Final = 5000
-_EVENTS_AT_ONCE_ON_SQLITE: Final = 100  # nine parameters for each: every SQLite takes 999 in a statement
 
 
 class Head(NamedTuple):
@@ -75,17 +73,6 @@ class Break(NamedTuple):
     about: str | None = None
 
 
-class _Links(NamedTuple):
-    """Events that are written together, each of which follows the one before. `hashes` has the hash of the event before
-    the first of them in front."""
-
-    last_seq: int
-    key_ids: list[str | None]
-    key_names: list[str | None]
-    details: list[str]
-    hashes: list[bytes]
-
-
 class Verdict(NamedTuple):
     """What `verify` found: how many events hold together from the start, the last of them as the head, and the first
     break, if any."""
@@ -113,17 +100,6 @@ class LogFilter(NamedTuple):
 COLUMNS_OF_E: Final = [event_table.c[name] for name in Event._fields]
 # Stands for the digest of a row until it is known; nobody else can write it.
 _ROW: Final = secrets.token_hex(32)
-_COLUMNS: Final = ", ".join(event_table.c.keys())
-_LAST: Final = "SELECT seq, hash FROM audit_event ORDER BY seq DESC LIMIT 1"
-# As one statement, since PostgreSQL looks at the chain once for each. All hashes are one value, 32 bytes each, the
-# one that was last before them in front. The answer says what was written, so that nobody has to ask.
-_APPEND_ON_POSTGRESQL: Final = f"""WITH written AS (INSERT INTO audit_event ({_COLUMNS})
-    SELECT %(last)s + place, %(at)s, %(actor)s, %(action)s, key_id, key_name, detail,
-        substring(CAST(%(hashes)s AS bytea) FROM CAST(place * 32 - 31 AS integer) FOR 32),
-        substring(CAST(%(hashes)s AS bytea) FROM CAST(place * 32 + 1 AS integer) FOR 32)
-    FROM unnest(CAST(%(key_ids)s AS text[]), CAST(%(key_names)s AS text[]), CAST(%(details)s AS text[]))
-        WITH ORDINALITY AS about (key_id, key_name, detail, place) RETURNING seq, hash)
-    SELECT max(seq), string_agg(hash, '' ORDER BY seq) FROM written"""  # noqa: S608  # the same
 
 
 def canonical(
@@ -170,12 +146,13 @@ def append_each(
     about = list(about)
     if bound is None:
         bound = bound_rows.digests(tx, [key_id for key_id, _, _ in about if key_id is not None])
-    seq, previous = _last(tx)
+    last = last_link(tx)
+    seq, previous = (last[0], stored_bytes(last[1])) if last else (0, GENESIS)
     where = {**act.origin._asdict(), "database_user": tx.info.get("database_user")}
     origin = {name: value for name, value in where.items() if value is not None}
     at, actor, doing, sha256 = act.at.astimezone(UTC), act.actor, action.value, hashlib.sha256
     written = rfc3339_exact(at)
-    links = _Links(seq, [], [], [], [previous])
+    links = Links(seq, [], [], [], [previous])
     texts: dict[int, tuple[str, list[str]]] = {}  # by the identity of a detail, all of which `about` keeps alive
     for key_id, key_name, detail in about:
         if id(detail) not in texts:
@@ -188,9 +165,7 @@ def append_each(
         links.key_names.append(key_name)
         links.details.append(text)
         links.hashes.append(previous)
-    write = _insert_on_postgresql if tx.dialect.name == "postgresql" else _insert_on_sqlite
-    if not write(tx, at, actor, doing, links):
-        # A trigger or rule that is not ours can swallow an insert without an error.
+    if not linked_rows.insert(tx, at, actor, doing, links):
         raise KeyctlError(
             Code.DATABASE_UNUSABLE,
             "the database did not take the audit event, so the change was not made",
@@ -198,53 +173,11 @@ def append_each(
         )
 
 
-def _last(tx: Writing) -> tuple[int, bytes]:
-    """The place and the hash of the last event. All who write ask in turn, so SQLAlchemy puts no query together."""
-    row = tx.exec_driver_sql(_LAST).first()
-    return (row[0], stored_bytes(row[1])) if row else (0, GENESIS)
-
-
 def _texts(detail: Mapping[str, object], origin: Mapping[str, object]) -> tuple[str, list[str]]:
     """The JSON of a detail, and its two parts around the digest of a row."""
     said = {name: value for name, value in detail.items() if value is not None} | {"origin": origin}
     plain, bound = (json.dumps(each, sort_keys=True, separators=(",", ":")) for each in (said, said | {"row": _ROW}))
     return plain, bound.split(_ROW)
-
-
-def _insert_on_sqlite(tx: Writing, at: datetime, actor: str, action: str, links: _Links) -> bool:
-    """Write the events; whether the last of them is the last of the log now."""
-    said = (at.strftime("%Y-%m-%d %H:%M:%S.%f"), actor, action)
-    seqs = range(links.last_seq + 1, links.last_seq + len(links.hashes))
-    own = zip(seqs, links.key_ids, links.key_names, links.details, links.hashes, links.hashes[1:], strict=False)
-    rows = [(seq, *said, *rest) for seq, *rest in own]
-    for start in range(0, len(rows), _EVENTS_AT_ONCE_ON_SQLITE):
-        some = rows[start : start + _EVENTS_AT_ONCE_ON_SQLITE]
-        tx.exec_driver_sql(_append_on_sqlite(len(some)), tuple(chain.from_iterable(some)))
-    return _last(tx) == (seqs.stop - 1, links.hashes[-1])
-
-
-@cache
-def _append_on_sqlite(number: int) -> str:
-    """The statement that writes so many events. For each statement, and not for each row, SQLite saves the pages of the
-    table and its indexes that the statement may have to put back, because a trigger may refuse the row."""
-    row = f"({', '.join('?' * len(event_table.c))})"
-    return f"INSERT INTO audit_event ({_COLUMNS}) VALUES {', '.join([row] * number)}"  # noqa: S608  # our own columns
-
-
-def _insert_on_postgresql(tx: Writing, at: datetime, actor: str, action: str, links: _Links) -> bool:
-    """Write the events; whether each of them was written as it is."""
-    for start in range(0, len(links.details), _EVENTS_AT_ONCE):
-        end = start + _EVENTS_AT_ONCE
-        values = {
-            "last": links.last_seq + start, "at": at, "actor": actor, "action": action,
-            "key_ids": links.key_ids[start:end], "key_names": links.key_names[start:end],
-            "details": links.details[start:end], "hashes": b"".join(links.hashes[start : end + 1]),
-        }  # fmt: skip
-        own = links.hashes[start + 1 : end + 1]
-        written = tx.exec_driver_sql(_APPEND_ON_POSTGRESQL, values).one()
-        if tuple(written) != (links.last_seq + start + len(own), b"".join(own)):
-            return False
-    return True
 
 
 def head(connection: Connection) -> Head:

@@ -6,7 +6,7 @@ import select
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -37,15 +37,20 @@ _INSERT: Final = (
 
 
 def rows(scale: Scale, folder: Path) -> Iterator[table.Row]:
-    yield _grown(scale, folder)
+    sizes = {"empty": 0, "grown": scale.rows}
+    urls = {name: f"sqlite:///{folder / f'{name}.db'}" for name in sizes}
+    for name, events in sizes.items():
+        seeding.sqlite(folder / f"{name}.db", keys=0, events=events)
+    yield _grown("SQLite", scale, urls)
     server = Server()
     try:
         databases = Databases(server.url)
-        urls = [databases.create() for _ in range(2)]
-        for url in urls:
-            seeding.postgresql(url, folder, keys=0, events=0)
-        yield _among_writers(urls[0])
-        yield _followed("PostgreSQL", urls[1], folder)
+        urls = {name: databases.create() for name in (*sizes, "written", "followed")}
+        for name, url in urls.items():
+            seeding.postgresql(url, folder, keys=0, events=sizes.get(name, 0))
+        yield _grown("PostgreSQL", scale, {name: urls[name] for name in sizes})
+        yield _among_writers(urls["written"])
+        yield _followed("PostgreSQL", urls["followed"], folder)
     finally:
         server.close()
     (folder / "followed").mkdir()
@@ -53,18 +58,14 @@ def rows(scale: Scale, folder: Path) -> Iterator[table.Row]:
     yield _followed("SQLite", f"sqlite:///{folder / 'followed' / 'keys.db'}", folder)
 
 
-def _grown(scale: Scale, folder: Path) -> table.Row:
-    opened: dict[str, Database] = {}
-    for name, events in (("empty", 0), ("grown", scale.rows)):
-        path = folder / f"{name}.db"
-        seeding.sqlite(path, keys=0, events=events)
-        opened[name] = Database.open(parse_address(f"sqlite:///{path}"), Limits())
+def _grown(kind: str, scale: Scale, urls: Mapping[str, str]) -> table.Row:
+    opened = {name: Database.open(parse_address(url), Limits()) for name, url in urls.items()}
     loops = {name: bursts.Loop(partial(_append, database), ["x"]) for name, database in opened.items()}
     found = bursts.rates(loops, length=_EVENTS, rounds=scale.rounds + 2)
     for database in opened.values():
         database.close()
     return table.rate(
-        f"an event behind {scale.rows:,} others, SQLite", found["grown"], found["empty"], "in an empty log", _FLAT
+        f"an event behind {scale.rows:,} others, {kind}", found["grown"], found["empty"], "in an empty log", _FLAT
     )
 
 

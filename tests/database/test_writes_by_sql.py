@@ -11,6 +11,7 @@ from alphalens_keyctl import keyformat
 from alphalens_keyctl.database import Database
 from alphalens_keyctl.models import event_table, key_table
 from tests.support.commands import Keyctl
+from tests.support.databases import by_hand
 
 NOW = dt.datetime(2026, 11, 23, 12, 0, 0, tzinfo=dt.UTC)
 # What a new row takes over from another one.
@@ -201,6 +202,25 @@ def test_many_events_at_once_are_looked_at_one_by_one(keys: Database, keyctl: Ke
     assert refusal(keys, f"INSERT INTO audit_event ({columns}) {first} UNION ALL {fork} ORDER BY 1") is not None
 
 
+UNGUARDED_DELETE = {
+    "sqlite": ["DROP TRIGGER audit_event_no_delete", "DELETE FROM audit_event WHERE seq = 2"],
+    "postgresql": [
+        "ALTER TABLE audit_event DISABLE TRIGGER audit_event_no_update",
+        "DELETE FROM audit_event WHERE seq = 2",
+        "ALTER TABLE audit_event ENABLE ALWAYS TRIGGER audit_event_no_update",
+    ],
+}
+
+
+def test_no_event_takes_the_place_of_one_that_was_removed(keys: Database, keyctl: Keyctl) -> None:
+    """Promise 7: an owner took an event out, and whoever may write events cannot mend that."""
+    keyctl.create("ci")
+    keyctl.ok("revoke", "ci")
+    for statement in UNGUARDED_DELETE["sqlite" if keys.one_writer else "postgresql"]:
+        by_hand(keyctl.database_url, statement)
+    assert refusal(keys, _link("2", "hash", behind="WHERE seq = 1")) is not None
+
+
 def test_two_who_append_at_once_do_not_fork_the_log(keys: Database, keyctl: Keyctl) -> None:
     """Promise 7, without the program's own lock."""
     if keys.one_writer:
@@ -215,9 +235,9 @@ def test_two_who_append_at_once_do_not_fork_the_log(keys: Database, keyctl: Keyc
         one.rollback()
 
 
-def _link(seq: str, previous: str, *, at: str = "at", actor: str = "actor") -> str:
+def _link(seq: str, previous: str, *, at: str = "at", actor: str = "actor", behind: str = "") -> str:
     columns = ", ".join(event_table.c.keys())
     return (
         f"INSERT INTO audit_event ({columns}) SELECT {seq}, {at}, {actor}, action, key_id, key_name, detail,"
-        f" {previous}, previous_hash FROM audit_event ORDER BY seq DESC LIMIT 1"
+        f" {previous}, previous_hash FROM audit_event {behind} ORDER BY seq DESC LIMIT 1"
     )
