@@ -114,7 +114,8 @@ def test_a_program_gets_the_same_values_and_errors_over_both_ways(
     here.create("gone")
     here.create("gone2")
     here.revoke("gone")
-    use(keyctl, raw, times=3, client_ip="192.0.2.1")
+    # More often than the other way uses its own key, whose uses are written when it pleases the server.
+    use(keyctl, raw, times=100, client_ip="192.0.2.1")
     here.set_policy(require=["owner"], max_lifetime="365d")
     for word, ask in ASKED.items():
         assert seen(ask(there)) == seen(ask(here)), word
