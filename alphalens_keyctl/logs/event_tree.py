@@ -5,6 +5,7 @@ entry of event 1 has the index 0. Nothing of the tree is stored, so an event cos
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from sqlalchemy import Connection
@@ -14,9 +15,12 @@ from alphalens_keyctl.logs import merkle_tree
 from alphalens_keyctl.logs.merkle_tree import BLOCK
 
 _HASH: Final = 32  # bytes
-_SQLITE: Final = "SELECT hash FROM audit_event WHERE seq > ? AND seq <= ? ORDER BY seq"
-# A block of hashes as one value: over a connection a row for each hash would take three times as long.
-_POSTGRESQL: Final = """SELECT encode(string_agg(hash, ''::bytea ORDER BY seq), 'hex')
+# How many hashes there are in a block, and they as one value: a row for each would take three times as long over a
+# connection, and SQLite would keep the interpreter from hashing meanwhile. SQLite holds any type in any column.
+_SQLITE: Final = """SELECT sum(typeof(hash) = 'blob' AND length(hash) = 32), group_concat(hex(hash), '')
+    FROM (SELECT hash FROM audit_event WHERE seq > ? AND seq <= ? ORDER BY seq)"""
+_POSTGRESQL: Final = """SELECT count(*) FILTER (WHERE length(hash) = 32),
+        encode(string_agg(hash, ''::bytea ORDER BY seq), 'hex')
     FROM audit_event WHERE seq > %s AND seq <= %s"""
 
 
@@ -32,25 +36,26 @@ def inclusion(connection: Connection, seq: int, size: int) -> tuple[bytes, list[
 
 
 def _blocks(connection: Connection, size: int) -> Iterator[list[bytes]]:
-    read = _block_of_file if connection.dialect.name == "sqlite" else _block_of_server
-    for start in range(0, size, BLOCK):
-        end = min(start + BLOCK, size)
-        hashes = read(connection, start, end)
-        if len(hashes) != end - start or {*map(type, hashes)} != {bytes} or {*map(len, hashes)} != {_HASH}:
-            raise KeyctlError(
-                Code.UNPROVEN,
-                f"the audit log is not whole: of the events {start + 1} to {end} some are missing or altered",
-                "'audit verify' names the first of them.",
-            )
-        yield hashes
+    """The hashes of the first `size` events. A block is read while whoever asked hashes the one before."""
+    if size == 0:
+        return
+    with ThreadPoolExecutor(max_workers=1) as ahead:
+        coming = ahead.submit(_read, connection, 0, min(BLOCK, size))
+        for start in range(0, size, BLOCK):
+            joined, end = coming.result(), min(start + BLOCK, size)
+            if end < size:
+                coming = ahead.submit(_read, connection, end, min(end + BLOCK, size))
+            yield [joined[place : place + _HASH] for place in range(0, len(joined), _HASH)]
 
 
-def _block_of_file(connection: Connection, start: int, end: int) -> list[bytes]:
-    found = connection.exec_driver_sql(_SQLITE, (start, end))
-    # As tuples of the driver: SQLAlchemy takes as long to make rows of its own as SQLite to read them.
-    return [stored for (stored,) in found.cursor_strategy.fetchall(found, found.cursor)]
-
-
-def _block_of_server(connection: Connection, start: int, end: int) -> list[bytes]:
-    joined = bytes.fromhex(connection.exec_driver_sql(_POSTGRESQL, (start, end)).scalar() or "")
-    return [joined[place : place + _HASH] for place in range(0, len(joined), _HASH)]
+def _read(connection: Connection, start: int, end: int) -> bytes:
+    """The hashes of the events behind `start` up to `end`, one after the other."""
+    statement = _SQLITE if connection.dialect.name == "sqlite" else _POSTGRESQL
+    whole, joined = connection.exec_driver_sql(statement, (start, end)).one()
+    if whole != end - start or len(joined) != 2 * _HASH * whole:
+        raise KeyctlError(
+            Code.UNPROVEN,
+            f"the audit log is not whole: of the events {start + 1} to {end} some are missing or altered",
+            "'audit verify' names the first of them.",
+        )
+    return bytes.fromhex(joined)

@@ -6,6 +6,7 @@ Whoever holds the root and the size of a list can check the proof without the li
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from operator import add
 from typing import Final
 
 EMPTY_ROOT: Final = hashlib.sha256(b"").digest()
@@ -66,11 +67,9 @@ def _climbed(blocks: Iterable[Sequence[bytes]], index: int | None) -> tuple[byte
     """Return the root, and what the leaf `index` is hashed with on its way there, from the bottom."""
     tops: list[bytes] = []
     path: list[bytes] = []
-    sha256 = hashlib.sha256
     for block in blocks:
         within = index % BLOCK if index is not None and index // BLOCK == len(tops) else None
-        # Not `leaf`: for a million entries the calls alone would take as long as all else.
-        top, steps = _reduced([sha256(b"\0" + entry).digest() for entry in block], within)
+        top, steps = _reduced(_hashed(b"\0", block), within)
         path += steps
         tops.append(top)
     if not tops:
@@ -83,7 +82,6 @@ def _reduced(nodes: list[bytes], index: int | None) -> tuple[bytes, list[bytes]]
     """Return the node over all of these, which stand on one level, and what the node `index` is hashed with on its way
     there."""
     path: list[bytes] = []
-    sha256 = hashlib.sha256
     while len(nodes) > 1:
         if index is not None:
             if index ^ 1 < len(nodes):
@@ -91,7 +89,17 @@ def _reduced(nodes: list[bytes], index: int | None) -> tuple[bytes, list[bytes]]
             index >>= 1
         # The last of an odd number of nodes has no partner, and goes up as it is.
         alone = nodes[-1:] if len(nodes) & 1 else []
-        nodes = [
-            sha256(b"\1" + left + right).digest() for left, right in zip(nodes[::2], nodes[1::2], strict=False)
-        ] + alone
+        nodes = _hashed(b"\1", map(add, nodes[::2], nodes[1::2])) + alone
     return nodes[0], path
+
+
+def _hashed(prefix: bytes, values: Iterable[bytes]) -> list[bytes]:
+    """Return the hash of each value behind the prefix."""
+    # To begin each hash anew, as `leaf` and `node` do, takes a fourth longer.
+    begun = hashlib.sha256(prefix).copy
+    hashes = []
+    for value in values:
+        one = begun()
+        one.update(value)
+        hashes.append(one.digest())
+    return hashes

@@ -102,11 +102,15 @@ def test_an_event_or_a_log_that_is_not_what_was_written_gets_no_proof(
 
 
 @on_sqlite
-@pytest.mark.parametrize("stored", [f"'{'x' * 32}'", "substr(hash, 1, 31)"], ids=["text", "short"])
+@pytest.mark.parametrize(
+    "stored",
+    [f"'{'x' * 32}' WHERE seq = 2", "substr(hash, 1, 31) WHERE seq = 2", "zeroblob(29 + seq) WHERE seq IN (2, 4)"],
+    ids=["text", "short", "short-and-long"],
+)
 def test_a_hash_that_is_none_ends_in_no_proof(database: Database, stored: str) -> None:
     """Promises 7 and 14: SQLite stores anything in its place."""
-    write_events(database, 3)
-    unguarded.write(database, f"UPDATE audit_event SET hash = {stored} WHERE seq = 2", table="audit_event")
+    write_events(database, 4)
+    unguarded.write(database, f"UPDATE audit_event SET hash = {stored}", table="audit_event")
     with database.reading() as connection, pytest.raises(KeyctlError) as refused:
         proof.prove(connection, 1)
     assert refused.value.code is Code.UNPROVEN
