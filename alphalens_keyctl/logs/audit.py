@@ -144,6 +144,8 @@ def append_each(
     is about to write in the same transaction. Raises as `append` does.
     """
     about = list(about)
+    if not about:
+        return
     if bound is None:
         bound = bound_rows.digests(tx, [key_id for key_id, _, _ in about if key_id is not None])
     last = last_link(tx)

@@ -15,6 +15,7 @@ from alphalens_keyctl.logs import merkle_tree
 from alphalens_keyctl.logs.merkle_tree import BLOCK
 
 _HASH: Final = 32  # bytes
+_READ_AT_ONCE: Final = 16 * BLOCK  # few reads, because each waits for the interpreter, which is hashing, when it ends
 # How many hashes there are in a block, and they as one value: a row for each would take three times as long over a
 # connection, and SQLite would keep the interpreter from hashing meanwhile. SQLite holds any type in any column.
 _SQLITE: Final = """SELECT sum(typeof(hash) = 'blob' AND length(hash) = 32), group_concat(hex(hash), '')
@@ -36,16 +37,17 @@ def inclusion(connection: Connection, seq: int, size: int) -> tuple[bytes, list[
 
 
 def _blocks(connection: Connection, size: int) -> Iterator[list[bytes]]:
-    """The hashes of the first `size` events. A block is read while whoever asked hashes the one before."""
+    """The hashes of the first `size` events, many of which are read while whoever asked hashes those before."""
     if size == 0:
         return
     with ThreadPoolExecutor(max_workers=1) as ahead:
-        coming = ahead.submit(_read, connection, 0, min(BLOCK, size))
-        for start in range(0, size, BLOCK):
-            joined, end = coming.result(), min(start + BLOCK, size)
+        coming = ahead.submit(_read, connection, 0, min(_READ_AT_ONCE, size))
+        for start in range(0, size, _READ_AT_ONCE):
+            joined, end = coming.result(), min(start + _READ_AT_ONCE, size)
             if end < size:
-                coming = ahead.submit(_read, connection, end, min(end + BLOCK, size))
-            yield [joined[place : place + _HASH] for place in range(0, len(joined), _HASH)]
+                coming = ahead.submit(_read, connection, end, min(end + _READ_AT_ONCE, size))
+            hashes = [joined[place : place + _HASH] for place in range(0, len(joined), _HASH)]
+            yield from (hashes[first : first + BLOCK] for first in range(0, len(hashes), BLOCK))
 
 
 def _read(connection: Connection, start: int, end: int) -> bytes:

@@ -43,21 +43,23 @@ class Links(NamedTuple):
         about = (self.key_ids[start:end], self.key_names[start:end], self.details[start:end])
         return Links(self.last_seq + start, *about, self.hashes[start : end + 1])
 
-    def own(self) -> list[tuple[int, bytes]]:
-        """The number and the hash of each event."""
-        return list(enumerate(self.hashes[1:], self.last_seq + 1))
+    def end(self) -> tuple[int, bytes]:
+        """The number and the hash of the last event."""
+        return self.last_seq + len(self.details), self.hashes[-1]
 
 
 def insert(tx: Writing, at: datetime, actor: str, action: str, links: Links) -> bool:
-    """Write the events at the end of the log. `at` is in UTC. Returns whether the database took them as they are."""
+    """Write the events, of which there is at least one, at the end of the log. `at` is in UTC. Returns whether the
+    database took them as they are."""
     if tx.dialect.name != "postgresql":
         said = (at.strftime("%Y-%m-%d %H:%M:%S.%f"), actor, action)
         for some in _parts(links, _EVENTS_ON_SQLITE):
             tx.exec_driver_sql(_insert_values(len(some.details), "?"), _values(said, some))
-        return last_link(tx) == links.own()[-1]
+        return last_link(tx) == links.end()
     if len(links.details) <= _FEW:
         statement = f"{_insert_values(len(links.details), '%s')} RETURNING seq, hash"
-        return sorted(map(tuple, tx.exec_driver_sql(statement, _values((at, actor, action), links)))) == links.own()
+        written = tx.exec_driver_sql(statement, _values((at, actor, action), links)).all()
+        return sorted(map(tuple, written)) == list(enumerate(links.hashes[1:], links.last_seq + 1))
     return all(_insert_arrays(tx, at, actor, action, some) for some in _parts(links, _EVENTS_IN_ARRAYS))
 
 
@@ -83,6 +85,6 @@ def _insert_arrays(tx: Writing, at: datetime, actor: str, action: str, links: Li
         "last": links.last_seq, "at": at, "actor": actor, "action": action, "key_ids": links.key_ids,
         "key_names": links.key_names, "details": links.details, "hashes": b"".join(links.hashes),
     }  # fmt: skip
-    own = links.hashes[1:]
     # Not an answer a row: of thousands, one value each is a tenth of the work.
-    return tuple(tx.exec_driver_sql(_INSERT_ARRAYS, values).one()) == (links.last_seq + len(own), b"".join(own))
+    written = tx.exec_driver_sql(_INSERT_ARRAYS, values).one()
+    return tuple(written) == (links.end()[0], b"".join(links.hashes[1:]))
