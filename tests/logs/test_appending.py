@@ -50,6 +50,13 @@ def test_events_written_together_say_what_each_would_say_alone(database: Databas
     assert audit.verify(database, log_only=True).broken is None
 
 
+def test_of_no_key_nothing_is_written(database: Database) -> None:
+    """A change that changes nothing says nothing, and fails no more than it would with a key."""
+    with database.writing() as tx:
+        audit.append_each(tx, ACT, Action.REVOKE, [])
+        assert audit.head(tx).seq == 0
+
+
 # On PostgreSQL without the guard of the chain, which refuses most of this before the program looks.
 SWALLOWING: Final = {
     "sqlite": [
