@@ -51,7 +51,7 @@ def test_events_written_together_say_what_each_would_say_alone(database: Databas
 
 
 def test_of_no_key_nothing_is_written(database: Database) -> None:
-    """A change that changes nothing says nothing, and fails no more than it would with a key."""
+    """A change that found all as it should be is no error."""
     with database.writing() as tx:
         audit.append_each(tx, ACT, Action.REVOKE, [])
         assert audit.head(tx).seq == 0
