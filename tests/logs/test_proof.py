@@ -34,6 +34,7 @@ def test_the_root_is_over_the_hashes_of_the_events_in_order(
 ) -> None:
     monkeypatch.setattr(merkle_tree, "BLOCK", 8)
     monkeypatch.setattr("alphalens_keyctl.logs.event_tree.BLOCK", 8)
+    monkeypatch.setattr("alphalens_keyctl.logs.event_tree._READ_AT_ONCE", 16)
     with database.reading() as connection:
         assert proof.rooted(connection, audit.head(connection)) == Head(
             0, audit.GENESIS, None, merkle_tree.EMPTY_ROOT, audit.GENESIS
